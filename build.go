@@ -1,0 +1,182 @@
+package bindery
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+)
+
+// A BuildState is where a build is in its life.
+type BuildState string
+
+const (
+	BuildQueued    BuildState = "queued"    // stored; waits for a slot
+	BuildRunning   BuildState = "running"   // one attempt is on a worker
+	BuildSucceeded BuildState = "succeeded" // its image exists
+	BuildFailed    BuildState = "failed"    // its error says whose fault it was
+	BuildCancelled BuildState = "cancelled" // nobody wanted it any more
+)
+
+// BuildStates lists all states; BuildMoves, for each, the states it may be left for. The store's CHECK constraint
+// and the diagram in docs/ARCHITECTURE.md are tested against the two.
+func BuildStates() []BuildState {
+	return []BuildState{BuildQueued, BuildRunning, BuildSucceeded, BuildFailed, BuildCancelled}
+}
+
+// BuildMoves returns the states that s may be left for.
+func BuildMoves(s BuildState) []BuildState {
+	switch s {
+	case BuildQueued:
+		return []BuildState{BuildRunning, BuildFailed, BuildCancelled}
+	case BuildRunning:
+		return []BuildState{BuildQueued, BuildSucceeded, BuildFailed, BuildCancelled} // queued again: the worker was lost
+	case BuildFailed, BuildCancelled:
+		return []BuildState{BuildQueued} // asked for again
+	}
+	return nil
+}
+
+// Ended reports whether a build in state s is over.
+func (s BuildState) Ended() bool {
+	return s == BuildSucceeded || s == BuildFailed || s == BuildCancelled
+}
+
+// A Class says what kind of asker waits for a build.
+type Class string
+
+const (
+	Attended   Class = "attended"   // a person waits
+	Unattended Class = "unattended" // a script, a bot, a prebuild hook
+	Background Class = "background" // roll-out, prewarm
+)
+
+// A Build is the one record of one image being made. Any number of watchers read its events; watching costs no slot.
+type Build struct {
+	ID      string       `json:"id"`
+	Key     string       `json:"key"` // BuildKey of its source; at most one build of a key is queued or running
+	Source  Source       `json:"source"`
+	Class   Class        `json:"class"`
+	State   BuildState   `json:"state"`
+	Attempt int          `json:"attempt"` // of the running or last attempt; 0 before the first
+	Worker  string       `json:"worker,omitempty"`
+	Result  *BuildResult `json:"result,omitempty"` // when succeeded
+	Err     *Error       `json:"error,omitempty"`  // when failed or cancelled
+	Created time.Time    `json:"created"`
+	Started time.Time    `json:"started,omitzero"`
+	Ended   time.Time    `json:"ended,omitzero"`
+}
+
+// BuildKey coalesces requests: equal keys ask for the same image. It is known before the repository is fetched,
+// unlike the image key, which needs its files.
+func BuildKey(s Source, generation string) string {
+	return hashOf("build", s.Identity(), s.Commit, s.Subdir, generation)
+}
+
+// A BuildRequest asks a worker for one attempt of one build. (ID, Attempt) names it; asking twice is harmless.
+type BuildRequest struct {
+	ID      string   `json:"id"`
+	Attempt int      `json:"attempt"`
+	Source  Source   `json:"source"`
+	Base    string   `json:"base,omitempty"` // "debian:SUITE" or an image reference; default: the worker's
+	Push    []string `json:"push,omitempty"` // image names to push the result to
+	OCI     string   `json:"oci,omitempty"`  // directory for an OCI layout of the result
+}
+
+// A BuildResult is what a successful build made.
+type BuildResult struct {
+	Image      string             `json:"image"` // the name it is launched by
+	EnvKey     string             `json:"env_key"`
+	ImageKey   string             `json:"image_key"`
+	Generation string             `json:"generation"`
+	Steps      Steps              `json:"steps"`
+	Seconds    map[string]float64 `json:"seconds"`          // by stage: fetch, plan, solve, export
+	Digest     string             `json:"digest,omitempty"` // of the manifest, when it was pushed or written
+}
+
+// Steps counts the commands of a build.
+type Steps struct {
+	Run    int `json:"run"`    // executed now
+	Cached int `json:"cached"` // taken from an earlier build
+}
+
+// An Image is what sessions start from: a snapshot that a lease keeps, and the configuration to start it with.
+type Image struct {
+	Name     string      `json:"name"`
+	EnvKey   string      `json:"env_key"`
+	ImageKey string      `json:"image_key"`
+	Source   Source      `json:"source"`
+	Config   ImageConfig `json:"config"`
+	Size     int64       `json:"size"` // bytes of its own layers
+	Created  time.Time   `json:"created"`
+	Used     time.Time   `json:"used"` // last launch
+}
+
+// ImageConfig is the part of an OCI image configuration that a launch reads.
+type ImageConfig struct {
+	User       string            `json:"user"`
+	WorkingDir string            `json:"working_dir"`
+	Env        []string          `json:"env"` // K=V
+	Entrypoint []string          `json:"entrypoint"`
+	Cmd        []string          `json:"cmd"`
+	Labels     map[string]string `json:"labels,omitempty"`
+}
+
+// Rootfs is a writable root file system prepared for one session: mounts to make, in order, and how to start in it.
+type Rootfs struct {
+	Mounts []Mount     `json:"mounts"`
+	Config ImageConfig `json:"config"`
+}
+
+// A Mount is one mount(2): type, source, options.
+type Mount struct {
+	Type    string   `json:"type"`
+	Source  string   `json:"source"`
+	Options []string `json:"options"`
+}
+
+// WorkerStatus is what a worker says of itself.
+type WorkerStatus struct {
+	Name       string         `json:"name"`
+	Version    string         `json:"version"`
+	Generation string         `json:"generation"`
+	PID        int            `json:"pid"` // in the hub's PID namespace; 0 if unknown
+	Slots      int            `json:"slots"`
+	Builds     []BuildAttempt `json:"builds"`   // running or not yet acknowledged
+	Prepared   []string       `json:"prepared"` // ids of sessions whose root file systems exist
+	Checks     []Check        `json:"checks"`
+	DiskFree   int64          `json:"disk_free"`
+	CacheSize  int64          `json:"cache_size"`
+}
+
+// A BuildAttempt is one attempt of a build as its worker sees it.
+type BuildAttempt struct {
+	ID      string       `json:"id"`
+	Attempt int          `json:"attempt"`
+	Done    bool         `json:"done"`
+	LastSeq int64        `json:"last_seq"` // of its newest event
+	Result  *BuildResult `json:"result,omitempty"`
+	Err     *Error       `json:"error,omitempty"`
+}
+
+// A Check is one thing that a machine must have: found or not, and what to do about it.
+type Check struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Level  string `json:"level"`            // "required" or "advised"
+	Found  string `json:"found"`            // what was seen
+	Remedy string `json:"remedy,omitempty"` // when not OK
+}
+
+// hashOf is the one way that keys are made: a domain word, then length-framed parts.
+func hashOf(parts ...string) string {
+	h := sha256.New()
+	enc := json.NewEncoder(h)
+	for _, p := range parts {
+		_ = enc.Encode(p) // a hash never fails to write, a string never to encode
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Key makes a key of kind ("env", "image", ...) from parts, in order.
+func Key(kind string, parts ...string) string { return hashOf(append([]string{kind}, parts...)...) }

@@ -1,0 +1,71 @@
+// Package plan turns the files of a repository into a Plan by the rules of repo2docker: pure, without network or clock.
+package plan
+
+import bindery "github.com/bindery-hub/bindery"
+
+// Packs, in repo2docker's own words.
+const (
+	PackPython     = "python"
+	PackConda      = "conda"
+	PackPipfile    = "pipfile"
+	PackR          = "r"
+	PackJulia      = "julia"
+	PackNix        = "nix"
+	PackDockerfile = "dockerfile"
+	PackDefault    = "default"
+)
+
+// A Plan is what a repository's files ask for. It is data: it marshals to the same JSON for the same files.
+type Plan struct {
+	Pack      string     `json:"pack"`
+	ConfigDir string     `json:"config_dir"` // where the configuration files are: "", "binder" or ".binder"
+	Base      string     `json:"base"`       // "debian:SUITE" or an image reference; empty with a Dockerfile, which has its own
+	Python    string     `json:"python"`     // X.Y of the environment; empty with a Dockerfile
+	Apt       []string   `json:"apt"`        // sorted; names as apt-get install takes them
+	Env       []Install  `json:"env"`        // installs that need their Reads only, in order
+	Content   []Install  `json:"content"`    // installs that need the whole repository (local packages), in order
+	PostBuild string     `json:"post_build,omitempty"`
+	Start     string     `json:"start,omitempty"`
+	Docker    string     `json:"dockerfile,omitempty"`      // path of the Dockerfile
+	Reads     []string   `json:"reads"`                     // every file that the environment part reads, sorted
+	Ignore    []string   `json:"ignore_patterns,omitempty"` // of .dockerignore and .containerignore
+	Command   []string   `json:"command"`                   // what a session runs when nothing else is asked
+	Why       []Decision `json:"why"`
+	Ignored   []Decision `json:"ignored"` // files that look like configuration and have no effect
+}
+
+// An Install is one package manager's work. Tool is "pip" so far; Files are passed to it in order.
+type Install struct {
+	Tool  string   `json:"tool"`
+	Files []string `json:"files"`          // requirement files, relative to the repository
+	Args  []string `json:"args,omitempty"` // further requirements, such as "."
+}
+
+// A Decision says which file led to what, in words for the repository's author.
+type Decision struct {
+	File string `json:"file"`
+	Text string `json:"text"`
+}
+
+// A Job is a plan together with the files and names it is to be solved for.
+type Job struct {
+	Plan     Plan
+	Dir      string // the checkout, or the directory of it that is built
+	GitDir   string // the checkout's .git, copied as a layer of its own; empty for none
+	Name     string // of the image
+	EnvKey   string
+	ImageKey string
+	Source   bindery.Source
+	Labels   map[string]string
+	Push     []string // image references
+	OCI      string   // directory
+}
+
+// Made is what solving a Job gave.
+type Made struct {
+	Steps  bindery.Steps
+	Solve  float64 // seconds
+	Export float64 // seconds
+	Digest string  // of the manifest; empty when nothing was pushed or written
+	Image  bindery.Image
+}

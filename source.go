@@ -1,0 +1,120 @@
+package bindery
+
+import (
+	"net/url"
+	"path"
+	"regexp"
+	"strings"
+)
+
+// Providers that this version knows.
+const (
+	ProviderGit   = "git"   // any Git repository, by URL
+	ProviderLocal = "local" // a directory on this machine, named by the person at its keyboard
+)
+
+// A Source names the files to build: a repository of a provider, at a ref, or one directory of it.
+type Source struct {
+	Provider string `json:"provider"`
+	URL      string `json:"url"`              // clone URL, or an absolute directory
+	Ref      string `json:"ref,omitempty"`    // as asked; empty means the default branch
+	Commit   string `json:"commit,omitempty"` // what Ref resolved to: 40 or 64 hex digits; empty for a directory
+	Subdir   string `json:"subdir,omitempty"` // slash-separated, inside the repository
+}
+
+var (
+	commitRE = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	scpRE    = regexp.MustCompile(`^([A-Za-z0-9._-]+@[A-Za-z0-9._-]+):([^/].*)$`)
+	schemes  = map[string]bool{"https": true, "http": true, "git": true, "ssh": true, "file": true}
+)
+
+// IsCommit reports whether s is a full object name.
+func IsCommit(s string) bool { return commitRE.MatchString(s) }
+
+// ParseGitSource checks a clone URL and a ref and returns the Source they name. It accepts https, http, git, ssh and
+// file URLs and the user@host:path form. It refuses everything that another program could read as an option, and
+// credentials inside the URL: they would end in logs.
+func ParseGitSource(rawURL, ref string) (Source, error) {
+	if m := scpRE.FindStringSubmatch(rawURL); m != nil && !strings.Contains(rawURL, "://") {
+		rawURL = "ssh://" + m[1] + "/" + m[2]
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil || !schemes[u.Scheme] || (u.Host == "") != (u.Scheme == "file") || strings.HasPrefix(u.Host, "-") || hasControl(rawURL) {
+		return Source{}, Errorf(ErrInvalid, User, "Give a URL like https://host/owner/repository.", "%q is not the URL of a Git repository", Printable(rawURL))
+	}
+	if _, secret := u.User.Password(); secret || (u.User != nil && u.Scheme != "ssh") {
+		return Source{}, Errorf(ErrInvalid, User, "Take the user name and password out of the URL.", "The URL of the repository contains credentials")
+	}
+	if strings.HasPrefix(u.User.Username(), "-") {
+		return Source{}, Errorf(ErrInvalid, User, "Give a URL like ssh://git@host/owner/repository.", "%q is not the URL of a Git repository", Printable(rawURL))
+	}
+	if err := CheckRef(ref); err != nil {
+		return Source{}, err
+	}
+	u.Host = strings.ToLower(u.Host)
+	u.Fragment, u.RawFragment = "", ""
+	if ref == "HEAD" {
+		ref = ""
+	}
+	return Source{Provider: ProviderGit, URL: u.String(), Ref: ref}, nil
+}
+
+// CheckRef refuses refs that Git would refuse or read as an option. The empty ref is the default branch.
+func CheckRef(ref string) error {
+	bad := strings.HasPrefix(ref, "-") || strings.HasPrefix(ref, "/") || strings.HasSuffix(ref, "/") || strings.HasSuffix(ref, ".lock") ||
+		strings.Contains(ref, "..") || strings.Contains(ref, "//") || strings.Contains(ref, "@{") || strings.ContainsAny(ref, " ~^:?*[\\") ||
+		hasControl(ref) || len(ref) > 255
+	if bad {
+		return Errorf(ErrInvalid, User, "Give a branch, a tag or a commit.", "%q is not a Git ref", Printable(ref))
+	}
+	return nil
+}
+
+// CleanSubdir checks a directory inside a repository and returns it without a leading or trailing slash.
+func CleanSubdir(dir string) (string, error) {
+	if dir == "" || dir == "." {
+		return "", nil
+	}
+	c := path.Clean("/" + dir)[1:]
+	if hasControl(dir) || strings.Contains("/"+dir+"/", "/../") {
+		return "", Errorf(ErrInvalid, User, "Name a directory inside the repository.", "%q is not a directory inside the repository", Printable(dir))
+	}
+	return c, nil
+}
+
+// Identity is the repository without ref and commit: host and path, so that equal repositories compare equal.
+func (s Source) Identity() string {
+	if s.Provider == ProviderLocal {
+		return s.Provider + ":" + s.URL
+	}
+	return s.Provider + ":" + strings.TrimSuffix(strings.TrimSuffix(s.URL, "/"), ".git")
+}
+
+// Owner is the account a repository belongs to: its provider, host and first path element.
+func (s Source) Owner() string {
+	u, err := url.Parse(s.URL)
+	if s.Provider == ProviderLocal || err != nil || u.Host == "" {
+		return s.Provider + "/" + s.URL
+	}
+	first, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	return s.Provider + "/" + u.Host + "/" + first
+}
+
+// Printable returns s short and without control characters, to be quoted in a message.
+func Printable(s string) string {
+	const most = 200
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
+
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
