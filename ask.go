@@ -1,0 +1,19 @@
+package bindery
+
+// An Ask is one request for a build, or for a session of one: what is wanted, by whom, and how urgently.
+type Ask struct {
+	Source    Source `json:"source"`
+	Requester string `json:"requester"`       // a user, a token's name, else an address block (/24, /48)
+	Class     Class  `json:"class"`           // default: Attended
+	Retry     bool   `json:"retry,omitempty"` // do not answer with a stored failure: try again
+
+	// Request names one visitor's launch. Launching twice with the same one gives the same session while it lives,
+	// so that a visitor whose connection broke does not get two. Empty: every launch is a new session.
+	Request string `json:"request,omitempty"`
+}
+
+// A Standing says where a build stands that has not started.
+type Standing struct {
+	Position int    `json:"position"` // 1 is next; 0 once it runs or has ended
+	Reason   string `json:"reason"`   // why it waits, in words
+}
