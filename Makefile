@@ -1,0 +1,32 @@
+# make prints this file's targets: a target is described by the text after its ##.
+.DEFAULT_GOAL := help
+.PHONY: help run test check build setup bench
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+run: ## install what is missing, build, then build and start examples/python; prints a URL (as root)
+	@scripts/setup run
+	@$(MAKE) --no-print-directory build
+	bin/bindery run examples/python
+
+test: ## install what is missing, then run every check and every test (as root)
+	@scripts/setup test
+	./check
+
+check: ## run every check and every test on a machine that is set up
+	./check
+
+build: ## build bin/bindery
+	@echo "==> building bin/bindery (minutes the first time, with every module to download; then seconds)"
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/bindery ./cmd/bindery
+
+setup: ## install what running and testing need
+	@scripts/setup test
+
+bench: ## measure what docs/performance.md reports (as root, a few minutes)
+	@scripts/setup run
+	@$(MAKE) --no-print-directory build
+	scripts/bench
