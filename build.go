@@ -65,6 +65,14 @@ type Build struct {
 	Created time.Time    `json:"created"`
 	Started time.Time    `json:"started,omitzero"`
 	Ended   time.Time    `json:"ended,omitzero"`
+
+	// What the queue must not forget. Until: a queued build is not started before it, and a failed one answers for
+	// its key until then. Charged: attempts that failed and were held against it. Row: failed builds of this key in a
+	// row, this one included.
+	Until     time.Time `json:"until,omitzero"`
+	Charged   int       `json:"charged,omitempty"`
+	Row       int       `json:"row,omitempty"`
+	Requester string    `json:"-"` // who asked first; not for others to read
 }
 
 // BuildKey coalesces requests: equal keys ask for the same image. It is known before the repository is fetched,

@@ -46,6 +46,7 @@ type Session struct {
 	Ready   time.Time    `json:"ready,omitzero"`
 	Active  time.Time    `json:"active,omitzero"` // last traffic
 	Ended   time.Time    `json:"ended,omitzero"`
+	Request string       `json:"-"` // of the Ask: launching again with the same one finds this session
 }
 
 // BasePath is where a session is served on the sessions' origin. It begins and ends with a slash.

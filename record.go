@@ -1,0 +1,56 @@
+package bindery
+
+import "time"
+
+// Changes is what one transaction of the store writes: all of it or nothing.
+type Changes struct {
+	Builds   []Build   // new ones, and new states of old ones
+	Tails    []Tail    // news of the builds' event streams
+	Known    []Known   // images that answer for a key from now on
+	Forget   []string  // keys whose image is gone
+	Sessions []Session // new ones, and new states of old ones
+	Audit    []Audit
+}
+
+// Empty reports whether there is nothing to write.
+func (c *Changes) Empty() bool {
+	return len(c.Builds)+len(c.Tails)+len(c.Known)+len(c.Forget)+len(c.Sessions)+len(c.Audit) == 0
+}
+
+// A Tail is the newest part of a build's event stream.
+type Tail struct {
+	Build   string
+	Attempt int     // that the events come from
+	Read    int64   // the worker's number of the last one read of that attempt
+	Events  []Event // numbered for the build; they follow what is stored without a gap
+}
+
+// A Known image answers every request for its key.
+type Known struct {
+	Key    string // a BuildKey
+	Build  string // that made it
+	Result BuildResult
+}
+
+// An Audit line says who did what, when and why.
+type Audit struct {
+	Time   time.Time
+	Who    string
+	Did    string
+	What   string // the thing it was done to
+	Reason string
+}
+
+// Live is what a hub starts from: everything that is not over.
+type Live struct {
+	Builds   []LiveBuild // queued and running, in order of submission
+	Failed   []Build     // that still answer for their keys, oldest first
+	Sessions []Session   // that have not ended, oldest first
+}
+
+// A LiveBuild is an unfinished build and how far its events are stored.
+type LiveBuild struct {
+	Build
+	Seq  int64 // of its newest event
+	Read int64 // the worker's number of the last event that was read of the current attempt
+}
