@@ -1,0 +1,179 @@
+package api
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// ClientConfig says where a hub is: by its unix socket, or by URL with a token.
+type ClientConfig struct {
+	Socket string            // path of the hub's socket
+	URL    string            // http or https; used when Socket is empty
+	Token  string            // sent as a bearer token
+	HTTP   http.RoundTripper // for URL; default: http.DefaultTransport
+}
+
+// A Client speaks the native API.
+type Client struct {
+	base   *url.URL
+	socket string
+	token  string
+	http   *http.Client
+}
+
+// NewClient checks cfg. It connects to nothing.
+func NewClient(cfg ClientConfig) (*Client, error) {
+	c := &Client{socket: cfg.Socket, token: cfg.Token}
+	if cfg.Socket != "" {
+		c.base = &url.URL{Scheme: "http", Host: "hub"}
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", cfg.Socket)
+		}
+		c.http = &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConns: 4, IdleConnTimeout: time.Minute}}
+		return c, nil
+	}
+	base, err := url.Parse(strings.TrimSuffix(cfg.URL, "/"))
+	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" {
+		return nil, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Give a URL like https://hub.example.org.",
+			"%q is not the URL of a hub", bindery.Printable(cfg.URL))
+	}
+	c.base = base
+	// A redirect would carry the token to wherever it leads.
+	c.http = &http.Client{Transport: cmp.Or(cfg.HTTP, http.DefaultTransport), CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
+	return c, nil
+}
+
+// Status returns the state of the hub and of its worker.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var out Status
+	return out, c.call(ctx, "GET", "/api/v1/status", nil, &out)
+}
+
+// Submit asks for a build.
+func (c *Client) Submit(ctx context.Context, in NewBuild) (bindery.Build, error) {
+	var out bindery.Build
+	return out, c.call(ctx, "POST", "/api/v1/builds", in, &out)
+}
+
+// Build returns one build.
+func (c *Client) Build(ctx context.Context, id string) (bindery.Build, error) {
+	var out bindery.Build
+	return out, c.call(ctx, "GET", "/api/v1/builds/"+url.PathEscape(id), nil, &out)
+}
+
+// Launch starts a session. It returns when the session's server answers.
+func (c *Client) Launch(ctx context.Context, in NewSession) (Session, error) {
+	var out Session
+	return out, c.call(ctx, "POST", "/api/v1/sessions", in, &out)
+}
+
+// Sessions lists the sessions that have not ended.
+func (c *Client) Sessions(ctx context.Context) ([]Session, error) {
+	var out []Session
+	return out, c.call(ctx, "GET", "/api/v1/sessions", nil, &out)
+}
+
+// Session returns one session, with its token if the caller may use it.
+func (c *Client) Session(ctx context.Context, id string) (Session, error) {
+	var out Session
+	return out, c.call(ctx, "GET", "/api/v1/sessions/"+url.PathEscape(id), nil, &out)
+}
+
+// StopSession stops a session. Stopping one that has ended is no error.
+func (c *Client) StopSession(ctx context.Context, id, reason string) error {
+	return c.call(ctx, "DELETE", "/api/v1/sessions/"+url.PathEscape(id), StopSession{Reason: reason}, nil)
+}
+
+// SessionLog returns the log of a session from its start; with follow it goes on until the session ends.
+func (c *Client) SessionLog(ctx context.Context, id string, follow bool) (io.ReadCloser, error) {
+	path := "/api/v1/sessions/" + url.PathEscape(id) + "/log"
+	if follow {
+		path += "?follow=1"
+	}
+	resp, err := c.do(ctx, "GET", path, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	resp, err := c.do(ctx, method, path, in, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("%s %s: read the answer: %w", method, path, err)
+	}
+	return nil
+}
+
+// do sends one request and returns its answer when that is a success; the caller closes its body.
+func (c *Client) do(ctx context.Context, method, path string, in any, header http.Header) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", method, path, err)
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base.String()+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		defer resp.Body.Close()
+		return nil, problemFrom(resp)
+	}
+	return resp, nil
+}
+
+func (c *Client) unreachable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err
+	}
+	if c.socket != "" {
+		return bindery.Errorf(bindery.ErrUnreachable, bindery.Transient,
+			"Start it with `bindery serve`, or name its state directory with --state-dir.",
+			"No hub answers at %s", c.socket).Because(err)
+	}
+	return bindery.Errorf(bindery.ErrUnreachable, bindery.Transient, "Check the URL and that the hub runs.",
+		"No hub answers at %s", c.base.Redacted()).Because(err)
+}
