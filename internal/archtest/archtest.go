@@ -1,0 +1,92 @@
+// Package archtest holds the import table of the house: which package may import what.
+//
+// Its test reads every package and compares. A new edge is a change of one line here, with its reason.
+package archtest
+
+// A rule says what a package may import beyond the root package, which all may.
+type rule struct {
+	inside  []string // packages of this module
+	outside []string // import path prefixes of other modules
+	noStd   []string // packages of the standard library that it may not import, with all below them
+	pure    bool     // no clock, no goroutines
+	why     string
+}
+
+// rules is the table. A package that is not in it may not exist.
+var rules = map[string]rule{
+	"": {why: "the domain: any two packages can talk about it without importing each other"},
+
+	// Decide.
+	"sched": {
+		noStd: []string{"context", "os", "net", "sync", "log", "math/rand", "crypto/rand"}, pure: true,
+		why: "a function of state, time and input, so that every fault in it is a text file",
+	},
+	"plan": {
+		noStd: []string{"os", "net", "math/rand", "crypto/rand"}, pure: true,
+		why: "a function of the repository's files: equal files, equal plan",
+	},
+	"api": {why: "wire types, shared by server and client"},
+
+	// Run.
+	"build":    {inside: []string{"plan"}, why: "one build from start to end; what does the work comes in as interfaces"},
+	"worker":   {inside: []string{"api"}, outside: []string{"golang.org/x/sys/unix"}, why: "serves builds over a socket; namespaces need system calls"},
+	"dispatch": {inside: []string{"sched"}, outside: []string{"golang.org/x/sync"}, why: "the shell round sched"},
+	"proxy":    {inside: []string{"api"}, why: "visitors' traffic to sessions"},
+	"web":      {inside: []string{"api"}, outside: []string{"github.com/buildkite/terminal-to-html/v3"}, why: "HTTP and pages"},
+
+	// Outside things, one each. None imports another.
+	"source": {why: "Git repositories, through the git program"},
+	"buildkit": {
+		inside: []string{"plan"},
+		outside: []string{
+			"github.com/moby/buildkit", "github.com/tonistiigi/fsutil", "github.com/containerd", "github.com/opencontainers",
+			"go.etcd.io/bbolt", "google.golang.org/grpc", "github.com/gofrs/flock", "github.com/sirupsen/logrus", "golang.org/x/sys/unix",
+		},
+		why: "the one package that knows BuildKit; its stores are containerd's libraries, its interface is gRPC",
+	},
+	"runc": {
+		outside: []string{"github.com/opencontainers/runtime-spec", "github.com/moby/profiles/seccomp", "golang.org/x/sys/unix"},
+		why:     "containers by the runc program",
+	},
+	"bridge": {
+		outside: []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/google/nftables", "golang.org/x/sys/unix"},
+		why:     "the network of steps and sessions, by netlink",
+	},
+	"store": {outside: []string{"modernc.org/sqlite"}, why: "the database"},
+
+	// Wire.
+	"cmd/bindery": {
+		inside:  []string{"*"},
+		outside: []string{"github.com/alecthomas/kong", "golang.org/x/sync", "golang.org/x/sys/unix", "golang.org/x/term", "golang.org/x/text", "go.yaml.in/yaml/v3"},
+		why:     "the only place where the parts meet",
+	},
+
+	// Test.
+	"internal/archtest": {why: "this table"},
+	"internal/corpus":   {inside: []string{"plan"}, why: "the sample repositories, for the tests of several packages"},
+	"internal/e2e":      {inside: []string{"api", "internal/corpus", "source/sourcetest"}, why: "the real binary, from outside"},
+	"source/sourcetest": {why: "a real Git server for the tests of several packages"},
+	"store/storetest":   {why: "what every store must do"},
+}
+
+// testOutside are the modules that any test may import; packages inside, a test may import all but adapters that are
+// not its own.
+var testOutside = []string{
+	"github.com/google/go-cmp", "pgregory.net/rapid", "github.com/rogpeppe/go-internal", "github.com/coder/websocket",
+	"github.com/google/go-containerregistry",
+}
+
+// adapters know one outside thing each. An adapter imports no other, in its tests neither; only the wiring imports all.
+var adapters = []string{"source", "buildkit", "runc", "bridge", "store"}
+
+// longestChain is how many packages an import chain inside the module may hold: wiring, two layers, domain.
+const longestChain = 4
+
+// Shape limits of what is not a test.
+const (
+	maxFunction = 100 // lines; aim below 60
+	maxFile     = 800 // lines; aim below 450
+)
+
+// badNames are names without a subject: such a package has nothing that keeps it small.
+var badNames = []string{"util", "utils", "common", "helpers", "helper", "misc", "types", "models", "base", "shared", "lib"}
