@@ -57,12 +57,16 @@ func (c *Client) eventsOnce(ctx context.Context, id string, after int64, yield f
 		return after, false, err
 	}
 	defer resp.Body.Close()
-	for data, err := range ReadStream(resp.Body) {
+	broken := bindery.Errorf(bindery.ErrUnreachable, bindery.Transient, "Ask again.", "The hub closed the stream of events")
+	for m, err := range ReadStream(resp.Body) {
 		if err != nil {
-			return after, false, bindery.Errorf(bindery.ErrUnreachable, bindery.Transient, "Ask again.", "The hub closed the stream of events").Because(err)
+			return after, false, broken.Because(err)
+		}
+		if m.Event == EndOfStream {
+			return after, true, nil
 		}
 		var e bindery.Event
-		if err := json.Unmarshal([]byte(data), &e); err != nil {
+		if err := json.Unmarshal([]byte(m.Data), &e); err != nil {
 			return after, false, fmt.Errorf("read an event: %w", err)
 		}
 		if e.Seq <= after {
@@ -73,33 +77,49 @@ func (c *Client) eventsOnce(ctx context.Context, id string, after int64, yield f
 			return after, true, nil
 		}
 	}
-	return after, true, nil // the hub ends the stream only when the build is over
+	return after, false, broken
 }
 
 func again(err error) bool { return errors.Is(err, bindery.ErrUnreachable) }
 
-// ReadStream yields the data of each event of an event stream. Its end is the end of the sequence when the stream was
-// closed in order, else an error is yielded last.
-func ReadStream(r io.Reader) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
+// EndOfStream is the event that says that no more will come. A stream that closes without it was cut.
+const EndOfStream = "end"
+
+// A Message is one event of an event stream as it was sent.
+type Message struct {
+	Event string // its type; empty for the ordinary ones
+	ID    string
+	Data  string
+}
+
+// ReadStream yields the messages of an event stream. An error is yielded last.
+func ReadStream(r io.Reader) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
 		lines := bufio.NewScanner(r)
 		lines.Buffer(nil, maxEventLine)
+		var m Message
 		var data []string
 		for lines.Scan() {
 			line := strings.TrimSuffix(lines.Text(), "\r")
 			field, value, _ := strings.Cut(line, ":")
+			value = strings.TrimPrefix(value, " ")
 			switch {
 			case line == "" && data != nil:
-				if !yield(strings.Join(data, "\n"), nil) {
+				m.Data = strings.Join(data, "\n")
+				if !yield(m, nil) {
 					return
 				}
-				data = nil
+				m, data = Message{}, nil
 			case field == "data":
-				data = append(data, strings.TrimPrefix(value, " "))
+				data = append(data, value)
+			case field == "id":
+				m.ID = value
+			case field == "event":
+				m.Event = value
 			}
 		}
 		if err := lines.Err(); err != nil {
-			yield("", err)
+			yield(Message{}, err)
 		}
 	}
 }
