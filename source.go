@@ -20,6 +20,10 @@ type Source struct {
 	Ref      string `json:"ref,omitempty"`    // as asked; empty means the default branch
 	Commit   string `json:"commit,omitempty"` // what Ref resolved to: 40 or 64 hex digits; empty for a directory
 	Subdir   string `json:"subdir,omitempty"` // slash-separated, inside the repository
+
+	// Trusted is set for a source that the person at this machine's keyboard named: it may be at any address and in
+	// any directory. A hub never sets it, and refuses it from others.
+	Trusted bool `json:"trusted,omitempty"`
 }
 
 var (
