@@ -1,0 +1,141 @@
+package sched_test
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/bindery-hub/bindery/sched"
+)
+
+var start = time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+
+// A mirror keeps what a store would: rows that only inputs and decisions change. It complains about decisions that no
+// row allows.
+type mirror struct {
+	builds   map[string]*row
+	order    []string // of submission
+	failures map[string]sched.Failure
+	failed   []string // keys, oldest first
+	sessions map[string]*sched.Session
+	admitted []string
+	wrong    []string
+}
+
+type row struct {
+	sched.Build
+	over bool
+}
+
+func newMirror() *mirror {
+	return &mirror{builds: map[string]*row{}, failures: map[string]sched.Failure{}, sessions: map[string]*sched.Session{}}
+}
+
+func (m *mirror) complain(format string, args ...any) {
+	m.wrong = append(m.wrong, fmt.Sprintf(format, args...))
+}
+
+func (m *mirror) take(now time.Time, in sched.Input, out []sched.Decision) {
+	m.hear(now, in)
+	for _, d := range out {
+		m.obey(now, in, d)
+	}
+	if in, ok := in.(sched.SessionEnded); ok {
+		delete(m.sessions, in.Session)
+	}
+}
+
+// hear notes what an input alone changes.
+func (m *mirror) hear(now time.Time, in sched.Input) {
+	switch in := in.(type) {
+	case sched.SessionReady:
+		if x := m.sessions[in.Session]; x != nil && !x.Ready {
+			x.Ready, x.Active = true, now
+		}
+	case sched.SessionActive:
+		if x := m.sessions[in.Session]; x != nil && in.At.After(x.Active) {
+			x.Active = in.At
+		}
+	}
+}
+
+func (m *mirror) obey(now time.Time, in sched.Input, d sched.Decision) {
+	switch d := d.(type) {
+	case sched.Queue:
+		s := in.(sched.Submit)
+		m.builds[d.Build] = &row{Build: sched.Build{ID: s.Build, Key: s.Key, Class: s.Class}}
+		m.order = append(m.order, d.Build)
+	case sched.Join:
+		if r := m.builds[d.Existing]; r == nil || r.over {
+			m.complain("%s: it is not alive", d)
+		}
+	case sched.Start:
+		r := m.builds[d.Build]
+		if r == nil || r.over || r.Running || d.Attempt != r.Attempt+1 || r.Until.After(now) {
+			m.complain("%s: row %+v", d, r)
+			return
+		}
+		r.Running, r.Worker, r.Attempt = true, d.Worker, d.Attempt
+	case sched.Again:
+		r := m.live(d.Build, d)
+		r.Running, r.Worker, r.Charged, r.Until = false, "", d.Charged, d.Until
+	case sched.Done:
+		m.end(d.Build, d)
+		delete(m.failures, m.builds[d.Build].Key)
+	case sched.Drop:
+		m.end(d.Build, d)
+	case sched.Fail:
+		m.end(d.Build, d)
+		key := m.builds[d.Build].Key
+		m.failures[key] = sched.Failure{Key: key, Build: d.Build, Row: d.Row, Until: d.Until}
+		m.failed = append(m.failed, key)
+	case sched.Admit:
+		if m.sessions[d.Session] == nil {
+			s := in.(sched.AskSession)
+			m.sessions[d.Session] = &sched.Session{ID: s.Session, Created: now, Idle: s.Idle, Age: s.Age}
+			m.admitted = append(m.admitted, d.Session)
+		}
+	case sched.Stop:
+		if x := m.sessions[d.Session]; x == nil || x.Stopping {
+			m.complain("%s: it is not there or is stopped already", d)
+			return
+		}
+		m.sessions[d.Session].Stopping = true
+	}
+}
+
+func (m *mirror) live(id string, d sched.Decision) *row {
+	r := m.builds[id]
+	if r == nil || r.over {
+		m.complain("%s: it is not alive", d)
+		return &row{}
+	}
+	return r
+}
+
+func (m *mirror) end(id string, d sched.Decision) {
+	r := m.live(id, d)
+	r.over, r.Running = true, false
+}
+
+// state is what a restart would find in the store.
+func (m *mirror) state() sched.State {
+	var st sched.State
+	for _, id := range m.order {
+		if r := m.builds[id]; !r.over {
+			st.Builds = append(st.Builds, r.Build)
+		}
+	}
+	seen := map[string]bool{}
+	for _, key := range m.failed {
+		if f, ok := m.failures[key]; ok && !seen[key] {
+			seen[key] = true
+			st.Failures = append(st.Failures, f)
+		}
+	}
+	for _, id := range m.admitted {
+		if x := m.sessions[id]; x != nil {
+			st.Sessions = append(st.Sessions, *x)
+		}
+	}
+	return st
+}

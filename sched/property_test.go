@@ -1,0 +1,226 @@
+package sched_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/sched"
+)
+
+// A move is one input at one time.
+type move struct {
+	after time.Duration
+	in    sched.Input
+}
+
+// TestProperties drives a scheduler with anything that can happen, restarts it from what a store would hold now and
+// then, and checks after every step what must always be true.
+func TestProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld()
+		for range rapid.IntRange(1, 120).Draw(t, "steps") {
+			w.step(w.draw(t))
+			if rapid.IntRange(0, 20).Draw(t, "restart") == 0 {
+				w.s.Restore(w.now, w.m.state())
+				w.step(move{in: sched.Tick{}})
+			}
+			if err := w.check(); err != "" {
+				t.Fatalf("%s\n%s", err, strings.Join(w.log, "\n"))
+			}
+		}
+		w.drain()
+		if err := w.check(); err != "" {
+			t.Fatalf("%s\n%s", err, strings.Join(w.log, "\n"))
+		}
+		if n := len(w.m.state().Builds); n > 0 {
+			t.Fatalf("%d builds never ended\n%s", n, strings.Join(w.log, "\n"))
+		}
+	})
+}
+
+// TestSameBytes plays the same moves twice and wants the same bytes.
+func TestSameBytes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld()
+		var moves []move
+		for range 60 {
+			mv := w.draw(t)
+			moves = append(moves, mv)
+			w.step(mv)
+		}
+		again := newWorld()
+		for _, mv := range moves {
+			again.step(mv)
+		}
+		if !slices.Equal(w.log, again.log) {
+			t.Fatalf("first:\n%s\nsecond:\n%s", strings.Join(w.log, "\n"), strings.Join(again.log, "\n"))
+		}
+	})
+}
+
+type world struct {
+	s     *sched.Scheduler
+	m     *mirror
+	now   time.Time
+	n     int
+	slots map[string]int // of the workers that are up
+	log   []string
+	asked map[string]bool // submissions that have no answer
+}
+
+const places = 3
+
+func newWorld() *world {
+	return &world{
+		s: sched.New(sched.Config{Sessions: places, Lost: 2}), m: newMirror(), now: start,
+		slots: map[string]int{}, asked: map[string]bool{},
+	}
+}
+
+func (w *world) draw(t *rapid.T) move {
+	after := time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second
+	kind := rapid.IntRange(0, 11).Draw(t, "kind")
+	any := func(ids []string) string {
+		return rapid.SampledFrom(append(ids, "nobody")).Draw(t, "id")
+	}
+	worker := fmt.Sprintf("w%d", rapid.IntRange(1, 3).Draw(t, "worker"))
+	switch kind {
+	case 0, 1, 2, 3:
+		w.n++
+		return move{after, sched.Submit{
+			Build: fmt.Sprintf("b%d", w.n), Key: fmt.Sprintf("k%d", rapid.IntRange(1, 8).Draw(t, "key")),
+			Class: bindery.Attended, Retry: rapid.Bool().Draw(t, "retry"),
+		}}
+	case 4:
+		return move{after, sched.WorkerUp{Worker: worker, Slots: rapid.IntRange(0, 3).Draw(t, "slots")}}
+	case 5:
+		return move{after, sched.WorkerDown{Worker: worker}}
+	case 6:
+		return move{after, sched.WorkerLost{Worker: worker}}
+	case 7:
+		return move{after, sched.Cancel{Build: any(w.m.order)}}
+	case 8:
+		w.n++
+		return move{after, sched.AskSession{Session: fmt.Sprintf("s%d", w.n), Idle: time.Minute, Age: 3 * time.Minute}}
+	case 9:
+		return move{after, rapid.SampledFrom([]sched.Input{
+			sched.SessionReady{Session: any(w.m.admitted)}, sched.SessionEnded{Session: any(w.m.admitted)},
+			sched.SessionActive{Session: any(w.m.admitted), At: w.now}, sched.SessionStopping{Session: "nobody"},
+		}).Draw(t, "session")}
+	}
+	id := any(w.m.order)
+	attempt := 1
+	if r := w.m.builds[id]; r != nil {
+		attempt = r.Attempt - rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "old")
+	}
+	return move{after, sched.Finished{Build: id, Attempt: attempt, Outcome: rapid.SampledFrom([]sched.Outcome{
+		sched.Succeeded, sched.UserFault, sched.MayPass, sched.OurFault, sched.WorkerGone, sched.WasCancelled,
+	}).Draw(t, "outcome")}}
+}
+
+func (w *world) step(mv move) {
+	w.now = w.now.Add(mv.after)
+	switch in := mv.in.(type) {
+	case sched.WorkerUp:
+		w.slots[in.Worker] = in.Slots
+	case sched.WorkerDown:
+		delete(w.slots, in.Worker)
+	case sched.WorkerLost:
+		delete(w.slots, in.Worker)
+	case sched.Submit:
+		w.asked[in.Build] = true
+	}
+	before := w.running()
+	out := w.s.Step(w.now, mv.in)
+	w.m.take(w.now, mv.in, out)
+	w.log = append(w.log, fmt.Sprintf("%s %T%+v", w.now.Format("15:04:05"), mv.in, mv.in))
+	for _, d := range out {
+		w.log = append(w.log, "  "+d.String())
+		switch d := d.(type) {
+		case sched.Queue:
+			delete(w.asked, d.Build)
+		case sched.Join:
+			delete(w.asked, d.Build)
+		case sched.Recall:
+			delete(w.asked, d.Build)
+		case sched.Start:
+			before[d.Worker]++
+			if before[d.Worker] > w.slots[d.Worker] && mv.in != (sched.WorkerLost{Worker: d.Worker}) {
+				if after := w.running(); after[d.Worker] > w.slots[d.Worker] {
+					w.m.complain("%s: it has %d slots", d, w.slots[d.Worker])
+				}
+			}
+		}
+	}
+}
+
+func (w *world) running() map[string]int {
+	n := map[string]int{}
+	for _, r := range w.m.builds {
+		if r.Running {
+			n[r.Worker]++
+		}
+	}
+	return n
+}
+
+// check returns what is wrong.
+func (w *world) check() string {
+	if len(w.m.wrong) > 0 {
+		return w.m.wrong[0]
+	}
+	if len(w.asked) > 0 {
+		return fmt.Sprintf("a submission has no answer: %v", w.asked)
+	}
+	if n := len(w.m.sessions); n > places {
+		return fmt.Sprintf("%d sessions in %d places", n, places)
+	}
+	keys := map[string]bool{}
+	ready := 0
+	for _, b := range w.m.state().Builds {
+		if keys[b.Key] {
+			return "two builds of one key: " + b.Key
+		}
+		keys[b.Key] = true
+		if !b.Running && !b.Until.After(w.now) {
+			ready++
+		}
+		st, ok := w.s.Standing(w.now, b.ID)
+		if !ok || (st.Position == 0) != b.Running || (st.Reason == "") != b.Running {
+			return fmt.Sprintf("%s stands at %+v, %v", b.ID, st, ok)
+		}
+	}
+	n := w.running()
+	for name, slots := range w.slots {
+		if ready > 0 && n[name] < slots {
+			return fmt.Sprintf("%d builds are ready and %s is idle", ready, name)
+		}
+	}
+	if wake := w.s.NextWake(); !wake.IsZero() && !wake.After(w.now) {
+		return "the next wake has passed: " + wake.String()
+	}
+	return ""
+}
+
+// drain lets everything end well.
+func (w *world) drain() {
+	w.step(move{in: sched.WorkerUp{Worker: "w1", Slots: 1}})
+	for range 1000 {
+		live := w.m.state().Builds
+		if len(live) == 0 {
+			return
+		}
+		i := slices.IndexFunc(live, func(b sched.Build) bool { return b.Running })
+		if i < 0 {
+			w.step(move{w.s.NextWake().Sub(w.now), sched.Tick{}})
+			continue
+		}
+		w.step(move{time.Second, sched.Finished{Build: live[i].ID, Attempt: live[i].Attempt, Outcome: sched.Succeeded}})
+	}
+}
