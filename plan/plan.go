@@ -3,6 +3,9 @@ package plan
 
 import bindery "github.com/bindery-hub/bindery"
 
+// Version counts the changes of the rules in this package that change what is built. It is part of every generation.
+const Version = "1"
+
 // Packs, in repo2docker's own words.
 const (
 	PackPython     = "python"
@@ -20,25 +23,30 @@ type Plan struct {
 	Pack      string     `json:"pack"`
 	ConfigDir string     `json:"config_dir"` // where the configuration files are: "", "binder" or ".binder"
 	Base      string     `json:"base"`       // "debian:SUITE" or an image reference; empty with a Dockerfile, which has its own
-	Python    string     `json:"python"`     // X.Y of the environment; empty with a Dockerfile
+	Python    string     `json:"python"`     // X.Y of the environment; empty with a Dockerfile, and when the base's own is unknown and will do
 	Apt       []string   `json:"apt"`        // sorted; names as apt-get install takes them
 	Env       []Install  `json:"env"`        // installs that need their Reads only, in order
 	Content   []Install  `json:"content"`    // installs that need the whole repository (local packages), in order
 	PostBuild string     `json:"post_build,omitempty"`
 	Start     string     `json:"start,omitempty"`
 	Docker    string     `json:"dockerfile,omitempty"`      // path of the Dockerfile
-	Reads     []string   `json:"reads"`                     // every file that the environment part reads, sorted
+	Reads     []string   `json:"reads"`                     // every file that the environment part comes from, sorted; its installs read Files and Includes only
 	Ignore    []string   `json:"ignore_patterns,omitempty"` // of .dockerignore and .containerignore
-	Command   []string   `json:"command"`                   // what a session runs when nothing else is asked
+	Command   []string   `json:"command"`                   // what a session runs when nothing else is asked; empty with a Dockerfile, which has its own
 	Why       []Decision `json:"why"`
 	Ignored   []Decision `json:"ignored"` // files that look like configuration and have no effect
 }
 
-// An Install is one package manager's work. Tool is "pip" so far; Files are passed to it in order.
+// An Install is one package manager's work. Tool is "pip" so far; Files are passed to it in order, and it runs in
+// the directory of the repository.
 type Install struct {
-	Tool  string   `json:"tool"`
-	Files []string `json:"files"`          // requirement files, relative to the repository
-	Args  []string `json:"args,omitempty"` // further requirements, such as "."
+	Tool     string   `json:"tool"`
+	Files    []string `json:"files"`              // requirement files, relative to the repository
+	Includes []string `json:"includes,omitempty"` // files that Files name and the installer opens as well
+	Args     []string `json:"args,omitempty"`     // further requirements, such as "."
+	// Encodings has those of Files and Includes that are not UTF-8: Python's name of the encoding by
+	// path. Such a file is converted before an installer that knows only UTF-8 sees it.
+	Encodings map[string]string `json:"encodings,omitempty"`
 }
 
 // A Decision says which file led to what, in words for the repository's author.
@@ -49,9 +57,11 @@ type Decision struct {
 
 // A Job is a plan together with the files and names it is to be solved for.
 type Job struct {
-	Plan     Plan
-	Dir      string // the checkout, or the directory of it that is built
-	GitDir   string // the checkout's .git, copied as a layer of its own; empty for none
+	Plan Plan
+	Dir  string // the checkout, or the directory of it that is built
+	// GitDir is Dir's .git directory, copied as a layer of its own; empty when there is none, or when the ignore
+	// patterns concern it, so that it is copied (or not) like any other file.
+	GitDir   string
 	Name     string // of the image
 	EnvKey   string
 	ImageKey string

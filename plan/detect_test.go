@@ -1,0 +1,469 @@
+package plan_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/plan"
+)
+
+// repo makes a repository of files: name and content in turn. A name that ends in a slash is a directory.
+func repo(files ...string) fstest.MapFS {
+	m := fstest.MapFS{}
+	for i := 0; i < len(files); i += 2 {
+		if name, dir := strings.CutSuffix(files[i], "/"); dir {
+			m[name] = &fstest.MapFile{Mode: fs.ModeDir | 0o755}
+			continue
+		}
+		m[files[i]] = &fstest.MapFile{Data: []byte(files[i+1]), Mode: 0o644}
+	}
+	return m
+}
+
+const packageTOML = "[project]\nname='x'\n[build-system]\nrequires=[]\n"
+
+func TestPacks(t *testing.T) {
+	for name, tt := range map[string]struct {
+		files fstest.MapFS
+		want  string
+		fails bool
+	}{
+		"empty":                           {repo(), "default", false},
+		"readme":                          {repo("README.md", ""), "default", false},
+		"apt only":                        {repo("apt.txt", "git"), "default", false},
+		"postBuild only":                  {repo("postBuild", ""), "default", false},
+		"requirements":                    {repo("requirements.txt", "x"), "python", false},
+		"runtime":                         {repo("runtime.txt", "python-3.11"), "python", false},
+		"other runtime":                   {repo("runtime.txt", "ruby-3.0", "requirements.txt", "x"), "default", false},
+		"julia runtime":                   {repo("runtime.txt", "julia-1.6"), "default", false},
+		"r runtime without date":          {repo("runtime.txt", "r-4.3"), "default", false},
+		"r runtime":                       {repo("runtime.txt", "r-4.3-2024-01-31"), "r", true},
+		"r date":                          {repo("runtime.txt", "r-2024-01-31"), "r", true},
+		"install.R alone":                 {repo("install.R", ""), "default", false},
+		"DESCRIPTION":                     {repo("DESCRIPTION", "Package: x"), "r", true},
+		"DESCRIPTION and binder":          {repo("DESCRIPTION", "Package: x", "binder/", ""), "default", false},
+		"setup.py":                        {repo("setup.py", ""), "python", false},
+		"setup.py and binder":             {repo("setup.py", "", "binder/", ""), "default", false},
+		"package":                         {repo("pyproject.toml", packageTOML), "python", false},
+		"tool settings":                   {repo("pyproject.toml", "[tool.x]\ny=1\n"), "default", false},
+		"project only":                    {repo("pyproject.toml", "[project]\nname='x'\n"), "default", false},
+		"bad toml":                        {repo("pyproject.toml", "=", "requirements.txt", ""), "python", true},
+		"bad toml beside binder":          {repo("pyproject.toml", "=", "binder/requirements.txt", ""), "python", false},
+		"conda":                           {repo("environment.yml", "", "requirements.txt", ""), "conda", true},
+		"conda yaml":                      {repo("environment.yaml", ""), "conda", true},
+		"pipfile":                         {repo("Pipfile", "", "requirements.txt", "x"), "pipfile", true},
+		"pipfile lock":                    {repo("Pipfile.lock", ""), "pipfile", true},
+		"pipfile and python":              {repo("Pipfile", "", "runtime.txt", "python-3.11"), "pipfile", true},
+		"pipfile and another":             {repo("Pipfile", "", "runtime.txt", "ruby-3.11"), "default", false},
+		"conda before pipfile":            {repo("Pipfile", "", "environment.yml", ""), "conda", true},
+		"r before conda":                  {repo("DESCRIPTION", "", "environment.yml", ""), "r", true},
+		"nix before r":                    {repo("DESCRIPTION", "", "default.nix", ""), "nix", true},
+		"julia before nix":                {repo("Project.toml", "", "default.nix", ""), "julia", true},
+		"julia project":                   {repo("JuliaProject.toml", ""), "julia", true},
+		"julia require":                   {repo("REQUIRE", ""), "julia", true},
+		"dockerfile before all":           {repo("Dockerfile", "FROM x", "Project.toml", "", "requirements.txt", ""), "dockerfile", false},
+		"lower-case dockerfile":           {repo("dockerfile", "FROM x"), "default", false},
+		"dockerfile as directory":         {repo("Dockerfile/", ""), "default", false},
+		"binder hides dockerfile":         {repo("Dockerfile", "FROM x", "binder/requirements.txt", "x"), "python", false},
+		"binder is empty":                 {repo("requirements.txt", "x", "binder/", ""), "default", false},
+		"binder is a file":                {repo("requirements.txt", "x", "binder", ""), "python", false},
+		"dot binder":                      {repo(".binder/requirements.txt", "x"), "python", false},
+		"binder dockerfile":               {repo("binder/Dockerfile", "FROM x"), "dockerfile", false},
+		"legacy base":                     {repo("Dockerfile", "# x\nFROM Andrewosh/binder-base:1\n"), "dockerfile", true},
+		"legacy base in spite of binder/": {repo("Dockerfile", "FROM andrewosh/binder-base", "binder/requirements.txt", ""), "dockerfile", true},
+		"legacy base in a comment":        {repo("Dockerfile", "FROM x # andrewosh/binder-base"), "dockerfile", false},
+		"two binder directories":          {repo("binder/", "", ".binder/", ""), "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := plan.Detect(tt.files, plan.Options{})
+			if got.Pack != tt.want {
+				t.Errorf("pack %q, want %q", got.Pack, tt.want)
+			}
+			if (err != nil) != tt.fails {
+				t.Errorf("error %v, want one: %v", err, tt.fails)
+			}
+			checkError(t, err)
+			if data, _ := json.Marshal(got); strings.Contains(string(data), "null") {
+				t.Errorf("null in %s", data)
+			}
+		})
+	}
+}
+
+// checkError checks that an error of Detect is the user's, and tells what to do.
+func checkError(t *testing.T, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	e, ok := errors.AsType[*bindery.Error](err)
+	if !ok || e.Kind != bindery.ErrPlan || e.Fault != bindery.User || e.Remedy == "" {
+		t.Errorf("not a user's plan error with a remedy: %#v", err)
+	}
+}
+
+func TestPythonVersion(t *testing.T) {
+	requires := func(spec string) string {
+		return "[project]\nname='x'\nrequires-python='" + spec + "'\n"
+	}
+	for _, tt := range []struct {
+		base, runtime, pyproject string
+		python, want             string // want: base, or part of the error after "!"
+	}{
+		{"", "", "", "3.11", "debian:bookworm"},
+		{"debian:trixie", "", "", "3.13", "debian:trixie"},
+		{"debian:sid", "", "", "", "debian:sid"},
+		{"ghcr.io/x/y:1", "", "", "", "ghcr.io/x/y:1"},
+		{"ghcr.io/x/y:1", "python-3.10", "", "3.10", "ghcr.io/x/y:1"},
+		{"", "python-3", "", "3.11", "debian:bookworm"},
+		{"", "python-3.11", "", "3.11", "debian:bookworm"},
+		{"", "python-3.9\n", "", "3.9", "debian:bullseye"},
+		{"", "python-3.13", "", "3.13", "debian:trixie"},
+		{"", "python-3.13.5", "", "3.13", "debian:trixie"},
+		{"", "python-3.13-2024-01-31", "", "3.13", "debian:trixie"},
+		{"debian:sid", "python-3.9", "", "3.9", "debian:bullseye"},
+		{"", "python-3.10", "", "3.11", "!only Python 3.9, 3.11 and 3.13"},
+		{"", "python-2.7", "", "", "!asks for Python 2.7"},
+		{"", "python-2", "", "", "!asks for Python 2,"},
+		{"", "python-4", "", "", "!asks for Python 4,"},
+		{"", "python", "", "", "!is not NAME-VERSION"},
+		{"", "python-3.11\nx", "", "", "!more than one line"},
+		{"", "python-x", "", "", "!is not a version"},
+		{"", "r-2024-13-01", "", "", "!is not a date"},
+		{"", "python-2024-1-1", "", "", "!is not a date"},
+		{"", "a-b-c", "", "", "!is not NAME-VERSION"},
+		{"", "ruby-3.0", "", "3.11", "debian:bookworm"},
+		{"", "", requires(">=3.9"), "3.11", "debian:bookworm"},
+		{"", "", requires(">=3.11.4"), "3.13", "debian:trixie"},
+		{"", "", requires(">=3.12"), "3.13", "debian:trixie"},
+		{"", "", requires("~=3.11"), "3.11", "debian:bookworm"},
+		{"", "", requires("<3.10"), "3.9", "debian:bullseye"},
+		{"", "", requires("==3.13.*"), "3.13", "debian:trixie"},
+		{"", "", requires("!=3.11.*"), "3.13", "debian:trixie"},
+		{"", "", requires(">=3.9, !=3.11.*, <3.13"), "3.9", "debian:bullseye"},
+		{"", "", requires(">=3.10,<3.11"), "", "!there is only Python"},
+		{"", "", requires("^3.9"), "", "!not a version specifier"},
+		{"", "", requires(">=3.11.0rc1"), "3.11", "debian:bookworm"},
+		{"", "", "[project]\nrequires-python=3\n", "", "!not a string"},
+		{"", "python-3.11", requires(">=3.11.4"), "", "!does not accept"},
+		{"", "python-3.13", requires(">=3.12"), "3.13", "debian:trixie"},
+		{"x/y", "", requires(">=3.12"), "", "x/y"},
+	} {
+		files := repo("a", "")
+		if tt.runtime != "" {
+			files["runtime.txt"] = &fstest.MapFile{Data: []byte(tt.runtime)}
+		}
+		if tt.pyproject != "" {
+			files["pyproject.toml"] = &fstest.MapFile{Data: []byte(tt.pyproject)}
+		}
+		got, err := plan.Detect(files, plan.Options{Base: tt.base})
+		checkError(t, err)
+		if text, fails := strings.CutPrefix(tt.want, "!"); fails {
+			if err == nil || !strings.Contains(err.Error(), text) {
+				t.Errorf("%q %q %q: error %v, want one with %q", tt.base, tt.runtime, tt.pyproject, err, text)
+			}
+			continue
+		}
+		if err != nil || got.Python != tt.python || got.Base != tt.want {
+			t.Errorf("%q %q %q: Python %q on %q, %v; want %q on %q", tt.base, tt.runtime, tt.pyproject, got.Python, got.Base, err, tt.python, tt.want)
+		}
+	}
+}
+
+func TestRequirements(t *testing.T) {
+	for line, local := range map[string]bool{
+		"numpy":                              false,
+		"numpy==1.26.4 --hash=sha256:ab":     false,
+		"numpy[dev]>=1 ; python_version<'4'": false,
+		"x ; extra == 'a/b'":                 false,
+		"--pre":                              false,
+		"-i https://pypi.org/simple":         false,
+		"--extra-index-url https://h/s":      false,
+		"--index-url=./index":                true,
+		"-i file:///srv/index":               true,
+		"--trusted-host h":                   false,
+		"git+https://h/o/r@v1#egg=x":         false,
+		"x @ git+https://h/o/r":              false,
+		"-e git+https://h/o/r#egg=x":         false,
+		"x @ https://h/x.whl":                false,
+		"https://h/x.tar.gz":                 false,
+		"git+ssh://git@h/o/r":                false,
+		"git+file:///x":                      true,
+		"x @ file:///x":                      true,
+		"x @ ./x":                            true,
+		"x @ wheels/x.whl":                   true,
+		"wheels/x.whl":                       true,
+		"x.whl":                              true,
+		"x-1.0.tar.gz":                       true,
+		".":                                  true,
+		".[dev]":                             true,
+		"./foo":                              true,
+		"../foo":                             true,
+		"/srv/foo":                           true,
+		"-e .":                               true,
+		"-e.":                                true,
+		"--editable=.":                       true,
+		"-e foo":                             true,
+		"-f ./wheels":                        true,
+		"--find-links wheels":                true,
+		"--find-links=https://h/w":           false,
+		"${HERE}/x":                          true,
+		"-r https://h/r.txt":                 true,
+		"-r ../r.txt":                        true,
+		"-r /r.txt":                          true,
+		"-r ${X}.txt":                        true,
+		"# -e .":                             false,
+		"numpy # ./x":                        false,
+		"numpy \\\n  ; python_version<'4'":   false,
+		"-e \\\n .":                          true,
+	} {
+		got, err := plan.Detect(repo("requirements.txt", "six\n"+line+"\n"), plan.Options{})
+		if err != nil {
+			t.Errorf("%q: %v", line, err)
+			continue
+		}
+		if isLocal := len(got.Content) == 1; isLocal != local || len(got.Env)+len(got.Content) != 1 {
+			t.Errorf("%q: local %v, want %v (%+v)", line, isLocal, local, got)
+		}
+	}
+}
+
+func TestIncludes(t *testing.T) {
+	files := repo(
+		"binder/requirements.txt", "-r ../common/a.txt\n-cconstraints.txt\n",
+		"binder/constraints.txt", "six<2\n",
+		"common/a.txt", "--requirement=b.txt\n-r ../binder/requirements.txt\n",
+		"common/b.txt", "six\n",
+	)
+	got, err := plan.Detect(files, plan.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []plan.Install{{Tool: "pip", Files: []string{"binder/requirements.txt"}, Includes: []string{"common/a.txt", "common/b.txt", "binder/constraints.txt"}}}
+	if diff := cmp.Diff(want, got.Env); diff != "" {
+		t.Error(diff)
+	}
+	reads := []string{"binder/constraints.txt", "binder/requirements.txt", "common/a.txt", "common/b.txt"}
+	if diff := cmp.Diff(reads, got.Reads); diff != "" {
+		t.Error(diff)
+	}
+
+	files["common/b.txt"].Data = []byte("-e .\n")
+	if got, err = plan.Detect(files, plan.Options{}); err != nil || len(got.Env) != 0 || len(got.Content) != 1 || len(got.Reads) != 0 {
+		t.Errorf("a local line in an included file: %+v, %v", got, err)
+	}
+
+	delete(files, "common/b.txt")
+	_, err = plan.Detect(files, plan.Options{})
+	checkError(t, err)
+	if err == nil || !strings.Contains(err.Error(), "common/a.txt, line 1: there is no common/b.txt") {
+		t.Errorf("a missing file: %v", err)
+	}
+}
+
+func TestEncodings(t *testing.T) {
+	for encoding, data := range map[string]string{
+		"utf-16":    "\xff\xfes\x00i\x00x\x00\r\x00\n\x00-\x00e\x00 \x00.\x00",
+		"utf-8-sig": "\xef\xbb\xbf-e .",
+		"latin-1":   "# caf\xe9\n-e .",
+	} {
+		got, err := plan.Detect(repo("requirements.txt", data), plan.Options{})
+		if err != nil || len(got.Content) != 1 || got.Content[0].Encodings["requirements.txt"] != encoding {
+			t.Errorf("%s: %+v, %v", encoding, got.Content, err)
+		}
+	}
+	got, err := plan.Detect(repo("runtime.txt", "\xfe\xff\x00p\x00y\x00t\x00h\x00o\x00n\x00-\x003\x00.\x009"), plan.Options{})
+	if err != nil || got.Python != "3.9" {
+		t.Errorf("runtime.txt in UTF-16: %+v, %v", got, err)
+	}
+}
+
+func TestApt(t *testing.T) {
+	got, err := plan.Detect(repo("apt.txt", "# tools\n\nzlib1g-dev  # last\r\ng++ git\ngit\nlibx=1:2.3-4~deb12u1+b1\nliby:amd64\nlibz/bookworm-backports\n"), plan.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"g++", "git", "libx=1:2.3-4~deb12u1+b1", "liby:amd64", "libz/bookworm-backports", "zlib1g-dev"}
+	if diff := cmp.Diff(want, got.Apt); diff != "" {
+		t.Error(diff)
+	}
+	for _, bad := range []string{"a;b", "git;touch", "$(id)", "`id`", "-y", "--force", "a|b", "a&b", "a>b", "Git", "a*", "a'", "git-", "../x.deb", "./x.deb", "a=", "é", "a\x00b"} {
+		_, err := plan.Detect(repo("apt.txt", "git\n"+bad+"\n"), plan.Options{})
+		checkError(t, err)
+		if err == nil || !strings.Contains(err.Error(), "apt.txt, line 2") {
+			t.Errorf("%q: error %v", bad, err)
+		}
+	}
+}
+
+func TestIgnoredIsSaid(t *testing.T) {
+	got, err := plan.Detect(repo(
+		"binder/requirements.txt", "six", "binder/setup.py", "", "binder/Apt.txt", "", "binder/start", "#!/bin/sh\nexec \"$@\"\n",
+		"requirements.txt", "", "Dockerfile", "FROM x", "uv.lock", "", "notebook.ipynb", ""), plan.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, i := range got.Ignored {
+		names = append(names, i.File)
+	}
+	want := []string{"binder/Apt.txt", "binder/setup.py", "Dockerfile", "requirements.txt", "uv.lock"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestIgnorePatterns(t *testing.T) {
+	got, err := plan.Detect(repo(".dockerignore", "# no data\n/data\n!/data/keep\n\n", ".containerignore", "*.log\n"), plan.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"data", "!data/keep", "*.log", "!Dockerfile"}, got.Ignore); diff != "" {
+		t.Error(diff)
+	}
+	g, err := plan.NewIgnorer(got.Ignore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, _ := g.Match("data", plan.Verdict{})
+	big, _ := g.Match("data/big", data)
+	keep, _ := g.Match("data/keep", data)
+	log, _ := g.Match("x.log", plan.Verdict{})
+	if !data.Out() || !big.Out() || keep.Out() || !log.Out() || g.Prunes("data") || !g.Prunes("log") || g.About(".git") || !g.About("data") {
+		t.Error("the patterns do not mean what they should")
+	}
+	_, err = plan.Detect(repo(".dockerignore", "[\n"), plan.Options{})
+	checkError(t, err)
+	if err == nil {
+		t.Error("a broken pattern is accepted")
+	}
+}
+
+// TestHostileTree uses a real directory: links that leave it, a pipe, a file too large.
+func TestHostileTree(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "requirements.txt")
+	if err := os.WriteFile(outside, []byte("six"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, create := range map[string]func(file string) error{
+		"link out":      func(f string) error { return os.Symlink(outside, f) },
+		"relative link": func(f string) error { return os.Symlink("../../../../../../../../etc/passwd", f) },
+		"link to self":  func(f string) error { return os.Symlink("requirements.txt", f) },
+		"pipe":          func(f string) error { return syscall.Mkfifo(f, 0o644) },
+		"too large":     func(f string) error { return os.WriteFile(f, make([]byte, 1<<20+1), 0o644) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := create(filepath.Join(dir, "requirements.txt")); err != nil {
+				t.Fatal(err)
+			}
+			root, err := os.OpenRoot(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer root.Close()
+			_, err = plan.Detect(root.FS(), plan.Options{})
+			if checkError(t, err); err == nil {
+				t.Error("accepted")
+			}
+			if err != nil && strings.Contains(bindery.AsError(err).Msg, outside) {
+				t.Errorf("the message shows where the link leads: %v", err)
+			}
+		})
+	}
+	t.Run("link inside", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "r.txt"), []byte("six"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("r.txt", filepath.Join(dir, "requirements.txt")); err != nil {
+			t.Fatal(err)
+		}
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		if got, err := plan.Detect(root.FS(), plan.Options{}); err != nil || got.Pack != plan.PackPython {
+			t.Errorf("%q, %v", got.Pack, err)
+		}
+	})
+}
+
+func TestEnvKey(t *testing.T) {
+	key := func(generation string, files fstest.MapFS) string {
+		t.Helper()
+		p, err := plan.Detect(files, plan.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := p.EnvKey(generation, files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	base := key("g", repo("requirements.txt", "six", "apt.txt", "git"))
+	for name, files := range map[string]fstest.MapFS{
+		"a notebook": repo("requirements.txt", "six", "apt.txt", "git", "x.ipynb", "{}"),
+		"postBuild":  repo("requirements.txt", "six", "apt.txt", "git", "postBuild", "true"),
+		"a comment":  repo("requirements.txt", "six", "apt.txt", "git # tool"),
+	} {
+		if key("g", files) != base {
+			t.Errorf("%s changes the environment", name)
+		}
+	}
+	for name, files := range map[string]fstest.MapFS{
+		"a requirement": repo("requirements.txt", "six==1", "apt.txt", "git"),
+		"a package":     repo("requirements.txt", "six", "apt.txt", "git less"),
+		"a version":     repo("requirements.txt", "six", "apt.txt", "git", "runtime.txt", "python-3.9"),
+		"a constraint":  repo("requirements.txt", "six", "apt.txt", "git", "binder/", ""),
+	} {
+		if key("g", files) == base {
+			t.Errorf("%s does not change the environment", name)
+		}
+	}
+	if key("h", repo("requirements.txt", "six", "apt.txt", "git")) == base {
+		t.Error("the generation does not change the environment")
+	}
+	included := repo("requirements.txt", "-c c.txt", "c.txt", "six<2")
+	before := key("g", included)
+	included["c.txt"].Data = []byte("six<3")
+	if key("g", included) == before {
+		t.Error("an included file does not change the environment")
+	}
+}
+
+func FuzzDetect(f *testing.F) {
+	f.Add("six\n-r a\n-e .", "python-3.11", "git g++", packageTOML, "*.x\n!y")
+	f.Add("\xff\xfes\x00", "r-2024-01-31", "a=1", "[project]\nrequires-python='>=3,<4'", "[a-z]**/x")
+	f.Fuzz(func(t *testing.T, requirements, runtime, apt, pyproject, ignore string) {
+		files := repo("requirements.txt", requirements, "runtime.txt", runtime, "apt.txt", apt, "pyproject.toml", pyproject, ".dockerignore", ignore, "a", "six")
+		p, err := plan.Detect(files, plan.Options{})
+		checkError(t, err)
+		if err != nil {
+			return
+		}
+		for _, name := range p.Apt {
+			if strings.HasPrefix(name, "-") || strings.ContainsAny(name, " ;|&$`<>()'\"\\*?[]{}!\n\x00") {
+				t.Errorf("apt would be given %q", name)
+			}
+		}
+		if _, err := p.EnvKey("g", files); err != nil {
+			t.Errorf("EnvKey: %v", err)
+		}
+		if _, err := plan.NewIgnorer(p.Ignore); err != nil {
+			t.Errorf("NewIgnorer: %v", err)
+		}
+	})
+}

@@ -1,0 +1,288 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A suite is a release of Debian that a base may be made of.
+type suite struct{ name, python string }
+
+// suites are those that can be bootstrapped, with their own Python, oldest first.
+func suites() []suite {
+	return []suite{{"bullseye", "3.9"}, {"bookworm", "3.11"}, {"trixie", "3.13"}}
+}
+
+// pythons is the list of versions for a message.
+func pythons() string {
+	var all []string
+	for _, s := range suites() {
+		all = append(all, s.python)
+	}
+	last := len(all) - 1
+	return strings.Join(all[:last], ", ") + " and " + all[last]
+}
+
+func suiteOf(python string) (suite, bool) {
+	for _, s := range suites() {
+		if s.python == python {
+			return s, true
+		}
+	}
+	return suite{}, false
+}
+
+// debian returns the suite of a base "debian:SUITE", whose Python is empty when it is not known here. Other bases are
+// images, whose Python only the build finds out.
+func debian(base string) (s suite, ok bool) {
+	name, ok := strings.CutPrefix(base, "debian:")
+	if !ok {
+		return suite{}, false
+	}
+	for _, s := range suites() {
+		if s.name == name {
+			return s, true
+		}
+	}
+	return suite{name: name}, true
+}
+
+// pythonVersion decides the interpreter: what runtime.txt names, else the base's own, else the newest that
+// requires-python of pyproject.toml accepts. Another Python than the base's own means another Debian.
+func (d *detector) pythonVersion(requires string) error {
+	own, isDebian := debian(d.plan.Base)
+	asked, err := d.runtimePython()
+	if err != nil {
+		return err
+	}
+	if asked != "" {
+		if err := d.usePython(asked, d.runtime.file); err != nil {
+			return err
+		}
+	} else {
+		d.plan.Python = own.python
+	}
+	if requires == "" {
+		return nil
+	}
+	spec, err := parseSpecifiers(requires)
+	if err != nil {
+		return userError("Write it as PEP 440 has it, such as >=3.11.", "pyproject.toml: requires-python: %s", err)
+	}
+	d.reads("pyproject.toml")
+	switch {
+	case d.plan.Python == "":
+		d.why("pyproject.toml", fmt.Sprintf("requires Python %s; the base's own is used, unseen", printable(requires)))
+		return nil
+	case spec.accepts(d.plan.Python):
+		return nil
+	case d.runtime.name == "python":
+		return userError("Change one of the two.", "%s asks for Python %s, which pyproject.toml (requires-python %q) does not accept",
+			d.runtime.file, d.plan.Python, printable(requires))
+	}
+	all := suites()
+	slices.Reverse(all)
+	for _, s := range all {
+		if isDebian && spec.accepts(s.python) {
+			return d.usePython(s.python, "pyproject.toml")
+		}
+	}
+	return userError("Let requires-python accept one of them, or write a Dockerfile.",
+		"pyproject.toml: requires-python is %q, and there is only Python %s", printable(requires), pythons())
+}
+
+// runtimePython returns the X.Y that runtime.txt asks for, or "" when any will do.
+func (d *detector) runtimePython() (string, error) {
+	r := d.runtime
+	if r.file == "" {
+		return "", nil
+	}
+	d.reads(r.file)
+	switch {
+	case r.name != "python":
+		d.ignore(r.file, fmt.Sprintf("%q does not name a Python", printable(r.name)))
+		return "", nil
+	case r.date != "":
+		d.ignore(r.file, "the date has no meaning for Python")
+	}
+	parts := strings.Split(r.version, ".")
+	switch {
+	case r.version == "":
+		return "", nil
+	case len(parts) == 1 && trimZeros(parts[0]) == "3":
+		d.why(r.file, "any Python 3 will do")
+		return "", nil
+	case len(parts) == 1:
+		return "", userError("Write one line such as python-3.11.", "%s asks for Python %s, and there is only Python %s", r.file, printable(r.version), pythons())
+	case len(parts) > 2:
+		d.ignore(r.file, "of the version, only "+printable(trimZeros(parts[0])+"."+trimZeros(parts[1]))+" counts")
+	}
+	return trimZeros(parts[0]) + "." + trimZeros(parts[1]), nil
+}
+
+// usePython takes Python version, because of file.
+func (d *detector) usePython(version, file string) error {
+	own, isDebian := debian(d.plan.Base)
+	s, known := suiteOf(version)
+	switch {
+	case !isDebian:
+		d.why(file, "Python "+version+", which the base image must have")
+	case own.python == version:
+		d.why(file, "Python "+version+", the base's own")
+	case known:
+		d.plan.Base = "debian:" + s.name
+		d.why(file, "Python "+version+", so the base is Debian "+s.name+" in place of "+printable(own.name))
+	default:
+		return userError("Name one of them in runtime.txt, such as python-3.11, or write a Dockerfile.",
+			"%s asks for Python %s, and there is only Python %s", file, printable(version), pythons())
+	}
+	d.plan.Python = version
+	return nil
+}
+
+func trimZeros(digits string) string {
+	if t := strings.TrimLeft(digits, "0"); t != "" {
+		return t
+	}
+	return "0"
+}
+
+// specifiers are the comma-separated clauses of PEP 440.
+type specifiers []specifier
+
+type specifier struct {
+	op      string
+	release []int
+	suffix  int  // -1: before the release (alpha, dev), 1: after it
+	star    bool // release is a prefix
+}
+
+// parseSpecifiers parses requires-python.
+func parseSpecifiers(text string) (specifiers, error) {
+	var all specifiers
+	for clause := range strings.SplitSeq(text, ",") {
+		clause = strings.TrimSpace(clause)
+		if clause == "" {
+			continue
+		}
+		s, ok := parseSpecifier(clause)
+		if !ok {
+			return nil, grammarError(strconv.Quote(printable(clause)) + " is not a version specifier")
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+func parseSpecifier(clause string) (specifier, bool) {
+	var s specifier
+	for _, op := range []string{"===", "~=", "==", "!=", "<=", ">=", "<", ">"} {
+		if rest, ok := strings.CutPrefix(clause, op); ok {
+			s.op, clause = op, strings.TrimPrefix(strings.TrimSpace(rest), "v")
+			break
+		}
+	}
+	clause, s.star = strings.CutSuffix(clause, ".*")
+	for clause != "" {
+		digits := clause[:len(clause)-len(strings.TrimLeft(clause, "0123456789"))]
+		n, err := strconv.Atoi(digits)
+		if err != nil || n > 1_000_000 {
+			return s, false
+		}
+		s.release = append(s.release, n)
+		clause = clause[len(digits):]
+		if !strings.HasPrefix(clause, ".") || !startsWithDigit(clause[1:]) {
+			break
+		}
+		clause = clause[1:]
+	}
+	switch rest := strings.ToLower(strings.TrimLeft(clause, ".-_")); {
+	case rest == "":
+	case strings.HasPrefix(rest, "post"):
+		s.suffix = 1
+	case strings.HasPrefix(rest, "a"), strings.HasPrefix(rest, "b"), strings.HasPrefix(rest, "rc"), strings.HasPrefix(rest, "c"), strings.HasPrefix(rest, "dev"):
+		s.suffix = -1
+	default:
+		return s, false
+	}
+	ok := s.op != "" && len(s.release) > 0 && (clause == "" || !s.star) && (!s.star || s.op == "==" || s.op == "!=") &&
+		(s.op != "~=" || len(s.release) > 1)
+	return s, ok
+}
+
+func startsWithDigit(s string) bool { return s != "" && s[0] >= '0' && s[0] <= '9' }
+
+// accepts reports whether X.Y, taken as the version X.Y.0, fulfils every clause.
+func (all specifiers) accepts(version string) bool {
+	var v []int
+	for part := range strings.SplitSeq(version, ".") {
+		n, err := strconv.Atoi(part)
+		if err != nil {
+			return false
+		}
+		v = append(v, n)
+	}
+	for _, s := range all {
+		if !s.accepts(v) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s specifier) accepts(v []int) bool {
+	c := compare(v, s.release)
+	if c == 0 {
+		c = -s.suffix
+	}
+	switch s.op {
+	case "<":
+		return c < 0
+	case "<=":
+		return c <= 0
+	case ">":
+		return c > 0
+	case ">=":
+		return c >= 0
+	case "~=":
+		return c >= 0 && hasPrefix(v, s.release[:len(s.release)-1])
+	case "!=":
+		return !s.equals(v, c)
+	}
+	return s.equals(v, c)
+}
+
+func (s specifier) equals(v []int, c int) bool {
+	if s.star {
+		return hasPrefix(v, s.release)
+	}
+	return c == 0
+}
+
+// compare compares two releases; missing parts are zero.
+func compare(a, b []int) int {
+	for i := range max(len(a), len(b)) {
+		if x, y := part(a, i), part(b, i); x != y {
+			return x - y
+		}
+	}
+	return 0
+}
+
+func hasPrefix(v, prefix []int) bool {
+	for i, n := range prefix {
+		if part(v, i) != n {
+			return false
+		}
+	}
+	return true
+}
+
+func part(v []int, i int) int {
+	if i < len(v) {
+		return v[i]
+	}
+	return 0
+}
