@@ -129,6 +129,9 @@ func (n *Network) plugHost(h *netlink.Handle, br netlink.Link, ns netns.NsHandle
 	la.Name, la.MTU, la.MasterIndex = n.vethName(addr), br.Attrs().MTU, br.Attrs().Index
 	mac := hardwareAddr(addr)
 	pair := &netlink.Veth{LinkAttrs: la, PeerName: "eth0", PeerMTU: uint32(la.MTU), PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(int(ns))}
+	if stale, err := h.LinkByName(la.Name); err == nil {
+		_ = h.LinkDel(stale) // whose lease was lost
+	}
 	if err := h.LinkAdd(pair); err != nil {
 		return fmt.Errorf("make pair: %w", err)
 	}

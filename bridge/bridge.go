@@ -189,8 +189,12 @@ func (n *Network) mask() net.IPMask { return net.CIDRMask(n.cfg.Subnet.Bits(), 3
 
 // vethName is the host's end of the pair that serves addr: "v", six digits of the bridge, the place in the subnet.
 func (n *Network) vethName(addr netip.Addr) string {
+	return fmt.Sprintf("%s%x", n.vethPrefix(), n.offset(addr))
+}
+
+func (n *Network) vethPrefix() string {
 	sum := sha256.Sum256([]byte(n.cfg.Name))
-	return fmt.Sprintf("v%s%x", hex.EncodeToString(sum[:3]), n.offset(addr))
+	return "v" + hex.EncodeToString(sum[:3])
 }
 
 func (n *Network) offset(addr netip.Addr) uint32 { return number(addr) - number(n.cfg.Subnet.Addr()) }

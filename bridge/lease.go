@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -142,16 +143,24 @@ func (n *Network) sweep(h *netlink.Handle, keep func(id string) bool) error {
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
-	alive := make(map[string]bool, len(links))
+	ours := make(map[string]netlink.Link)
 	for _, l := range links {
-		alive[l.Attrs().Name] = true
+		if l.Type() == "veth" && strings.HasPrefix(l.Attrs().Name, n.vethPrefix()) {
+			ours[l.Attrs().Name] = l
+		}
 	}
 	var errs []error
 	for addr, id := range all {
-		if alive[n.vethName(addr)] && keep(id) {
-			continue
+		name := n.vethName(addr)
+		if ours[name] == nil || !keep(id) {
+			errs = append(errs, n.release(h, id, addr))
 		}
-		errs = append(errs, n.release(h, id, addr))
+		delete(ours, name)
+	}
+	for _, l := range ours { // of no lease at all
+		if err := h.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
+			errs = append(errs, fmt.Errorf("remove %s: %w", l.Attrs().Name, err))
+		}
 	}
 	return errors.Join(errs...)
 }
