@@ -1,0 +1,290 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/api"
+)
+
+// A hub is one state directory, with the processes that work on it.
+type hub struct {
+	dir      string // the state directory
+	id       string // six hex digits that its bridge, control groups and run directory are named after
+	config   string // path of its configuration file
+	listen   string
+	sessions string // where sessions are served
+	log      string // path
+	serve    *exec.Cmd
+	ended    chan struct{} // closed when serve has ended
+}
+
+// newHub lays out a state directory, with the base that an earlier run bootstrapped when there is one.
+func newHub(dir, subnet string) (*hub, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256([]byte(dir))
+	h := &hub{dir: dir, id: hex.EncodeToString(sum[:3]), config: dir + ".yaml", log: dir + ".log"}
+	var err error
+	if h.listen, err = freeAddr(); err != nil {
+		return nil, err
+	}
+	if h.sessions, err = freeAddr(); err != nil {
+		return nil, err
+	}
+	text := fmt.Sprintf("state_dir: %s\nlisten: %s\nsession_listen: %s\nallow_source: [127.0.0.0/8, 'file:%s']\nnetwork: {subnet: %s}\nslots: 2\n",
+		h.dir, h.listen, h.sessions, shared.dir, subnet)
+	if err := os.WriteFile(h.config, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	return h, h.seed()
+}
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+func (h *hub) bases() string { return filepath.Join(h.dir, "worker", "bases") }
+
+// seed copies the bootstrapped bases of an earlier run into the state directory; keep saves them for the next one.
+func (h *hub) seed() error {
+	if _, err := os.Stat(cacheDir()); err != nil {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(h.bases()), 0o700); err != nil {
+		return err
+	}
+	return copyTree(cacheDir(), h.bases())
+}
+
+func (h *hub) keep() error {
+	if _, err := os.Stat(h.bases()); err != nil {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(cacheDir()), 0o700); err != nil {
+		return err
+	}
+	return copyTree(h.bases(), cacheDir())
+}
+
+func copyTree(from, to string) error {
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		return err
+	}
+	out, err := exec.Command("cp", "-a", "-u", "--reflink=auto", from+"/.", to).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("cp %s: %w: %s", from, err, out)
+	}
+	return nil
+}
+
+// command returns a bindery command on this state directory, not yet started.
+func (h *hub) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, shared.bin, args...)
+	cmd.Env = append(os.Environ(), "BINDERY_CONFIG="+h.config, "HOME="+h.dir)
+	cmd.Dir = filepath.Dir(h.dir)
+	return cmd
+}
+
+// A ran command and what it said.
+type ran struct {
+	code           int
+	stdout, stderr string
+}
+
+// run runs a bindery command to its end.
+func (h *hub) run(t *testing.T, args ...string) ran {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	cmd := h.command(ctx, args...)
+	return finish(t, cmd)
+}
+
+func finish(t *testing.T, cmd *exec.Cmd) ran {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.WaitDelay = time.Second // a detached worker may hold the pipes
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
+		t.Fatalf("%v: %v", cmd.Args, err)
+	}
+	return ran{code: cmd.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
+}
+
+// start starts `bindery serve` unless it runs, and waits until it is healthy.
+func (h *hub) start(t *testing.T) {
+	t.Helper()
+	if h.running() {
+		return
+	}
+	out, err := os.OpenFile(h.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	// Not the test's context: the hub outlives the test that starts it.
+	h.serve = h.command(context.WithoutCancel(t.Context()), "serve")
+	h.serve.Stdout, h.serve.Stderr = out, out
+	h.serve.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := h.serve.Start(); err != nil {
+		t.Fatal(err)
+	}
+	h.ended = make(chan struct{})
+	go func(cmd *exec.Cmd, ended chan struct{}) {
+		defer close(ended)
+		_ = cmd.Wait() // how it ended is in its log
+	}(h.serve, h.ended)
+	eventually(t, 3*time.Minute, "the hub answers /health with 200; its log:\n"+h.log, func() bool {
+		if !h.running() {
+			t.Fatalf("the hub ended at start:\n%s", h.tail())
+		}
+		resp, err := http.Get("http://" + h.listen + "/health")
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+func (h *hub) running() bool {
+	if h.serve == nil {
+		return false
+	}
+	select {
+	case <-h.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// tail is the end of the hub's and the worker's logs.
+func (h *hub) tail() string {
+	var all strings.Builder
+	for _, file := range []string{h.log, filepath.Join(h.dir, "worker.log")} {
+		text, _ := os.ReadFile(file) // a log that is not there says nothing
+		if len(text) > 6000 {
+			text = text[len(text)-6000:]
+		}
+		fmt.Fprintf(&all, "--- %s\n%s\n", file, text)
+	}
+	return all.String()
+}
+
+// kill9 kills the hub without a warning and waits until it is gone.
+func (h *hub) kill9(t *testing.T) {
+	t.Helper()
+	if err := h.serve.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-h.ended
+}
+
+// killWorker kills the worker without a warning and waits until it is gone.
+func (h *hub) killWorker(t *testing.T) {
+	t.Helper()
+	pids := h.workers()
+	if len(pids) != 1 {
+		t.Fatalf("%d workers run, want 1: %v", len(pids), pids)
+	}
+	if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "the killed worker is gone", func() bool { return !slices.Contains(h.workers(), pids[0]) })
+}
+
+// workers are the worker processes of this state directory, oldest namespace's view; the detached child alone counts.
+func (h *hub) workers() []int {
+	var pids []int
+	for _, p := range processes() {
+		if p.exe == shared.bin && len(p.args) > 1 && slices.Contains(p.args, "worker") && p.env("BINDERY_CONFIG") == h.config {
+			pids = append(pids, p.pid)
+		}
+	}
+	return pids
+}
+
+// destroy ends everything that belongs to the state directory, and keeps its bases for the next run.
+func (h *hub) destroy() {
+	if h.running() {
+		_ = h.serve.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-h.ended:
+		case <-time.After(20 * time.Second):
+			_ = h.serve.Process.Kill()
+			<-h.ended
+		}
+	}
+	if err := h.keep(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: keep the bases:", err)
+	}
+	h.sweep()
+}
+
+// client is the API client of the hub, by its unix socket.
+func (h *hub) client(t *testing.T) *api.Client {
+	t.Helper()
+	c, err := api.NewClient(api.ClientConfig{Socket: filepath.Join(h.dir, "hub.sock")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// worker is what the worker says of itself.
+func (h *hub) worker(t *testing.T) bindery.WorkerStatus {
+	t.Helper()
+	var d net.Dialer
+	hc := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return d.DialContext(ctx, "unix", filepath.Join(h.dir, "worker.sock"))
+		},
+	}}
+	resp, err := hc.Get("http://worker/v1/status")
+	if err != nil {
+		t.Fatalf("status of the worker: %v", err)
+	}
+	defer resp.Body.Close()
+	var s bindery.WorkerStatus
+	decode(t, resp.Body, &s)
+	return s
+}
+
+func decode(t *testing.T, r io.Reader, into any) {
+	t.Helper()
+	text, err := io.ReadAll(r)
+	if err == nil {
+		err = json.Unmarshal(text, into)
+	}
+	if err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+}

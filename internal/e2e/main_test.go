@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+)
+
+// cacheDir is where bases are kept between runs: bootstrapping one takes most of a minute.
+func cacheDir() string {
+	if dir := os.Getenv("BINDERY_TEST_CACHE"); dir != "" {
+		return dir
+	}
+	return "/var/cache/bindery-test"
+}
+
+// root is the checkout that is tested.
+var root = sync.OnceValue(func() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+})
+
+// A world is what all tests share: the binary and one hub that is set up. Only TestMain makes one.
+type world struct {
+	dir string // temporary, removed at the end
+	bin string // the bindery under test, with runc beside it
+	hub *hub
+}
+
+var shared world //nolint:gochecknoglobals // set once, by TestMain, before any test
+
+func TestMain(m *testing.M) {
+	status, err := runAll(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		status = 1
+	}
+	os.Exit(status)
+}
+
+func runAll(m *testing.M) (status int, err error) {
+	if os.Geteuid() != 0 {
+		return 0, fmt.Errorf("these tests start containers and networks: run them as root")
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "bindery-e2e-")
+	if err != nil {
+		return 0, err
+	}
+	shared.dir = dir
+	defer func() {
+		if shared.hub != nil {
+			shared.hub.destroy()
+		}
+		if status == 0 {
+			_ = os.RemoveAll(dir)
+		} else {
+			fmt.Fprintln(os.Stderr, "e2e: logs are kept in", dir)
+		}
+	}()
+	if shared.bin, err = buildBinary(dir); err != nil {
+		return 0, err
+	}
+	return m.Run(), nil
+}
+
+// buildBinary builds what `make build` builds, once, and puts the runc of scripts/setup beside it.
+func buildBinary(dir string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+	defer cancel()
+	bin := filepath.Join(dir, "bin", "bindery")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, "./cmd/bindery")
+	cmd.Dir = root()
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	runc := filepath.Join(root(), "bin", "runc")
+	if _, err := os.Stat(runc); err != nil {
+		return "", fmt.Errorf("no runc: run `make setup` first: %w", err)
+	}
+	return bin, os.Symlink(runc, filepath.Join(dir, "bin", "runc"))
+}
+
+// theHub returns the one hub that most tests use, running. A test that kills it need not start it again.
+func theHub(t *testing.T) *hub {
+	t.Helper()
+	if shared.hub == nil {
+		h, err := newHub(filepath.Join(shared.dir, "hub"), "10.234.0.0/20")
+		if err != nil {
+			t.Fatal(err)
+		}
+		shared.hub = h
+	}
+	shared.hub.start(t)
+	return shared.hub
+}
+
+// eventually waits until ok says so, and fails the test when it does not in time.
+func eventually(t *testing.T, within time.Duration, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(within); ; <-tick.C {
+		if ok() {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", within, what)
+		}
+	}
+}
