@@ -1,0 +1,203 @@
+package web
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path"
+	"runtime/debug"
+	"strings"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/api"
+)
+
+// A handler answers a request or says why not. It returns an error only before it has written anything.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+type contextKey struct{}
+
+// A visit is what the adapter knows about a request.
+type visit struct {
+	id     string // finds the request in the log
+	caller Caller
+	route  string
+	err    error // logged with the request
+}
+
+func visitOf(ctx context.Context) *visit {
+	v, _ := ctx.Value(contextKey{}).(*visit)
+	if v == nil {
+		return &visit{}
+	}
+	return v
+}
+
+// A response remembers what was answered.
+type response struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// adapt is what every request passes first: who asks, a request id, the headers of every answer, cross-origin writes
+// refused, panics caught, one log line.
+func (s *Server) adapt(mux *http.ServeMux, local bool) http.Handler {
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(s.handle(func(http.ResponseWriter, *http.Request) error {
+		return bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Send it from the hub's own pages or from a program.", "Another site may not do that here")
+	}, writeProblem))
+	inner := guard.Handler(s.clean(mux))
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		start := s.cfg.Now()
+		v := &visit{id: strings.ToLower(rand.Text()[:16]), caller: s.callerOf(r, local)}
+		r = r.WithContext(context.WithValue(r.Context(), contextKey{}, v))
+		w := &response{ResponseWriter: rw}
+		setCommonHeaders(w.Header(), v.id)
+		if s.cfg.AllowOrigin != "" {
+			w.Header().Set("Access-Control-Allow-Origin", s.cfg.AllowOrigin)
+		}
+		defer func() {
+			if p := recover(); p != nil {
+				s.panicked(w, r, p)
+			}
+			s.logVisit(r, w, v, s.cfg.Now().Sub(start))
+		}()
+		inner.ServeHTTP(w, r)
+	})
+}
+
+func setCommonHeaders(h http.Header, id string) {
+	h.Set("X-Request-Id", id)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+	h.Set("Content-Security-Policy", contentPolicy)
+	h.Set("Access-Control-Allow-Headers", "cache-control")
+}
+
+// contentPolicy allows what our pages are made of: their own scripts, styles and images. Nothing inline runs.
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// clean keeps paths away from the mux that it would redirect. Such a redirect decodes and encodes the path again, and a
+// spec must arrive as it was sent.
+func (s *Server) clean(mux *http.ServeMux) http.Handler {
+	stream := s.handle(s.buildStream, writeProblem)
+	missing := s.handle(notFound, s.errorPage)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := r.URL.EscapedPath()
+		if p == "" || p[0] != '/' || (path.Clean(p) != p && path.Clean(p)+"/" != p) {
+			if strings.HasPrefix(p, "/build/") && r.Method == http.MethodGet {
+				stream.ServeHTTP(w, r)
+				return
+			}
+			missing.ServeHTTP(w, r)
+			return
+		}
+		if r.Method == http.MethodHead && strings.HasPrefix(p, "/build/") {
+			w.Header().Set("Allow", "GET, OPTIONS") // the mux would take it for a GET, which starts a build
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// handle makes an http.Handler of h, whose errors are shown by show.
+func (s *Server) handle(h handler, show func(w http.ResponseWriter, r *http.Request, p api.Problem)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := visitOf(r.Context())
+		v.route = r.Pattern
+		if err := h(w, r); err != nil {
+			v.err = err
+			show(w, r, api.ProblemOf(err, v.id))
+		}
+	})
+}
+
+func (s *Server) panicked(w *response, r *http.Request, p any) {
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	v := visitOf(r.Context())
+	v.err = fmt.Errorf("panic: %v", p)
+	s.cfg.Log.ErrorContext(r.Context(), "a request panicked", "request", v.id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	if w.status == 0 {
+		writeProblem(w, r, api.ProblemOf(v.err, v.id))
+	}
+}
+
+// logVisit writes the request's one line. Queries are left out: they carry tokens.
+func (s *Server) logVisit(r *http.Request, w *response, v *visit, took fmt.Stringer) {
+	level := slog.LevelDebug
+	attrs := []slog.Attr{
+		slog.String("request", v.id), slog.String("method", r.Method), slog.String("path", bindery.Printable(r.URL.EscapedPath())),
+		slog.String("route", v.route), slog.Int("status", w.status), slog.Int64("bytes", w.bytes),
+		slog.String("requester", v.caller.Requester), slog.String("took", took.String()),
+	}
+	if v.err != nil {
+		e := bindery.AsError(v.err)
+		level = slog.LevelInfo
+		if e.Fault == bindery.Ours {
+			level = slog.LevelError
+		}
+		attrs = append(attrs, slog.String("kind", string(e.Kind)), slog.String("fault", string(e.Fault)), slog.Any("err", v.err))
+	}
+	s.cfg.Log.LogAttrs(r.Context(), level, "request", attrs...)
+}
+
+func writeProblem(w http.ResponseWriter, _ *http.Request, p api.Problem) {
+	writeAs(w, api.ProblemType, p.Status, p)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	writeAs(w, "application/json", status, v)
+	return nil
+}
+
+func writeAs(w http.ResponseWriter, mediaType string, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		status, b = http.StatusInternalServerError, []byte(`{"kind":"internal","fault":"ours","message":"The answer could not be written"}`)
+	}
+	w.Header().Set("Content-Type", mediaType)
+	if w.Header().Get("Cache-Control") == "" {
+		w.Header().Set("Cache-Control", "no-store")
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n')) // a client that has gone is not our error
+}
+
+func notFound(http.ResponseWriter, *http.Request) error {
+	return bindery.Errorf(bindery.ErrNotFound, bindery.User, "Check the address, or begin at the start page.", "There is nothing at this address")
+}
+
+func preflight(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Access-Control-Allow-Methods", "GET, OPTIONS")
+	w.WriteHeader(http.StatusOK)
+	return nil
+}

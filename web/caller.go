@@ -1,0 +1,149 @@
+package web
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// A Caller is who sent a request.
+type Caller struct {
+	Requester string // address block, "local", or "token:" and the start of its hash
+	IP        string
+	Admin     bool // by the hub's socket or with a token of the native API
+	Local     bool // by the hub's socket
+	bearer    string
+	secure    bool // came by https
+}
+
+// HashToken returns what Config.Tokens holds for a bearer token, so that the configuration does not give it away.
+func HashToken(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:])
+}
+
+func (s *Server) callerOf(r *http.Request, local bool) Caller {
+	bearer := ""
+	if scheme, rest, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		bearer = strings.TrimSpace(rest)
+	}
+	if local {
+		return Caller{Requester: "local", IP: "127.0.0.1", Admin: true, Local: true, bearer: bearer}
+	}
+	c := Caller{bearer: bearer, secure: r.TLS != nil}
+	peer := peerOf(r.RemoteAddr)
+	if slices.ContainsFunc(s.cfg.Proxies, func(p netip.Prefix) bool { return p.Contains(peer) }) {
+		peer = s.forwarded(r, peer)
+		c.secure = c.secure || lastOf(r.Header.Values("X-Forwarded-Proto")) == "https"
+	}
+	c.IP, c.Requester = peer.String(), block(peer)
+	if name, ok := s.tokenName(bearer); ok {
+		c.Admin, c.Requester = true, name
+	}
+	return c
+}
+
+// forwarded walks X-Forwarded-For from its end, past our proxies, to the first address that none of them is.
+func (s *Server) forwarded(r *http.Request, peer netip.Addr) netip.Addr {
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for _, hop := range slices.Backward(hops) {
+		a, err := netip.ParseAddr(strings.TrimSpace(hop))
+		if err != nil {
+			return peer
+		}
+		peer = a.Unmap()
+		if !slices.ContainsFunc(s.cfg.Proxies, func(p netip.Prefix) bool { return p.Contains(peer) }) {
+			return peer
+		}
+	}
+	return peer
+}
+
+// tokenName compares the bearer token with all that are configured, in constant time.
+func (s *Server) tokenName(bearer string) (string, bool) {
+	if bearer == "" {
+		return "", false
+	}
+	sum := HashToken(bearer)
+	found := 0
+	for _, t := range s.cfg.Tokens {
+		found |= subtle.ConstantTimeCompare([]byte(strings.ToLower(t)), []byte(sum))
+	}
+	return "token:" + sum[:8], found == 1
+}
+
+// mayUse reports whether c may see the token of a session: the machine's owner, a token of the API, or whoever has the
+// session's own token.
+func (c Caller) mayUse(sess bindery.Session) bool {
+	own := sess.Token != "" && subtle.ConstantTimeCompare([]byte(c.bearer), []byte(sess.Token)) == 1
+	return c.Admin || own
+}
+
+func peerOf(remote string) netip.Addr {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.IPv4Unspecified()
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
+
+// block is the part of an address that one household or company shares.
+func block(a netip.Addr) string {
+	bits := 24
+	if a.Is6() {
+		bits = 48
+	}
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return a.String()
+	}
+	return p.String()
+}
+
+func lastOf(values []string) string {
+	all := strings.Split(strings.Join(values, ","), ",")
+	return strings.ToLower(strings.TrimSpace(all[len(all)-1]))
+}
+
+// hubURL is the hub's origin as this visitor sees it, without a slash at its end.
+func (s *Server) hubURL(r *http.Request) string {
+	if s.cfg.URL != "" {
+		return s.cfg.URL
+	}
+	scheme := "http"
+	if visitOf(r.Context()).caller.secure {
+		scheme = "https"
+	}
+	return (&url.URL{Scheme: scheme, Host: r.Host}).String()
+}
+
+// sessionURL is where this visitor finds a session. It ends with a slash.
+func (s *Server) sessionURL(r *http.Request, sess bindery.Session) string {
+	u, err := url.Parse(s.cfg.SessionURL)
+	if err != nil { // New has parsed it
+		return s.cfg.SessionURL + sess.BasePath()
+	}
+	if u.Hostname() == "" {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		host = strings.Trim(host, "[]")
+		if visitOf(r.Context()).caller.Local || host == "" {
+			host = "127.0.0.1"
+		}
+		u.Host = net.JoinHostPort(host, u.Port())
+		if u.Port() == "" {
+			u.Host = host
+		}
+	}
+	return u.String() + sess.BasePath()
+}

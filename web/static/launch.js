@@ -1,0 +1,189 @@
+// The launch page: it follows the event stream, shows where the launch stands, and leads to the session.
+"use strict";
+
+(() => {
+  const data = JSON.parse(document.getElementById("page-data").textContent);
+  const el = (id) => document.getElementById(id);
+  const terminal = new Terminal(el("terminal"));
+  const order = ["waiting", "fetching", "building", "launching", "ready"];
+  const words = {
+    waiting: "Waiting for the build to start",
+    fetching: "Fetching the repository",
+    building: "Building the environment",
+    pushing: "Storing the image",
+    built: "The image is built",
+    launching: "Starting your session",
+    ready: "Ready. Taking you there…",
+  };
+  const faults = {
+    user: "Something in the repository or the link needs a change",
+    transient: "This may pass by itself",
+    ours: "This is a fault of this hub",
+  };
+  let source = null;
+  let seen = "";       // id of the last numbered event
+  let over = false;
+  let attempts = 0;    // to connect again
+  let step = "waiting";
+  let began = Date.now();
+
+  function show(phase, failed) {
+    const at = { pushing: "building", built: "launching" }[phase] || phase;
+    if (order.includes(at)) step = at;
+    el("launch").dataset.phase = failed ? "failed" : step;
+    const now = order.indexOf(step);
+    for (const li of el("steps").children) {
+      const i = order.indexOf(li.dataset.step);
+      li.className = i < now || step === "ready" ? "done" : i === now ? (failed ? "failed" : "current") : "";
+      if (i === now) li.setAttribute("aria-current", "step");
+      else li.removeAttribute("aria-current");
+    }
+  }
+
+  function say(status, detail) {
+    if (el("status").textContent !== status) el("status").textContent = status;
+    el("detail").textContent = detail || "";
+  }
+
+  function connect(retry) {
+    const url = new URL(data.stream, location.origin);
+    if (seen) url.searchParams.set("after", seen);
+    if (retry) url.searchParams.set("retry", "true");
+    source = new EventSource(url);
+    source.onmessage = (m) => {
+      attempts = 0;
+      if (m.lastEventId) seen = m.lastEventId;
+      receive(JSON.parse(m.data));
+    };
+    source.onerror = () => {
+      source.close();
+      if (over) return;
+      const wait = Math.min(30, 2 ** attempts++);
+      say("The connection was lost", `Connecting again in ${wait} s. Nothing is lost: the build goes on.`);
+      setTimeout(() => over || connect(false), wait * 1000);
+    };
+  }
+
+  function receive(e) {
+    const phase = (e.phase || "").toLowerCase();
+    if (e.message && phase !== "ready") terminal.write(e.message);
+    if (phase === "failed") return fail(e);
+    if (phase === "ready") return arrive(e);
+    if (e.step && e.step.name && !e.message) return describe(e.step);
+    if (!words[phase]) return;
+    show(phase);
+    let detail = "";
+    if (phase === "waiting" && e.position) {
+      detail = (e.position === 1 ? "You are next" : `Number ${e.position} in the queue`) + (e.reason ? `: ${e.reason}` : "") + ".";
+    }
+    say(words[phase], detail || (phase === step && phase !== "waiting" ? el("detail").textContent : ""));
+  }
+
+  function describe(s) {
+    if (s.ended && !s.ended.startsWith("0001")) return;
+    let detail = s.name;
+    if (s.total > 0) detail += ` (${Math.min(100, Math.round((100 * s.current) / s.total))} %)`;
+    el("detail").textContent = detail;
+  }
+
+  function fail(e) {
+    end();
+    show(step, true);
+    const err = e.error || {};
+    say("The launch did not work", "");
+    el("problem-fault").textContent = faults[err.fault] || "";
+    el("problem-message").textContent = err.message || e.message || "The launch failed.";
+    el("problem-remedy").textContent = err.remedy || "";
+    el("problem").hidden = false;
+    el("problem").focus({ preventScroll: true });
+    document.title = "Failed · " + document.title.replace(/^Failed · /, "");
+  }
+
+  function arrive(e) {
+    end();
+    show("ready");
+    say(words.ready, "");
+    const to = target(e.url, e.token);
+    el("session-link").href = to;
+    el("done").hidden = false;
+    location.replace(to);
+  }
+
+  function end() {
+    over = true;
+    source.close();
+  }
+
+  // target is where in the session to go: labpath, then filepath, then urlpath, as Binder's links have them. What leads
+  // out of the session is not followed: the token goes with it.
+  function target(base, token) {
+    const q = new URLSearchParams(location.search);
+    const file = (s) => encodeURI(s.replace(/^\/+|\/+$/g, ""));
+    let path = "";
+    if (q.get("labpath")) path = "doc/tree/" + file(q.get("labpath"));
+    else if (q.get("filepath")) path = "tree/" + file(q.get("filepath"));
+    else if (q.get("urlpath")) path = q.get("urlpath").replace(/^\/+/, "");
+    const home = new URL(base);
+    let to = home;
+    try {
+      const wanted = new URL(path, home);
+      if (wanted.origin === home.origin && wanted.pathname.startsWith(home.pathname)) to = wanted;
+    } catch {
+      // a path that is none leads to the session's own page
+    }
+    to.searchParams.set("token", token);
+    return to.href;
+  }
+
+  el("btn-retry").onclick = () => {
+    over = false;
+    seen = "";
+    attempts = 0;
+    began = Date.now();
+    el("problem").hidden = true;
+    document.title = document.title.replace(/^Failed · /, "");
+    terminal.note("— trying again —");
+    show("waiting");
+    say("Connecting…", "");
+    connect(true);
+  };
+  el("btn-edit").href = data.start;
+  el("btn-leave").onclick = () => { end(); };
+  el("follow").onchange = () => {
+    terminal.follow = el("follow").checked;
+    if (terminal.follow) el("terminal").scrollTop = el("terminal").scrollHeight;
+  };
+  el("terminal").addEventListener("wheel", (w) => {
+    if (w.deltaY < 0) terminal.follow = el("follow").checked = false;
+  }, { passive: true });
+  el("btn-copy-log").onclick = async () => {
+    terminal.draw();
+    try {
+      await navigator.clipboard.writeText(terminal.text);
+      el("btn-copy-log").textContent = "Copied";
+    } catch {
+      el("btn-copy-log").textContent = "Not allowed";
+    }
+    setTimeout(() => { el("btn-copy-log").textContent = "Copy"; }, 2000);
+  };
+  el("btn-show-log").onclick = () => {
+    const hide = !el("terminal").hidden;
+    el("terminal").hidden = hide;
+    el("btn-show-log").textContent = hide ? "Show" : "Hide";
+    el("btn-show-log").setAttribute("aria-expanded", String(!hide));
+  };
+
+  setInterval(() => {
+    if (over) return;
+    const s = Math.floor((Date.now() - began) / 1000);
+    const h = Math.floor(s / 3600);
+    const m = Math.floor(s / 60) % 60;
+    el("elapsed").textContent = (h ? h + ":" + String(m).padStart(2, "0") : m) + ":" + String(s % 60).padStart(2, "0");
+  }, 250);
+
+  // A page that comes back from the browser's cache has lost its stream.
+  addEventListener("pageshow", (p) => { if (p.persisted) location.reload(); });
+
+  show("waiting");
+  connect(false);
+})();

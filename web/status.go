@@ -1,0 +1,115 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// A healthEntry is one line of BinderHub's /health. It says nothing of how the machine is made: anybody may read it.
+type healthEntry struct {
+	Service string `json:"service"`
+	OK      bool   `json:"ok"`
+	Ignore  bool   `json:"_ignore_failure,omitempty"`
+}
+
+type healthAnswer struct {
+	OK     bool          `json:"ok"`
+	Checks []healthEntry `json:"checks"`
+}
+
+// healthFor is how long an answer serves for: probing costs the machine nothing however often it is done.
+const healthFor = 5 * time.Second
+
+type health struct {
+	worker func(ctx context.Context) (bindery.WorkerStatus, error)
+	checks func(ctx context.Context) []bindery.Check
+	now    func() time.Time
+
+	mu    sync.Mutex
+	asked time.Time
+	last  healthAnswer
+}
+
+func newHealth(cfg Config) *health {
+	return &health{worker: cfg.Worker, checks: cfg.Checks, now: cfg.Now}
+}
+
+func (h *health) answer(ctx context.Context) healthAnswer {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.asked.IsZero() && h.now().Sub(h.asked) < healthFor {
+		return h.last
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	out := healthAnswer{OK: true, Checks: []healthEntry{}}
+	add := func(e healthEntry) {
+		out.OK = out.OK && (e.OK || e.Ignore)
+		out.Checks = append(out.Checks, e)
+	}
+	if h.worker != nil {
+		_, err := h.worker(ctx)
+		add(healthEntry{Service: "Worker", OK: err == nil})
+	}
+	if h.checks != nil {
+		for _, c := range h.checks(ctx) {
+			add(healthEntry{Service: c.Name, OK: c.OK, Ignore: c.Level != "required"})
+		}
+	}
+	h.last, h.asked = out, h.now()
+	return out
+}
+
+func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) error {
+	a := s.health.answer(r.Context())
+	status := http.StatusOK
+	if !a.OK {
+		status = http.StatusServiceUnavailable
+	}
+	return writeJSON(w, status, a)
+}
+
+func (s *Server) getVersions(w http.ResponseWriter, _ *http.Request) error {
+	if s.cfg.AllowOrigin == "" {
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+	}
+	builder := "bindery:" + s.cfg.Generation
+	return writeJSON(w, http.StatusOK, map[string]any{
+		"builder_info": map[string]string{"build_image": builder},
+		"binderhub":    s.cfg.Version,
+		"builder":      builder,
+	})
+}
+
+// A provider is how BinderHub describes one to pages that make links.
+type provider struct {
+	DisplayName string            `json:"displayName"`
+	ID          string            `json:"id"`
+	Spec        map[string]string `json:"spec"`
+	Repo        providerRepo      `json:"repo"`
+	Ref         providerRef       `json:"ref"`
+}
+
+type providerRepo struct {
+	Label       string `json:"label"`
+	Placeholder string `json:"placeholder"`
+	URLEncode   bool   `json:"urlEncode"`
+}
+
+type providerRef struct {
+	Enabled bool   `json:"enabled"`
+	Default string `json:"default"`
+}
+
+func (s *Server) getProviders(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, http.StatusOK, []provider{{
+		DisplayName: "Git repository", ID: bindery.ProviderGit,
+		Spec: map[string]string{"validateRegex": "[^/]+/.+"},
+		Repo: providerRepo{Label: "Arbitrary git repository URL", Placeholder: "example: http://git.example.com/repo", URLEncode: true},
+		Ref:  providerRef{Enabled: true, Default: "HEAD"},
+	}})
+}

@@ -1,0 +1,240 @@
+// Package web serves the hub's own origin: BinderHub's routes, the native API, the pages.
+package web
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// Builds is the part of a dispatcher that makes images.
+type Builds interface {
+	Resolve(ctx context.Context, src bindery.Source) (bindery.Source, error)
+	Submit(ctx context.Context, ask bindery.Ask) (bindery.Build, error)
+	Build(ctx context.Context, id string) (bindery.Build, error)
+	Events(ctx context.Context, id string, after int64) iter.Seq2[bindery.Event, error]
+	Standing(ctx context.Context, id string) (bindery.Standing, error)
+}
+
+// Sessions is the part of a dispatcher that runs them.
+type Sessions interface {
+	Launch(ctx context.Context, build bindery.Build, ask bindery.Ask) (bindery.Session, error)
+	Session(ctx context.Context, id string) (bindery.Session, error)
+	Sessions(ctx context.Context) ([]bindery.Session, error)
+	StopSession(ctx context.Context, id, reason string) error
+}
+
+// Config configures a Server.
+type Config struct {
+	Builds     Builds   // required
+	Sessions   Sessions // required
+	SessionLog func(ctx context.Context, id string, follow bool) (io.ReadCloser, error)
+	Worker     func(ctx context.Context) (bindery.WorkerStatus, error)
+	Checks     func(ctx context.Context) []bindery.Check
+
+	Secret     []byte // signs build tokens; 32 bytes or more, the same after a restart. required
+	Version    string // default: "dev"
+	Generation string
+
+	// URL is the hub's own public URL, such as "https://hub.example.org". Default: what each request came by.
+	URL string
+	// SessionURL is the sessions' origin. Without a host ("http://:8586") the host of each request is put in. required
+	SessionURL string
+	// Tokens are the native API's bearer tokens as HashToken gives them.
+	Tokens []string
+	// Proxies may say by X-Forwarded-For and X-Forwarded-Proto who asks; nobody else may.
+	Proxies []netip.Prefix
+	// AllowOrigin is sent as Access-Control-Allow-Origin, for pages that launch from elsewhere.
+	AllowOrigin string
+
+	Files fs.FS // with templates/ and static/; default: the embedded ones
+	Dev   bool  // templates are read again for each page, /storybook shows them all
+
+	TokenLife    time.Duration    // of a build token; default: 6 hours
+	Keepalive    time.Duration    // between comments that keep a stream open; default: 25 seconds
+	StandingGap  time.Duration    // between looks at the queue for a waiting stream; default: 2 seconds
+	WriteTimeout time.Duration    // a reader that takes nothing for so long is cut off; default: 20 seconds
+	Linger       time.Duration    // a finished stream stays open so long for its client to close it; default: 60 seconds
+	LeaveGrace   time.Duration    // a launch that nobody waits for is given up after; default: 30 seconds
+	Drain        time.Duration    // Run gives requests so long to end; default: 10 seconds
+	Now          func() time.Time // default: time.Now
+	Log          *slog.Logger     // default: discard
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Builds == nil || c.Sessions == nil {
+		return c, errors.New("web: Config needs Builds and Sessions")
+	}
+	if len(c.Secret) < 32 {
+		return c, errors.New("web: Config.Secret needs 32 bytes")
+	}
+	for _, t := range c.Tokens {
+		if b, err := hex.DecodeString(t); err != nil || len(b) != 32 {
+			return c, errors.New("web: Config.Tokens holds something that HashToken did not make")
+		}
+	}
+	for _, u := range []string{c.SessionURL, cmp.Or(c.URL, "http://default")} {
+		p, err := url.Parse(u)
+		if err != nil || (p.Scheme != "http" && p.Scheme != "https") || p.Host == "" || strings.Trim(p.Path, "/") != "" || p.RawQuery != "" {
+			return c, fmt.Errorf("web: %q is not the URL of an origin", u)
+		}
+	}
+	c.URL, c.SessionURL = strings.TrimSuffix(c.URL, "/"), strings.TrimSuffix(c.SessionURL, "/")
+	c.Version = cmp.Or(c.Version, "dev")
+	c.TokenLife = cmp.Or(c.TokenLife, 6*time.Hour)
+	c.Keepalive = cmp.Or(c.Keepalive, 25*time.Second)
+	c.StandingGap = cmp.Or(c.StandingGap, 2*time.Second)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 20*time.Second)
+	c.Linger = cmp.Or(c.Linger, 60*time.Second)
+	c.LeaveGrace = cmp.Or(c.LeaveGrace, 30*time.Second)
+	c.Drain = cmp.Or(c.Drain, 10*time.Second)
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	if c.Files == nil {
+		c.Files = embedded
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c, nil
+}
+
+// A Server answers for the hub. Public is for visitors, Local for the socket of whoever owns the machine.
+type Server struct {
+	cfg      Config
+	assets   *assets
+	pages    *pages
+	launches *launches
+	health   *health
+	public   http.Handler
+	local    http.Handler
+}
+
+// New makes a Server; Run starts it.
+func New(cfg Config) (*Server, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, launches: newLaunches(cfg), health: newHealth(cfg)}
+	if s.assets, err = newAssets(cfg.Files); err != nil {
+		return nil, err
+	}
+	if s.pages, err = newPages(cfg, s.assets); err != nil {
+		return nil, err
+	}
+	routes := s.routes()
+	s.public = s.adapt(routes, false)
+	s.local = s.adapt(routes, true)
+	return s, nil
+}
+
+// Public is the handler for visitors. The native API's writes, lists and administration want a token there.
+func (s *Server) Public() http.Handler { return s.public }
+
+// Local is the handler for the hub's unix socket: whoever may open that owns the machine, so everything is allowed.
+func (s *Server) Local() http.Handler { return s.local }
+
+// Run serves visitors on public and the machine's owner on local, either of which may be nil, until ctx ends. Then it
+// ends the event streams, gives other requests Config.Drain to end, and returns when everything has.
+func (s *Server) Run(ctx context.Context, public, local net.Listener) error {
+	ended := make(chan error, 2)
+	var servers []*http.Server
+	closing, endStreams := context.WithCancel(context.WithoutCancel(ctx))
+	defer endStreams()
+	base := context.WithValue(context.WithoutCancel(ctx), closingKey{}, closing)
+	serve := func(l net.Listener, h http.Handler) {
+		if l == nil {
+			return
+		}
+		srv := &http.Server{
+			Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+			BaseContext: func(net.Listener) context.Context { return base },
+			ErrorLog:    slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+		}
+		servers = append(servers, srv)
+		go func() { ended <- srv.Serve(l) }()
+	}
+	serve(public, s.public)
+	serve(local, s.local)
+
+	var failed error
+	running := len(servers)
+	select {
+	case failed = <-ended:
+		running--
+	case <-ctx.Done():
+	}
+	endStreams()
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
+	defer cancel()
+	for _, srv := range servers {
+		if err := srv.Shutdown(drain); err != nil {
+			s.cfg.Log.WarnContext(ctx, "requests were cut off at the end", "err", err)
+			_ = srv.Close() // it only reports what Shutdown did
+		}
+	}
+	for ; running > 0; running-- {
+		<-ended
+	}
+	s.launches.wait(drain)
+	if failed != nil {
+		return fmt.Errorf("serve HTTP: %w", failed)
+	}
+	return nil
+}
+
+// routes is the whole table. The adapter round it has already refused unclean paths, which the mux would redirect.
+func (s *Server) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	page := func(pattern string, h handler) { mux.Handle(pattern, s.handle(h, s.errorPage)) }
+	data := func(pattern string, h handler) { mux.Handle(pattern, s.handle(h, writeProblem)) }
+
+	page("GET /{$}", s.startPage)
+	page("GET /go", s.goPage)
+	page("GET /about", s.aboutPage)
+	page("GET /v2/{provider}/{spec...}", s.launchPage)
+	page("GET /static/{name}", s.assets.serve)
+	for _, name := range []string{"badge.svg", "badge_logo.svg", "favicon.svg", "favicon.ico", "robots.txt"} {
+		page("GET /"+name, s.assets.plain(name))
+	}
+	page("GET /assets/images/badge.svg", s.assets.plain("badge.svg"))
+	if s.cfg.Dev {
+		page("GET /storybook", s.storybook)
+		page("GET /storybook/{story}", s.story)
+	}
+
+	data("GET /build/{provider}/{spec...}", s.buildStream)
+	data("GET /health", s.getHealth)
+	data("GET /versions", s.getVersions)
+	data("GET /api/repoproviders", s.getProviders)
+	for _, p := range []string{"/build/{provider}/{spec...}", "/health", "/versions", "/api/repoproviders"} {
+		data("OPTIONS "+p, preflight)
+	}
+
+	data("GET /api/v1/status", call(s.getStatus, nothing))
+	data("POST /api/v1/builds", call(s.postBuild, body))
+	data("GET /api/v1/builds/{id}", call(s.getBuild, id))
+	data("GET /api/v1/builds/{id}/events", s.buildEvents)
+	data("GET /api/v1/sessions", call(s.getSessions, nothing))
+	data("POST /api/v1/sessions", call(s.postSession, body))
+	data("GET /api/v1/sessions/{id}", call(s.getSession, id))
+	data("DELETE /api/v1/sessions/{id}", call(s.deleteSession, stopping))
+	data("GET /api/v1/sessions/{id}/log", s.sessionLog)
+	data("/api/", notFound)
+	page("/", notFound)
+	return mux
+}
