@@ -15,7 +15,7 @@ import (
 // TestBrowser is what a visitor does: opens a link, watches the log, lands in JupyterLab, runs a cell, sees its output.
 func TestBrowser(t *testing.T) {
 	h := theHub(t)
-	repo := gitServer(t).repo(t, "requirements")
+	repo := made(t, requirements(nil))
 	before := h.remains(t)
 	pictures := filepath.Join(root(), "artefacts")
 	if err := os.MkdirAll(pictures, 0o755); err != nil {

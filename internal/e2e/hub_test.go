@@ -116,7 +116,7 @@ type ran struct {
 }
 
 // run runs a bindery command to its end.
-func (h *hub) run(t *testing.T, args ...string) ran {
+func (h *hub) run(t testing.TB, args ...string) ran {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -124,7 +124,7 @@ func (h *hub) run(t *testing.T, args ...string) ran {
 	return finish(t, cmd)
 }
 
-func finish(t *testing.T, cmd *exec.Cmd) ran {
+func finish(t testing.TB, cmd *exec.Cmd) ran {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -138,7 +138,7 @@ func finish(t *testing.T, cmd *exec.Cmd) ran {
 }
 
 // start starts `bindery serve` unless it runs, and waits until it is healthy.
-func (h *hub) start(t *testing.T) {
+func (h *hub) start(t testing.TB) {
 	t.Helper()
 	if h.running() {
 		return
@@ -199,7 +199,7 @@ func (h *hub) tail() string {
 }
 
 // kill9 kills the hub without a warning and waits until it is gone.
-func (h *hub) kill9(t *testing.T) {
+func (h *hub) kill9(t testing.TB) {
 	t.Helper()
 	if err := h.serve.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -208,7 +208,7 @@ func (h *hub) kill9(t *testing.T) {
 }
 
 // killWorker kills the worker without a warning and waits until it is gone.
-func (h *hub) killWorker(t *testing.T) {
+func (h *hub) killWorker(t testing.TB) {
 	t.Helper()
 	pids := h.workers()
 	if len(pids) != 1 {
@@ -224,7 +224,7 @@ func (h *hub) killWorker(t *testing.T) {
 func (h *hub) workers() []int {
 	var pids []int
 	for _, p := range processes() {
-		if p.exe == shared.bin && len(p.args) > 1 && slices.Contains(p.args, "worker") && p.env("BINDERY_CONFIG") == h.config {
+		if p.exe == shared.bin && len(p.args) > 1 && slices.Contains(p.args, "worker") && slices.Contains(p.args, h.dir) {
 			pids = append(pids, p.pid)
 		}
 	}
@@ -249,7 +249,7 @@ func (h *hub) destroy() {
 }
 
 // client is the API client of the hub, by its unix socket.
-func (h *hub) client(t *testing.T) *api.Client {
+func (h *hub) client(t testing.TB) *api.Client {
 	t.Helper()
 	c, err := api.NewClient(api.ClientConfig{Socket: filepath.Join(h.dir, "hub.sock")})
 	if err != nil {
@@ -259,7 +259,7 @@ func (h *hub) client(t *testing.T) *api.Client {
 }
 
 // worker is what the worker says of itself.
-func (h *hub) worker(t *testing.T) bindery.WorkerStatus {
+func (h *hub) worker(t testing.TB) bindery.WorkerStatus {
 	t.Helper()
 	var d net.Dialer
 	hc := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
@@ -278,7 +278,7 @@ func (h *hub) worker(t *testing.T) bindery.WorkerStatus {
 	return s
 }
 
-func decode(t *testing.T, r io.Reader, into any) {
+func decode(t testing.TB, r io.Reader, into any) {
 	t.Helper()
 	text, err := io.ReadAll(r)
 	if err == nil {
@@ -287,4 +287,20 @@ func decode(t *testing.T, r io.Reader, into any) {
 	if err != nil {
 		t.Fatalf("%v in %s", err, text)
 	}
+}
+
+// list returns the ids of the sessions that have not ended.
+func (h *hub) list(t testing.TB) []string {
+	t.Helper()
+	all, err := h.client(t).Sessions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, s := range all {
+		if s.State != bindery.SessionEnded {
+			ids = append(ids, s.ID)
+		}
+	}
+	return ids
 }

@@ -67,7 +67,7 @@ func (h *hub) mine() []process {
 // Remains is what a hub has on the machine, by kind. Two of them are compared to find what leaked.
 type remains map[string][]string
 
-func (h *hub) remains(t *testing.T) remains {
+func (h *hub) remains(t testing.TB) remains {
 	t.Helper()
 	r := remains{}
 	for _, p := range h.mine() {
@@ -142,7 +142,7 @@ func (h *hub) cgroups() []string {
 }
 
 // settles waits until the hub has on the machine what it had before: taking down takes a moment.
-func (h *hub) settles(t *testing.T, before remains) {
+func (h *hub) settles(t testing.TB, before remains) {
 	t.Helper()
 	var diff string
 	deadline := time.Now().Add(30 * time.Second)

@@ -52,6 +52,9 @@ func runAll(m *testing.M) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := os.Chmod(dir, 0o755); err != nil { // one test is not root
+		return 0, err
+	}
 	shared.dir = dir
 	defer func() {
 		if shared.hub != nil {
@@ -88,7 +91,7 @@ func buildBinary(dir string) (string, error) {
 }
 
 // theHub returns the one hub that most tests use, running. A test that kills it need not start it again.
-func theHub(t *testing.T) *hub {
+func theHub(t testing.TB) *hub {
 	t.Helper()
 	if shared.hub == nil {
 		h, err := newHub(filepath.Join(shared.dir, "hub"), "10.234.0.0/20")
@@ -102,7 +105,7 @@ func theHub(t *testing.T) *hub {
 }
 
 // eventually waits until ok says so, and fails the test when it does not in time.
-func eventually(t *testing.T, within time.Duration, what string, ok func() bool) {
+func eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -91,7 +91,7 @@ func (h *hub) watch(ctx context.Context, repo, ref, query string, each func(said
 }
 
 // launch follows a repository's stream until its session is ready, and stops the session when the test ends.
-func (h *hub) launch(t *testing.T, repo, ref string) (said, story) {
+func (h *hub) launch(t testing.TB, repo, ref string) (said, story) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -108,7 +108,7 @@ func (h *hub) launch(t *testing.T, repo, ref string) (said, story) {
 }
 
 // fail follows a repository's stream that must end in a failure, and returns that.
-func (h *hub) fail(t *testing.T, repo, ref string) (*bindery.Error, story) {
+func (h *hub) fail(t testing.TB, repo, ref string) (*bindery.Error, story) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -124,7 +124,7 @@ func (h *hub) fail(t *testing.T, repo, ref string) (*bindery.Error, story) {
 }
 
 // stop stops a session and waits until it is gone.
-func (h *hub) stop(t *testing.T, id string) {
+func (h *hub) stop(t testing.TB, id string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()

@@ -1,0 +1,145 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+)
+
+// A figure is one line of the table.
+type figure struct{ what, prototype, here string }
+
+// BenchmarkTable measures what docs/performance.md reports and prints its table. scripts/bench runs it, once.
+func BenchmarkTable(b *testing.B) {
+	if b.N > 1 {
+		b.Skip("once is all it takes")
+	}
+	var table []figure
+	add := func(what, prototype, format string, args ...any) {
+		table = append(table, figure{what, prototype, fmt.Sprintf(format, args...)})
+	}
+	h, err := newHub(filepath.Join(shared.dir, "bench"), "10.234.16.0/20")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := os.RemoveAll(h.bases()); err != nil { // cold means cold
+		b.Fatal(err)
+	}
+	defer h.destroy()
+	dir := b.TempDir()
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	const pins = "numpy==1.26.4\npandas==2.2.3\n"
+	write("requirements.txt", pins)
+	write("README.md", "# Sample\n")
+
+	cold, _ := h.timedBuild(b, dir)
+	write("requirements.txt", "# the same, in other words\n"+pins)
+	warm, _ := h.timedBuild(b, dir)
+	var noop, noopWall, changed, changedWall []float64
+	for i := range 10 {
+		wall, inside := h.timedBuild(b, dir)
+		noop, noopWall = append(noop, inside), append(noopWall, wall)
+		write("README.md", fmt.Sprintf("# Sample, change %d\n", i))
+		wall, inside = h.timedBuild(b, dir)
+		changed, changedWall = append(changed, inside), append(changedWall, wall)
+	}
+	add("no-op rebuild", "61–83 ms", "%s", ms(noop))
+	add("no-op rebuild, whole command", "–", "%s", ms(noopWall))
+	add("one file changed", "75–104 ms", "%s", ms(changed))
+	add("one file changed, whole command", "–", "%s", ms(changedWall))
+
+	var started, answering []float64
+	for range 10 {
+		l, a := h.timedLaunch(b, dir)
+		started, answering = append(started, l), append(answering, a)
+	}
+	add("launch to TCP", "91–159 ms", "%s", ms(h.timedTCP(b)))
+	add("launch to Jupyter's container", "–", "%s", ms(started))
+	add("launch to Jupyter answering", "0.63–0.87 s", "%s", ms(answering))
+	add("cold build of the requirements sample, cold caches", "–", "%.0f s", cold)
+	add("cold build of the requirements sample, warm caches", "–", "%.1f s", warm)
+
+	h.start(b)
+	workers := h.workers()
+	if len(workers) != 1 {
+		b.Fatalf("%d workers", len(workers))
+	}
+	add("idle memory, hub", "–", "%d MB", h.memory(b)>>20)
+	add("idle memory, worker", "31 MB; 43–50 MB after builds", "%d MB after builds", resident(b, workers[0])>>20)
+	info, err := os.Stat(shared.bin)
+	if err != nil {
+		b.Fatal(err)
+	}
+	add("binary", "34 MB, the engine alone", "%d MB", info.Size()>>20)
+	fmt.Println("\n| what | prototype | Bindery |\n|---|---:|---:|")
+	for _, f := range table {
+		fmt.Printf("| %s | %s | %s |\n", f.what, f.prototype, f.here)
+	}
+}
+
+// ms is the range of the middle of some measures in seconds: without the best and the worst.
+func ms(s []float64) string {
+	s = slices.Sorted(slices.Values(s))
+	if len(s) > 2 {
+		s = s[1 : len(s)-1]
+	}
+	if s[0] > 0.5 {
+		return fmt.Sprintf("%.2f–%.2f s", s[0], s[len(s)-1])
+	}
+	return fmt.Sprintf("%.0f–%.0f ms", 1000*s[0], 1000*s[len(s)-1])
+}
+
+// timedBuild builds a directory. It returns seconds: of the whole command, and what the build itself says.
+func (h *hub) timedBuild(t testing.TB, dir string) (wall, inside float64) {
+	t.Helper()
+	start := time.Now()
+	out := h.must(t, "build", dir, "--json")
+	wall = time.Since(start).Seconds()
+	var made struct{ Seconds map[string]float64 }
+	if err := json.Unmarshal([]byte(out), &made); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range made.Seconds {
+		inside += s
+	}
+	return wall, inside
+}
+
+// timedLaunch starts a session of a built directory: seconds until its container runs, and until its server answers.
+func (h *hub) timedLaunch(t testing.TB, dir string) (started, answering float64) {
+	t.Helper()
+	var run struct {
+		Session string
+		Timings map[string]float64
+	}
+	if err := json.Unmarshal([]byte(h.must(t, "run", dir, "--detach", "--json")), &run); err != nil {
+		t.Fatal(err)
+	}
+	h.must(t, "sessions", "stop", run.Session)
+	return run.Timings["launch"], run.Timings["launch"] + run.Timings["ready"]
+}
+
+// timedTCP starts sessions whose server is Python's own, which answers at once.
+func (h *hub) timedTCP(t testing.TB) []float64 {
+	t.Helper()
+	dir := t.TempDir()
+	script := "#!/bin/bash\nexec python3 -m http.server 8888\n"
+	if err := os.WriteFile(filepath.Join(dir, "start"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.timedBuild(t, dir)
+	var all []float64
+	for range 10 {
+		_, answering := h.timedLaunch(t, dir)
+		all = append(all, answering)
+	}
+	return all
+}
