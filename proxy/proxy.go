@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-// Routes knows the sessions. A dispatcher is one.
-type Routes interface {
+// Sessions knows them. A dispatcher is one.
+type Sessions interface {
 	// Address returns where the server of a session answers. It is called for every request.
 	Address(id string) (addr string, ok bool)
 	// Active notes that a session had traffic. It is called at most once per Config.ActiveGap and session.
@@ -29,7 +29,7 @@ type Routes interface {
 
 // Config configures a Proxy.
 type Config struct {
-	Routes Routes // required
+	Sessions Sessions // required
 	Hub    string // URL of the hub, for links back; may be empty
 	// URL is the sessions' own public URL. When it is https, sessions are told that their visitors came by https.
 	URL string
@@ -54,8 +54,8 @@ type Proxy struct {
 
 // New makes a Proxy.
 func New(cfg Config) (*Proxy, error) {
-	if cfg.Routes == nil {
-		return nil, errors.New("proxy: Config needs Routes")
+	if cfg.Sessions == nil {
+		return nil, errors.New("proxy: Config needs Sessions")
 	}
 	for _, u := range []string{cmp.Or(cfg.Hub, "http://hub"), cmp.Or(cfg.URL, "http://sessions")} {
 		if p, err := url.Parse(u); err != nil || (p.Scheme != "http" && p.Scheme != "https") {
@@ -132,7 +132,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.addSlash(w, r, id)
 		return
 	}
-	addr, ok := p.cfg.Routes.Address(id)
+	addr, ok := p.cfg.Sessions.Address(id)
 	if !ok {
 		p.notices.show(w, r, sessionGone)
 		return
@@ -216,7 +216,7 @@ func (p *Proxy) broken(w http.ResponseWriter, r *http.Request, err error) {
 		return // the visitor has gone
 	}
 	p.cfg.Log.DebugContext(r.Context(), "a session did not answer", "session", t.id, "err", err)
-	if _, still := p.cfg.Routes.Address(t.id); !still {
+	if _, still := p.cfg.Sessions.Address(t.id); !still {
 		p.notices.show(w, r, sessionGone)
 		return
 	}
@@ -226,7 +226,7 @@ func (p *Proxy) broken(w http.ResponseWriter, r *http.Request, err error) {
 // maxActive bounds the memory of when sessions were last noted; entries older than the gap mean nothing.
 const maxActive = 10000
 
-// touch calls Routes.Active, not more often than the gap allows.
+// touch calls Sessions.Active, not more often than the gap allows.
 func (p *Proxy) touch(id string) {
 	now := time.Now()
 	p.mu.Lock()
@@ -240,7 +240,7 @@ func (p *Proxy) touch(id string) {
 	}
 	p.mu.Unlock()
 	if due {
-		p.cfg.Routes.Active(id)
+		p.cfg.Sessions.Active(id)
 	}
 }
 

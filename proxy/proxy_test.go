@@ -55,7 +55,7 @@ func start(t *testing.T, cfg proxy.Config, session http.Handler) (*httptest.Serv
 	back := httptest.NewServer(session)
 	t.Cleanup(back.Close)
 	rt := &routes{addrs: map[string]string{"s1": back.Listener.Addr().String()}, active: map[string]int{}}
-	cfg.Routes = rt
+	cfg.Sessions = rt
 	p, err := proxy.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -291,7 +291,7 @@ func TestRunEndsWithWebSocketsOpen(t *testing.T) {
 	back := httptest.NewServer(http.HandlerFunc(echo))
 	defer back.Close()
 	rt := &routes{addrs: map[string]string{"s1": back.Listener.Addr().String()}, active: map[string]int{}}
-	p, err := proxy.New(proxy.Config{Routes: rt})
+	p, err := proxy.New(proxy.Config{Sessions: rt})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +318,7 @@ func TestRunEndsWithWebSocketsOpen(t *testing.T) {
 
 func TestHugeHeadersAreRefused(t *testing.T) {
 	rt := &routes{addrs: map[string]string{}, active: map[string]int{}}
-	p, err := proxy.New(proxy.Config{Routes: rt})
+	p, err := proxy.New(proxy.Config{Sessions: rt})
 	if err != nil {
 		t.Fatal(err)
 	}
