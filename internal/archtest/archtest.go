@@ -33,7 +33,7 @@ var rules = map[string]rule{
 	"worker":   {inside: []string{"api"}, outside: []string{"golang.org/x/sys/unix"}, why: "serves builds over a socket; namespaces need system calls"},
 	"dispatch": {inside: []string{"sched"}, outside: []string{"golang.org/x/sync"}, why: "the shell round sched"},
 	"proxy":    {inside: []string{"api"}, why: "visitors' traffic to sessions"},
-	"web":      {inside: []string{"api"}, outside: []string{"github.com/buildkite/terminal-to-html/v3"}, why: "HTTP and pages"},
+	"web":      {inside: []string{"api"}, outside: []string{"github.com/golang-jwt/jwt/v5"}, why: "HTTP, pages, signed build tokens"},
 
 	// Outside things, one each. None imports another.
 	"source": {why: "Git repositories, through the git program"},
