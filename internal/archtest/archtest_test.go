@@ -120,7 +120,7 @@ func refuse(r rule, path string) string {
 		return "not an edge of the table"
 	case standard(path) && under(path, r.noStd):
 		return "kept out of this package"
-	case standard(path), under(path, r.outside):
+	case standard(path), under(path, r.outside), r.kit && under(path, testOutside):
 		return ""
 	}
 	return "not one of its outside modules"

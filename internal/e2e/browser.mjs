@@ -27,7 +27,7 @@ try {
   // While it builds, the page shows a log that grows. It leaves by itself once the session is ready.
   let pictured = false;
   for (const hub = new URL(url).origin; new URL(page.url()).origin === hub;) {
-    const log = await page.locator('#log').textContent({ timeout: 2000 }).catch(() => null);
+    const log = await page.locator('#terminal').textContent({ timeout: 2000 }).catch(() => null);
     if (log) seen.log = log;
     if (!pictured && seen.log.length > 200) {
       await page.screenshot({ path: `${pictures}-log.png` });
