@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,6 +44,8 @@ func TestVisitorsErrors(t *testing.T) {
 			bindery.ErrStep, bindery.User, []string{"bindery-has-no-such-requirement"}},
 		{"postBuild that fails", repo("postbuild", map[string]string{"postBuild": "#!/bin/bash\necho about to fail\nexit 3\n"}), "main",
 			bindery.ErrStep, bindery.User, []string{"about to fail", "postBuild", "3"}},
+		{"Dockerfile that fails", repo("dockerfile", map[string]string{"Dockerfile": "FROM debian:bookworm\nRUN echo about to break; exit 4\n"}), "main",
+			bindery.ErrStep, bindery.User, []string{"about to break", "4"}},
 		{"two binder directories", repo("two", map[string]string{"binder/requirements.txt": "six\n", ".binder/requirements.txt": "six\n"}), "main",
 			bindery.ErrPlan, bindery.User, []string{"binder", ".binder"}},
 		{"Python that does not exist", repo("python", map[string]string{"runtime.txt": "python-2.5\n", "requirements.txt": "six\n"}), "main",
@@ -134,6 +137,26 @@ func TestMachinesErrors(t *testing.T) {
 		complaint{l.Addr().String(), "in use"}.check(t, r)
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		complaint{port, "in use"}.check(t, start(t, nil, shared.bin, "run", sample, "--port", port))
+	})
+	t.Run("disk full", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "small")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=700m"); err != nil {
+			t.Fatal(err)
+		}
+		small, err := newHub(filepath.Join(dir, "state"), "10.234.32.0/24")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			small.sweep()
+			if err := syscall.Unmount(dir, 0); err != nil {
+				t.Error(err)
+			}
+		})
+		complaint{"space"}.check(t, small.run(t, "build", sample))
 	})
 	t.Run("state directory locked", func(t *testing.T) {
 		r := h.run(t, "serve", "--listen", "127.0.0.1:0", "--session-listen", "127.0.0.1:0")

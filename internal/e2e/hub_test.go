@@ -69,32 +69,25 @@ func freeAddr() (string, error) {
 
 func (h *hub) bases() string { return filepath.Join(h.dir, "worker", "bases") }
 
-// seed copies the bootstrapped bases of an earlier run into the state directory; keep saves them for the next one.
-func (h *hub) seed() error {
-	if _, err := os.Stat(cacheDir()); err != nil {
-		return nil
-	}
-	if err := os.MkdirAll(filepath.Dir(h.bases()), 0o700); err != nil {
-		return err
-	}
-	return copyTree(cacheDir(), h.bases())
-}
+func keptBases() string { return filepath.Join(cacheDir(), "bases") }
 
-func (h *hub) keep() error {
-	if _, err := os.Stat(h.bases()); err != nil {
-		return nil
-	}
-	if err := os.MkdirAll(filepath.Dir(cacheDir()), 0o700); err != nil {
-		return err
-	}
-	return copyTree(h.bases(), cacheDir())
-}
+// seed puts the bootstrapped bases of an earlier run into the state directory; keep saves them for the next one.
+func (h *hub) seed() error { return linkTree(keptBases(), h.bases()) }
 
-func copyTree(from, to string) error {
+func (h *hub) keep() error { return linkTree(h.bases(), keptBases()) }
+
+// linkTree copies a directory that is only added to, by hard links where it can.
+func linkTree(from, to string) error {
+	if _, err := os.Stat(from); err != nil {
+		return nil // nothing there yet
+	}
 	if err := os.MkdirAll(to, 0o700); err != nil {
 		return err
 	}
-	out, err := exec.Command("cp", "-a", "-u", "--reflink=auto", from+"/.", to).CombinedOutput()
+	if exec.Command("cp", "-a", "-u", "-l", from+"/.", to).Run() == nil {
+		return nil
+	}
+	out, err := exec.Command("cp", "-a", "-u", from+"/.", to).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("cp %s: %w: %s", from, err, out)
 	}
