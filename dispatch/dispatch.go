@@ -19,8 +19,8 @@ import (
 type Store interface {
 	// Commit writes all changes in one transaction. When it returns nil they survive a power cut.
 	Commit(ctx context.Context, c bindery.Changes) error
-	// Live returns everything that is not over; failed builds as long as they answer for their keys at now.
-	Live(ctx context.Context, now time.Time) (bindery.Live, error)
+	// Live returns everything that is not over, with the failed builds that answered for their keys until after since.
+	Live(ctx context.Context, since time.Time) (bindery.Live, error)
 	Build(ctx context.Context, id string) (bindery.Build, error)
 	// Events returns at most limit events of a build that follow number after.
 	Events(ctx context.Context, build string, after int64, limit int) ([]bindery.Event, error)

@@ -1,0 +1,193 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// statements are prepared once, on the one connection that writes.
+type statements struct {
+	build, tail, event, known, forget, session, audit *sql.Stmt
+}
+
+func (s *statements) all() map[string]**sql.Stmt {
+	return map[string]**sql.Stmt{
+		putBuild: &s.build, putTail: &s.tail, putEvent: &s.event, putKnown: &s.known,
+		forgetKnown: &s.forget, putSession: &s.session, putAudit: &s.audit,
+	}
+}
+
+const (
+	// A new attempt begins to read its worker's events at the first.
+	putBuild = `INSERT INTO builds (id, place, key, source, class, requester, state, attempt, worker, charged, failures, until, created, started, ended, result, error)
+		VALUES ($1, (SELECT coalesce(max(place), 0) + 1 FROM builds), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+		ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, worker = excluded.worker,
+			charged = excluded.charged, failures = excluded.failures, until = excluded.until,
+			started = excluded.started, ended = excluded.ended, result = excluded.result, error = excluded.error,
+			read_seq = CASE WHEN excluded.attempt = builds.attempt THEN builds.read_seq ELSE 0 END`
+	// Only events that follow what is stored may be added: a writer that has lost track is refused.
+	putTail = `UPDATE builds SET last_seq = $4, read_seq = CASE WHEN attempt = $2 THEN $3 ELSE read_seq END
+		WHERE id = $1 AND last_seq = $5`
+	putEvent = `INSERT INTO events (build, seq, time, phase, message, more) VALUES ($1, $2, $3, $4, $5, $6)`
+	putKnown = `INSERT INTO images (key, build, image, result, created) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (key) DO UPDATE SET build = excluded.build, image = excluded.image, result = excluded.result, created = excluded.created`
+	forgetKnown = `DELETE FROM images WHERE key = $1`
+	putSession  = `INSERT INTO sessions (id, build, image, state, source, request, token, address, limits, reason, exit, created, ready, active, ended)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+		ON CONFLICT (id) DO UPDATE SET state = excluded.state, address = excluded.address, reason = excluded.reason, exit = excluded.exit,
+			ready = excluded.ready, active = excluded.active, ended = excluded.ended`
+	putAudit = `INSERT INTO audit (time, who, did, what, reason) VALUES ($1, $2, $3, $4, $5)`
+)
+
+// Commit writes all changes in one transaction. When it returns nil they survive a power cut.
+func (db *DB) Commit(ctx context.Context, c bindery.Changes) error {
+	tx, err := db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	w := writer{ctx: ctx, tx: tx, now: micros(db.cfg.Now())}
+	if err := db.writeAll(&w, c); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// writer is one transaction. It lives as long as the call whose context it has.
+type writer struct {
+	ctx context.Context
+	tx  *sql.Tx
+	now int64
+}
+
+func (w *writer) exec(st *sql.Stmt, args ...any) (sql.Result, error) {
+	return w.tx.StmtContext(w.ctx, st).ExecContext(w.ctx, args...)
+}
+
+func (db *DB) writeAll(w *writer, c bindery.Changes) error {
+	for _, b := range c.Builds {
+		if err := db.writeBuild(w, b); err != nil {
+			return fmt.Errorf("build %s: %w", b.ID, err)
+		}
+	}
+	for _, t := range c.Tails {
+		if err := db.writeTail(w, t); err != nil {
+			return fmt.Errorf("events of %s: %w", t.Build, err)
+		}
+	}
+	for _, key := range c.Forget {
+		if _, err := w.exec(db.put.forget, key); err != nil {
+			return fmt.Errorf("image for %s: %w", key, err)
+		}
+	}
+	for _, k := range c.Known {
+		result, err := json.Marshal(k.Result)
+		if err != nil {
+			return err
+		}
+		if _, err := w.exec(db.put.known, k.Key, k.Build, k.Result.Image, string(result), w.now); err != nil {
+			return fmt.Errorf("image for %s: %w", k.Key, err)
+		}
+	}
+	for _, s := range c.Sessions {
+		if err := db.writeSession(w, s); err != nil {
+			return fmt.Errorf("session %s: %w", s.ID, err)
+		}
+	}
+	for _, a := range c.Audit {
+		if _, err := w.exec(db.put.audit, micros(a.Time), a.Who, a.Did, a.What, a.Reason); err != nil {
+			return fmt.Errorf("audit: %w", err)
+		}
+	}
+	return nil
+}
+
+func (db *DB) writeBuild(w *writer, b bindery.Build) error {
+	source, err := json.Marshal(b.Source)
+	if err != nil {
+		return err
+	}
+	result, err := optional(b.Result)
+	if err != nil {
+		return err
+	}
+	fault, err := optional(b.Err)
+	if err != nil {
+		return err
+	}
+	_, err = w.exec(db.put.build, b.ID, b.Key, string(source), string(b.Class), b.Requester, string(b.State), b.Attempt, b.Worker,
+		b.Charged, b.Row, micros(b.Until), micros(b.Created), micros(b.Started), micros(b.Ended), result, fault)
+	return err
+}
+
+// more is the parts of an event that most events do not have.
+type more struct {
+	Step   *bindery.Step        `json:"step,omitempty"`
+	Result *bindery.BuildResult `json:"result,omitempty"`
+	Err    *bindery.Error       `json:"error,omitempty"`
+}
+
+func (db *DB) writeTail(w *writer, t bindery.Tail) error {
+	if len(t.Events) == 0 {
+		return nil
+	}
+	first, last := t.Events[0].Seq, t.Events[len(t.Events)-1].Seq
+	if last != first+int64(len(t.Events))-1 {
+		return fmt.Errorf("%d events from %d to %d have gaps", len(t.Events), first, last)
+	}
+	res, err := w.exec(db.put.tail, t.Build, t.Attempt, t.Read, last, first-1)
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n != 1 {
+		return fmt.Errorf("event %d does not follow what is stored: %w", first, bindery.ErrConflict)
+	}
+	for _, e := range t.Events {
+		var rest any
+		if e.Step != nil || e.Result != nil || e.Err != nil {
+			text, err := json.Marshal(more{e.Step, e.Result, e.Err})
+			if err != nil {
+				return err
+			}
+			rest = string(text)
+		}
+		if _, err := w.exec(db.put.event, t.Build, e.Seq, micros(e.Time), string(e.Phase), e.Message, rest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (db *DB) writeSession(w *writer, s bindery.Session) error {
+	source, err := json.Marshal(s.Source)
+	if err != nil {
+		return err
+	}
+	limits, err := json.Marshal(s.Limits)
+	if err != nil {
+		return err
+	}
+	exit, err := optional(s.Exit)
+	if err != nil {
+		return err
+	}
+	_, err = w.exec(db.put.session, s.ID, s.Build, s.Image, string(s.State), string(source), s.Request, s.Token, s.Address, string(limits), s.Reason,
+		exit, micros(s.Created), micros(s.Ready), micros(s.Active), micros(s.Ended))
+	return err
+}
+
+// optional is the JSON of what p points to, or NULL.
+func optional[T any](p *T) (any, error) {
+	if p == nil {
+		return nil, nil
+	}
+	text, err := json.Marshal(p)
+	return string(text), err
+}

@@ -1,0 +1,186 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+const buildColumns = `id, key, source, class, requester, state, attempt, worker, charged, failures, until, created, started, ended, result, error, last_seq, read_seq`
+
+const sessionColumns = `id, build, image, state, source, request, token, address, limits, reason, exit, created, ready, active, ended`
+
+type scanner interface{ Scan(dest ...any) error }
+
+// Live returns everything that is not over, with the failed builds that answered for their keys until after since.
+func (db *DB) Live(ctx context.Context, since time.Time) (bindery.Live, error) {
+	var live bindery.Live
+	var err error
+	// One transaction, so that the three agree.
+	tx, err := db.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return live, fmt.Errorf("read what is live: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // nothing was written
+	live.Builds, err = rows(ctx, tx, scanBuild, `SELECT `+buildColumns+` FROM builds WHERE state IN ('queued', 'running') ORDER BY place`)
+	if err != nil {
+		return live, fmt.Errorf("read builds: %w", err)
+	}
+	failed, err := rows(ctx, tx, scanBuild, `SELECT `+buildColumns+` FROM builds
+		WHERE state = 'failed' AND until > $1 AND NOT EXISTS (SELECT 1 FROM images WHERE images.key = builds.key) ORDER BY ended, place`, micros(since))
+	if err != nil {
+		return live, fmt.Errorf("read failures: %w", err)
+	}
+	for _, b := range failed {
+		live.Failed = append(live.Failed, b.Build)
+	}
+	live.Sessions, err = rows(ctx, tx, scanSession, `SELECT `+sessionColumns+` FROM sessions WHERE state <> 'ended' ORDER BY created, id`)
+	if err != nil {
+		return live, fmt.Errorf("read sessions: %w", err)
+	}
+	return live, nil
+}
+
+// Build returns one build.
+func (db *DB) Build(ctx context.Context, id string) (bindery.Build, error) {
+	b, err := scanBuild(db.read.QueryRowContext(ctx, `SELECT `+buildColumns+` FROM builds WHERE id = $1`, id))
+	if err != nil {
+		return bindery.Build{}, notFound(err, "build", id)
+	}
+	return b.Build, nil
+}
+
+// Events returns at most limit events of a build that follow number after.
+func (db *DB) Events(ctx context.Context, build string, after int64, limit int) ([]bindery.Event, error) {
+	const query = `SELECT seq, time, phase, message, more FROM events WHERE build = $1 AND seq > $2 ORDER BY seq LIMIT $3`
+	events, err := rows(ctx, db.read, scanEvent, query, build, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read events of %s: %w", build, err)
+	}
+	return events, nil
+}
+
+// Known returns the image that answers for a key.
+func (db *DB) Known(ctx context.Context, key string) (bindery.Known, error) {
+	k := bindery.Known{Key: key}
+	var result string
+	err := db.read.QueryRowContext(ctx, `SELECT build, result FROM images WHERE key = $1`, key).Scan(&k.Build, &result)
+	if err != nil {
+		return k, notFound(err, "image for the key", key)
+	}
+	if err := json.Unmarshal([]byte(result), &k.Result); err != nil {
+		return k, fmt.Errorf("read image for %s: %w", key, err)
+	}
+	return k, nil
+}
+
+// Session returns one session, ended or not.
+func (db *DB) Session(ctx context.Context, id string) (bindery.Session, error) {
+	s, err := scanSession(db.read.QueryRowContext(ctx, `SELECT `+sessionColumns+` FROM sessions WHERE id = $1`, id))
+	if err != nil {
+		return bindery.Session{}, notFound(err, "session", id)
+	}
+	return s, nil
+}
+
+// Audit returns the newest lines of the audit log, the newest first.
+func (db *DB) Audit(ctx context.Context, limit int) ([]bindery.Audit, error) {
+	lines, err := rows(ctx, db.read, func(row scanner) (a bindery.Audit, err error) {
+		var at int64
+		err = row.Scan(&at, &a.Who, &a.Did, &a.What, &a.Reason)
+		a.Time = timeOf(at)
+		return a, err
+	}, `SELECT time, who, did, what, reason FROM audit ORDER BY id DESC LIMIT $1`, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read audit log: %w", err)
+	}
+	return lines, nil
+}
+
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+func rows[T any](ctx context.Context, q querier, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
+	rs, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rs.Close() }() // its error is rs.Err's
+	var out []T
+	for rs.Next() {
+		x, err := scan(rs)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, x)
+	}
+	return out, rs.Err()
+}
+
+func scanBuild(row scanner) (b bindery.LiveBuild, err error) {
+	var source string
+	var result, fault sql.NullString
+	var until, created, started, ended int64
+	err = row.Scan(&b.ID, &b.Key, &source, &b.Class, &b.Requester, &b.State, &b.Attempt, &b.Worker, &b.Charged, &b.Row,
+		&until, &created, &started, &ended, &result, &fault, &b.Seq, &b.Read)
+	if err != nil {
+		return b, err
+	}
+	b.Until, b.Created, b.Started, b.Ended = timeOf(until), timeOf(created), timeOf(started), timeOf(ended)
+	if err := json.Unmarshal([]byte(source), &b.Source); err != nil {
+		return b, err
+	}
+	if b.Result, err = pointer[bindery.BuildResult](result); err != nil {
+		return b, err
+	}
+	b.Err, err = pointer[bindery.Error](fault)
+	return b, err
+}
+
+func scanEvent(row scanner) (e bindery.Event, err error) {
+	var at int64
+	var rest sql.NullString
+	if err := row.Scan(&e.Seq, &at, &e.Phase, &e.Message, &rest); err != nil {
+		return e, err
+	}
+	e.Time = timeOf(at)
+	m, err := pointer[more](rest)
+	if m != nil {
+		e.Step, e.Result, e.Err = m.Step, m.Result, m.Err
+	}
+	return e, err
+}
+
+func scanSession(row scanner) (s bindery.Session, err error) {
+	var source, limits string
+	var exit sql.NullString
+	var created, ready, active, ended int64
+	err = row.Scan(&s.ID, &s.Build, &s.Image, &s.State, &source, &s.Request, &s.Token, &s.Address, &limits, &s.Reason, &exit,
+		&created, &ready, &active, &ended)
+	if err != nil {
+		return s, err
+	}
+	s.Created, s.Ready, s.Active, s.Ended = timeOf(created), timeOf(ready), timeOf(active), timeOf(ended)
+	if err := json.Unmarshal([]byte(source), &s.Source); err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal([]byte(limits), &s.Limits); err != nil {
+		return s, err
+	}
+	s.Exit, err = pointer[bindery.Exit](exit)
+	return s, err
+}
+
+// pointer reads JSON that may be NULL.
+func pointer[T any](text sql.NullString) (*T, error) {
+	if !text.Valid {
+		return nil, nil
+	}
+	p := new(T)
+	return p, json.Unmarshal([]byte(text.String), p)
+}
