@@ -1,0 +1,127 @@
+package buildkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// With volatile layers nothing waits for the disk, so what is on it is right only as long as the machine lives. The
+// file "boot" names the boot in which the stores were last open; a clean Close brings everything to the disk and
+// takes the file away. If it names another boot, the machine died: whatever the stores hold may be torn.
+
+func (e *Engine) bootFile() string { return filepath.Join(e.cfg.Dir, "boot") }
+
+// checkBoot wipes the stores after a machine's death and claims them for this boot.
+func (e *Engine) checkBoot(ctx context.Context) error {
+	now, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return fmt.Errorf("boot id: %w", err)
+	}
+	then, err := os.ReadFile(e.bootFile())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("boot id: %w", err)
+	}
+	if err == nil && strings.TrimSpace(string(then)) != strings.TrimSpace(string(now)) {
+		e.cfg.Log.WarnContext(ctx, "the machine died while layers were in memory only; the build cache starts empty")
+		if err := e.wipe(); err != nil {
+			return err
+		}
+	}
+	if !e.cfg.Volatile {
+		return nil
+	}
+	return writeDurably(e.bootFile(), now)
+}
+
+// wipe removes everything but the lock, the boot file and the bases, which were brought to the disk when they were
+// made. The boot file goes last, by being written anew: a wipe that is cut short is done again.
+func (e *Engine) wipe() error {
+	keep := map[string]bool{filepath.Base(e.bootFile()): true, filepath.Base(e.lock.Path()): true}
+	entries, err := os.ReadDir(e.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("wipe the build cache: %w", err)
+	}
+	for _, d := range entries {
+		p := filepath.Join(e.cfg.Dir, d.Name())
+		if keep[d.Name()] || p == filepath.Clean(e.cfg.BaseDir) {
+			continue
+		}
+		if err := os.RemoveAll(p); err != nil {
+			return fmt.Errorf("wipe the build cache: %w", err)
+		}
+	}
+	if !e.cfg.Volatile {
+		return os.Remove(e.bootFile())
+	}
+	return nil
+}
+
+// settleBoot brings everything to the disk and releases the claim.
+func (e *Engine) settleBoot() error {
+	if !e.cfg.Volatile {
+		return nil
+	}
+	if err := syncDir(e.cfg.Dir); err != nil {
+		return err
+	}
+	if err := os.Remove(e.bootFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("settle: %w", err)
+	}
+	return nil
+}
+
+// syncDir waits until the file system of dir is on the disk.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	return nil
+}
+
+// writeDurably replaces a small file, all or nothing.
+func writeDurably(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}
+
+// Usage returns the bytes that the engine's files take, and those that are free beside them.
+func (e *Engine) Usage(ctx context.Context) (size, free int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(e.cfg.Dir, &st); err != nil {
+		return 0, 0, fmt.Errorf("free space: %w", err)
+	}
+	du, err := e.client.DiskUsage(ctx)
+	if err != nil {
+		return 0, 0, bindery.AsError(fmt.Errorf("disk usage: %w", err))
+	}
+	for _, d := range du {
+		size += d.Size
+	}
+	return size, int64(st.Bavail) * st.Bsize, nil
+}

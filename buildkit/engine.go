@@ -1,0 +1,229 @@
+package buildkit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/leases"
+	ctdmetadata "github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/gofrs/flock"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/control"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// namespace is containerd's: everything that the engine stores is in this one.
+const namespace = "buildkit"
+
+// Network gives each build step a network namespace of its own. release takes it away again.
+type Network interface {
+	Namespace(ctx context.Context) (path string, release func() error, err error)
+}
+
+// Config configures an Engine.
+type Config struct {
+	Dir          string // required; the engine's own, nobody else's
+	BaseDir      string // bootstrapped bases; several engines may share it. Default: Dir/bases
+	Runtime      string // runc: a path, or a name on PATH. Default: "runc"
+	CgroupParent string // of all build steps together, such as "/bindery-1a2b3c/builds"; empty: no cap
+	Caps         Caps   // of CgroupParent
+	Network      Network
+	Nameserver   string // what steps ask for names; empty: what the machine asks
+	Trust        Trust
+	Volatile     bool  // steps write without waiting for the disk: twice as fast, and the cache is wiped when the machine dies
+	MaxCache     int64 // bytes of build cache; default 40 GB
+	MinFree      int64 // bytes of disk that the cache leaves free; default 5 GB
+	Parallel     int64 // steps at once; default: no limit
+	Log          *slog.Logger
+}
+
+// An Engine builds images and holds them. Open makes one; it answers while Run runs.
+type Engine struct {
+	cfg Config
+
+	lock     *flock.Flock
+	listener *bufconn.Listener
+	server   *grpc.Server
+	ctl      *control.Controller
+	client   *client.Client
+	stores   *stores
+	records  *records
+	stop     context.CancelFunc // of what BuildKit started for itself
+
+	gcMu    sync.Mutex // one collection at a time
+	closing sync.Once
+}
+
+// Open takes the directory and opens what is in it. Call Run to make it work, Close to give it back.
+func Open(ctx context.Context, cfg Config) (*Engine, error) {
+	cfg, err := cfg.checked()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("engine directory: %w", err)
+	}
+	e := &Engine{cfg: cfg, lock: flock.New(filepath.Join(cfg.Dir, "lock")), listener: bufconn.Listen(1 << 20)}
+	held, err := e.lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the engine directory: %w", err)
+	}
+	if !held {
+		return nil, bindery.Errorf(bindery.ErrLocked, bindery.User, "Stop the other worker, or use another state directory.",
+			"Another worker holds the engine directory %s", cfg.Dir)
+	}
+	if err := e.open(ctx); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+func (c Config) checked() (Config, error) {
+	if !filepath.IsAbs(c.Dir) {
+		return c, errors.New("buildkit: Config.Dir must be an absolute directory")
+	}
+	c.BaseDir = cmp.Or(c.BaseDir, filepath.Join(c.Dir, "bases"))
+	c.Runtime = cmp.Or(c.Runtime, "runc")
+	c.MaxCache = cmp.Or(c.MaxCache, 40<<30)
+	c.MinFree = cmp.Or(c.MinFree, 5<<30)
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	return c, nil
+}
+
+func (e *Engine) open(ctx context.Context) error {
+	if err := e.checkBoot(ctx); err != nil {
+		return err
+	}
+	if err := e.cfg.Trust.write(e.trustDir()); err != nil {
+		return err
+	}
+	if err := makeCgroup(e.cfg.CgroupParent, e.cfg.Caps); err != nil {
+		e.cfg.Log.WarnContext(ctx, "build steps run without limits", "err", err)
+	}
+	var err error
+	if e.stores, err = openStores(ctx, e.cfg); err != nil {
+		return err
+	}
+	if e.records, err = openRecords(filepath.Join(e.cfg.Dir, "images.db")); err != nil {
+		return err
+	}
+	// BuildKit's own loops end with this context, which must outlive the caller's.
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	e.stop = stop
+	if err := e.openController(inner); err != nil {
+		return err
+	}
+	if e.client, err = dial(inner, e.listener); err != nil {
+		return fmt.Errorf("engine client: %w", err)
+	}
+	return e.dropOrphans(ctx)
+}
+
+// Run serves until ctx ends. It also collects garbage and keeps note of when images were used.
+func (e *Engine) Run(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() { served <- e.server.Serve(e.listener) }()
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-served:
+			if err != nil {
+				return fmt.Errorf("engine: %w", err)
+			}
+			return nil
+		case <-tick.C:
+			if err := e.collect(ctx); err != nil && ctx.Err() == nil {
+				e.cfg.Log.WarnContext(ctx, "garbage was not collected", "err", err)
+			}
+		case <-ctx.Done():
+			e.server.Stop()
+			<-served
+			return nil
+		}
+	}
+}
+
+// Close gives the directory back. After a clean Close the cache outlives even a power cut.
+func (e *Engine) Close() error {
+	var errs []error
+	e.closing.Do(func() {
+		if e.client != nil {
+			errs = append(errs, e.client.Close())
+		}
+		if e.server != nil {
+			e.server.Stop()
+		}
+		if e.ctl != nil {
+			errs = append(errs, e.ctl.Close())
+		}
+		if e.stop != nil {
+			e.stop()
+		}
+		if e.stores != nil {
+			errs = append(errs, e.stores.close())
+		}
+		if e.records != nil {
+			errs = append(errs, e.records.close())
+			errs = append(errs, e.settleBoot())
+		}
+		removeCgroup(e.cfg.CgroupParent)
+		errs = append(errs, e.lock.Unlock())
+	})
+	return errors.Join(errs...)
+}
+
+func (e *Engine) trustDir() string { return filepath.Join(e.cfg.Dir, "trust") }
+
+// within gives ctx containerd's namespace, which its stores insist on.
+func within(ctx context.Context) context.Context { return namespaces.WithNamespace(ctx, namespace) }
+
+// dropOrphans ends leases that no record speaks of: a crash may fall between the two.
+func (e *Engine) dropOrphans(ctx context.Context) error {
+	known := map[string]bool{}
+	all, err := e.records.all()
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		known[r.Lease] = true
+	}
+	list, err := e.stores.leases.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list leases: %w", err)
+	}
+	for _, l := range list {
+		if isImageLease(l.ID) && !known[l.ID] {
+			if err := e.stores.leases.Delete(ctx, leases.Lease{ID: l.ID}); err != nil {
+				return fmt.Errorf("drop lease: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// snapshotter is containerd's own view of the snapshots: BuildKit's wrapper forbids Remove.
+func (e *Engine) snapshotter() snapshots.Snapshotter {
+	return e.stores.meta.Snapshotter(snapshotterName)
+}
+
+func (e *Engine) collectSnapshots(ctx context.Context, meta *ctdmetadata.DB) error {
+	e.gcMu.Lock()
+	defer e.gcMu.Unlock()
+	if _, err := meta.GarbageCollect(ctx); err != nil {
+		return fmt.Errorf("collect snapshots: %w", err)
+	}
+	return nil
+}

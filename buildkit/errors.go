@@ -1,0 +1,153 @@
+package buildkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
+	solvererrdefs "github.com/moby/buildkit/solver/errdefs"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+var exitCodeRE = regexp.MustCompile(`exit code: (\d+)`)
+
+// classify gives an error of the engine its kind. One that has a kind keeps it; one that nothing is known of is ours.
+func classify(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*bindery.Error](err); ok {
+		return err
+	}
+	if e := trouble(err.Error()); e != nil {
+		return e.Because(err)
+	}
+	return err
+}
+
+// trouble recognises what is nobody's mistake in what a program said: a full disk, a network that is away.
+func trouble(said string) *bindery.Error {
+	low := strings.ToLower(said)
+	if strings.Contains(low, "no space left on device") || strings.Contains(low, "enospc") {
+		return bindery.Errorf(bindery.ErrNoSpace, bindery.Ours, "Free space on the worker's disk, or lower the limit of its cache.", "The worker's disk is full")
+	}
+	for _, s := range []string{
+		"temporary failure resolving", "temporary failure in name resolution", "could not resolve host", "dns error", "failed to lookup address",
+		"connection refused", "connection timed out", "operation timed out", "network is unreachable", "no route to host", "tls handshake timeout",
+		"i/o timeout", "could not connect to", "connection reset by peer", "unable to connect", "503 service unavailable", "502 bad gateway", "lookup ",
+	} {
+		if strings.Contains(low, s) {
+			return bindery.Errorf(bindery.ErrUnreachable, bindery.Transient, "Try again later; the operator can check the worker's network with bindery doctor.",
+				"A server that the build needs could not be reached")
+		}
+	}
+	return nil
+}
+
+// solveError turns what a solve ended with into words: whose step failed, with what, and what it said last.
+func (p *progress) solveError(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		if e, ok := errors.AsType[*bindery.Error](context.Cause(ctx)); ok {
+			return e
+		}
+		kind, word := bindery.ErrCancelled, "cancelled"
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			kind, word = bindery.ErrTimeout, "stopped: it took too long"
+		}
+		return bindery.Errorf(kind, bindery.User, "", "The build was %s", word).Because(ctx.Err())
+	}
+	if e, ok := errors.AsType[*bindery.Error](err); ok {
+		return e
+	}
+	step, code := p.failed(err), exitCode(err)
+	if step == nil {
+		return p.otherError(err)
+	}
+	said := step.said()
+	if step.fetches || code < 0 {
+		if e := trouble(said + "\n" + err.Error()); e != nil {
+			return e.Because(fmt.Errorf("%s: %w", step.name, err))
+		}
+	}
+	if e := trouble(said); e != nil && e.Kind == bindery.ErrNoSpace {
+		return e.Because(fmt.Errorf("%s: %w", step.name, err))
+	}
+	if code < 0 {
+		return p.otherError(err)
+	}
+	return stepError(step, code, said, err)
+}
+
+func stepError(step *vertex, code int, said string, err error) error {
+	remedy := "Read the lines above, correct the repository and build again."
+	msg := fmt.Sprintf("%q failed with exit code %d", step.name, code)
+	if code == 137 {
+		remedy = "Make the step use less memory; the operator can raise the limit of build steps."
+		msg = fmt.Sprintf("%q was killed, most likely because it ran out of memory", step.name)
+	}
+	if said != "" {
+		msg += ":\n" + said
+	}
+	fault := bindery.User
+	if step.ours {
+		fault, remedy = bindery.Ours, "Tell the operator: this step is part of every build."
+	}
+	return bindery.Errorf(bindery.ErrStep, fault, remedy, "%s", msg).Because(err)
+}
+
+// otherError is for what fails before or beside a command: a Dockerfile that cannot be read, an image that is not
+// there, a file that COPY does not find.
+func (p *progress) otherError(err error) error {
+	if e := trouble(err.Error()); e != nil {
+		return e.Because(err)
+	}
+	if !p.theirs {
+		return fmt.Errorf("solve: %w", err)
+	}
+	text := err.Error()
+	if i := strings.LastIndex(text, "desc = "); i >= 0 {
+		text = text[i+len("desc = "):]
+	}
+	text = strings.TrimPrefix(text, "failed to solve: ")
+	return bindery.Errorf(bindery.ErrStep, bindery.User, "Correct the Dockerfile and build again.", "The Dockerfile cannot be built: %s", text).Because(err)
+}
+
+// exitCode is what a step's command exited with, or -1 when no command failed.
+func exitCode(err error) int {
+	if e, ok := errors.AsType[*gatewaypb.ExitError](err); ok && e.ExitCode != gatewaypb.UnknownExitStatus {
+		return int(e.ExitCode)
+	}
+	if m := exitCodeRE.FindStringSubmatch(err.Error()); m != nil {
+		if n, err := strconv.Atoi(m[1]); err == nil {
+			return n
+		}
+	}
+	return -1
+}
+
+// failed finds the step that err is about.
+func (p *progress) failed(err error) *vertex {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e, ok := errors.AsType[*solvererrdefs.VertexError](err); ok {
+		for d, v := range p.vertices {
+			if d.String() == e.Digest {
+				return v
+			}
+		}
+	}
+	for _, v := range p.vertices {
+		if v.err != "" && strings.Contains(err.Error(), v.err) {
+			return v
+		}
+	}
+	return nil
+}

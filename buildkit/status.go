@@ -1,0 +1,171 @@
+package buildkit
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/moby/buildkit/client"
+	"github.com/opencontainers/go-digest"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+const (
+	mostLog      = 16 << 20 // bytes of log that one build passes on; BuildKit clips single steps before that
+	mostTail     = 4 << 10  // bytes of a step's output that its error repeats
+	moveInterval = time.Second
+)
+
+// progress turns BuildKit's status into events, and remembers what errors need.
+type progress struct {
+	emit   func(bindery.Event)
+	theirs bool // the steps are a Dockerfile's
+
+	mu       sync.Mutex
+	vertices map[digest.Digest]*vertex
+	logged   int
+}
+
+// A vertex is one node of the graph as far as a person sees it.
+type vertex struct {
+	name    string
+	hidden  bool
+	command bool // runs a command, as opposed to copying and merging
+	fetches bool // its command mostly downloads: a network that is away is nobody's mistake
+	ours    bool // part of every build
+	state   bindery.Step
+	moved   time.Time
+	tail    []byte
+	err     string
+}
+
+func newProgress(emit func(bindery.Event), theirs bool) *progress {
+	return &progress{emit: emit, theirs: theirs, vertices: map[digest.Digest]*vertex{}}
+}
+
+// follow reads statuses until ch is closed.
+func (p *progress) follow(ch <-chan *client.SolveStatus) {
+	for s := range ch {
+		p.take(s)
+	}
+}
+
+func (p *progress) take(s *client.SolveStatus) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, v := range s.Vertexes {
+		p.vertex(v)
+	}
+	for _, st := range s.Statuses {
+		p.move(st)
+	}
+	for _, l := range s.Logs {
+		p.log(l)
+	}
+}
+
+func (p *progress) vertex(v *client.Vertex) {
+	at, ok := p.vertices[v.Digest]
+	if !ok {
+		at = p.describe(v.Name)
+		at.state.ID = v.Digest.Encoded()[:12]
+		p.vertices[v.Digest] = at
+	}
+	began, ended := at.state.Started.IsZero() && v.Started != nil, at.state.Ended.IsZero() && v.Completed != nil
+	if v.Started == nil { // run again for another input
+		return
+	}
+	at.state.Started, at.state.Cached, at.err = *v.Started, v.Cached, v.Error
+	at.state.Failed = v.Error != ""
+	if v.Completed != nil {
+		at.state.Ended = *v.Completed
+	}
+	if at.hidden || (!began && !ended) {
+		return
+	}
+	ev := bindery.Event{Phase: bindery.PhaseBuilding, Step: new(at.state)}
+	switch {
+	case began && v.Cached:
+		ev.Message = at.name + " (cached)\n"
+	case began:
+		ev.Message = at.name + "\n"
+	}
+	p.emit(ev)
+}
+
+// describe reads a vertex' nature from its name. Ours are given in graph.go; the others are a Dockerfile's.
+func (p *progress) describe(name string) *vertex {
+	if rest, ok := strings.CutPrefix(name, hidden); ok {
+		return &vertex{name: rest, hidden: true, ours: true}
+	}
+	if strings.HasPrefix(name, "[internal]") || strings.HasPrefix(name, "[auth]") {
+		return &vertex{name: name, hidden: true}
+	}
+	v := &vertex{name: name, state: bindery.Step{Name: name}}
+	if p.theirs {
+		_, rest, _ := strings.Cut(name, "] ")
+		v.command = strings.HasPrefix(rest, "RUN ")
+		v.fetches = strings.HasPrefix(rest, "FROM ")
+		return v
+	}
+	switch {
+	case strings.HasPrefix(name, "Install "), name == "Fetch uv", name == "Prepare the base":
+		v.command, v.fetches = true, true
+		v.ours = !strings.HasPrefix(name, "Install ") || name == "Install the Jupyter servers"
+	case strings.HasPrefix(name, "Run "):
+		v.command = true
+	}
+	return v
+}
+
+func (p *progress) move(st *client.VertexStatus) {
+	at := p.vertices[st.Vertex]
+	if at == nil || at.hidden || st.Timestamp.Sub(at.moved) < moveInterval {
+		return
+	}
+	at.moved = st.Timestamp
+	at.state.Current, at.state.Total = st.Current, st.Total
+	p.emit(bindery.Event{Phase: bindery.PhaseBuilding, Step: new(at.state)})
+}
+
+func (p *progress) log(l *client.VertexLog) {
+	at := p.vertices[l.Vertex]
+	if at == nil {
+		return
+	}
+	at.tail = append(at.tail, l.Data...)
+	at.tail = at.tail[max(0, len(at.tail)-mostTail):]
+	if p.logged > mostLog {
+		return
+	}
+	p.logged += len(l.Data)
+	text := strings.ToValidUTF8(string(l.Data), "\uFFFD")
+	if p.logged > mostLog {
+		text += "\n[The rest of the log is left out: the build prints too much.]\n"
+	}
+	p.emit(bindery.Event{Phase: bindery.PhaseBuilding, Message: text})
+}
+
+// said are the last lines of a step.
+func (v *vertex) said() string {
+	lines := strings.Split(strings.TrimSpace(strings.ToValidUTF8(string(v.tail), "?")), "\n")
+	return strings.Join(lines[max(0, len(lines)-10):], "\n")
+}
+
+// steps counts the commands.
+func (p *progress) steps() bindery.Steps {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var n bindery.Steps
+	for _, v := range p.vertices {
+		switch {
+		case !v.command || v.state.Started.IsZero():
+		case v.state.Cached:
+			n.Cached++
+		default:
+			n.Run++
+		}
+	}
+	return n
+}
