@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// Sessions knows them. A dispatcher is one.
+// Sessions knows where sessions are. A dispatcher is one.
 type Sessions interface {
 	// Address returns where the server of a session answers. It is called for every request.
 	Address(id string) (addr string, ok bool)

@@ -107,7 +107,6 @@ const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; 
 // spec must arrive as it was sent.
 func (s *Server) clean(mux *http.ServeMux) http.Handler {
 	stream := s.handle(s.buildStream, writeProblem)
-	missing := s.handle(notFound, s.errorPage)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := r.URL.EscapedPath()
 		if p == "" || p[0] != '/' || (path.Clean(p) != p && path.Clean(p)+"/" != p) {
@@ -115,16 +114,48 @@ func (s *Server) clean(mux *http.ServeMux) http.Handler {
 				stream.ServeHTTP(w, r)
 				return
 			}
-			missing.ServeHTTP(w, r)
+			s.refuse(w, r, http.StatusNotFound)
 			return
 		}
 		if r.Method == http.MethodHead && strings.HasPrefix(p, "/build/") {
 			w.Header().Set("Allow", "GET, OPTIONS") // the mux would take it for a GET, which starts a build
-			w.WriteHeader(http.StatusMethodNotAllowed)
+			s.refuse(w, r, http.StatusMethodNotAllowed)
+			return
+		}
+		if h, pattern := mux.Handler(r); pattern == "" {
+			ans := &answer{header: w.Header()}
+			h.ServeHTTP(ans, r) // 404, or 405 with the methods that are allowed
+			s.refuse(w, r, ans.status)
 			return
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// An answer keeps the status of what the mux would have said; the words are ours.
+type answer struct {
+	header http.Header
+	status int
+}
+
+func (a *answer) Header() http.Header         { return a.header }
+func (a *answer) Write(b []byte) (int, error) { return len(b), nil }
+func (a *answer) WriteHeader(status int)      { a.status = status }
+
+// refuse answers a request that no route takes.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int) {
+	v := visitOf(r.Context())
+	v.err = bindery.Errorf(bindery.ErrNotFound, bindery.User, "Check the address, or begin at the start page.", "There is nothing at this address")
+	if status == http.StatusMethodNotAllowed {
+		v.err = bindery.Errorf(bindery.ErrInvalid, bindery.User, "Use one of: "+w.Header().Get("Allow")+".", "%s is not possible here", bindery.Printable(r.Method))
+	}
+	p := api.ProblemOf(v.err, v.id)
+	p.Status, p.Title = status, http.StatusText(status)
+	if strings.HasPrefix(r.URL.Path, "/api/") || strings.HasPrefix(r.URL.Path, "/build/") {
+		writeProblem(w, r, p)
+		return
+	}
+	s.errorPage(w, r, p)
 }
 
 // handle makes an http.Handler of h, whose errors are shown by show.

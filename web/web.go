@@ -197,7 +197,7 @@ func (s *Server) Run(ctx context.Context, public, local net.Listener) error {
 	return nil
 }
 
-// routes is the whole table. The adapter round it has already refused unclean paths, which the mux would redirect.
+// routes is the whole table. The adapter round it refuses what is not in it, and paths that the mux would redirect.
 func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	page := func(pattern string, h handler) { mux.Handle(pattern, s.handle(h, s.errorPage)) }
@@ -234,7 +234,5 @@ func (s *Server) routes() *http.ServeMux {
 	data("GET /api/v1/sessions/{id}", call(s.getSession, id))
 	data("DELETE /api/v1/sessions/{id}", call(s.deleteSession, stopping))
 	data("GET /api/v1/sessions/{id}/log", s.sessionLog)
-	data("/api/", notFound)
-	page("/", notFound)
 	return mux
 }

@@ -1,0 +1,252 @@
+package web_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/web"
+)
+
+const commit = "0123456789abcdef0123456789abcdef01234567"
+
+// A hub works like a dispatcher, in memory. Builds go on when the test says so.
+type hub struct {
+	mu       sync.Mutex
+	changed  chan struct{} // closed and made anew at each change
+	builds   map[string]bindery.Build
+	events   map[string][]bindery.Event
+	sessions map[string]bindery.Session
+	asks     []bindery.Ask
+	launched int
+	standing bindery.Standing
+
+	resolve func(bindery.Source) error                                    // nil: everything exists
+	launch  func(ctx context.Context, n int) error                        // nil: at once
+	submit  func(b bindery.Build, ask bindery.Ask) (bindery.Build, error) // nil: as it is
+}
+
+func newHub() *hub {
+	return &hub{changed: make(chan struct{}), builds: map[string]bindery.Build{}, events: map[string][]bindery.Event{}, sessions: map[string]bindery.Session{}}
+}
+
+func (h *hub) change(f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f()
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// until waits for a condition that is looked at with the lock held.
+func (h *hub) until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	late := time.After(20 * time.Second)
+	for {
+		h.mu.Lock()
+		done, next := ok(), h.changed
+		h.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-next:
+		case <-late:
+			t.Fatalf("%s: waited too long", what)
+		}
+	}
+}
+
+func (h *hub) Resolve(_ context.Context, src bindery.Source) (bindery.Source, error) {
+	if h.resolve != nil {
+		if err := h.resolve(src); err != nil {
+			return src, err
+		}
+	}
+	src.Commit = commit
+	return src, nil
+}
+
+func (h *hub) Submit(_ context.Context, ask bindery.Ask) (b bindery.Build, err error) {
+	h.change(func() {
+		h.asks = append(h.asks, ask)
+		key := bindery.BuildKey(ask.Source, "g")
+		id := "b-" + key[:8]
+		old, ok := h.builds[id]
+		switch {
+		case !ok:
+			old = bindery.Build{ID: id, Key: key, Source: ask.Source, Class: ask.Class, State: bindery.BuildQueued}
+		case ask.Retry && old.State == bindery.BuildFailed:
+			old.State, old.Err = bindery.BuildQueued, nil
+		}
+		h.builds[id] = old
+		b = old
+	})
+	return b, nil
+}
+
+func (h *hub) Build(_ context.Context, id string) (bindery.Build, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b, ok := h.builds[id]
+	if !ok {
+		return b, bindery.Errorf(bindery.ErrNotFound, bindery.User, "Check its id.", "There is no build %s", id)
+	}
+	return b, nil
+}
+
+func (h *hub) Events(ctx context.Context, id string, after int64) iter.Seq2[bindery.Event, error] {
+	return func(yield func(bindery.Event, error) bool) {
+		for {
+			h.mu.Lock()
+			news, next, ended := h.events[id], h.changed, h.builds[id].State.Ended()
+			h.mu.Unlock()
+			for _, e := range news[min(int(after), len(news)):] {
+				if after = e.Seq; !yield(e, nil) {
+					return
+				}
+			}
+			if ended {
+				return
+			}
+			select {
+			case <-next:
+			case <-ctx.Done():
+				yield(bindery.Event{}, ctx.Err())
+				return
+			}
+		}
+	}
+}
+
+func (h *hub) Standing(context.Context, string) (bindery.Standing, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.standing, nil
+}
+
+func (h *hub) Launch(ctx context.Context, b bindery.Build, ask bindery.Ask) (bindery.Session, error) {
+	var n int
+	h.change(func() { h.launched++; n = h.launched })
+	if h.launch != nil {
+		if err := h.launch(ctx, n); err != nil {
+			return bindery.Session{}, err
+		}
+	}
+	s := bindery.Session{ID: fmt.Sprintf("s%d", n), Build: b.ID, Image: b.Result.Image, Source: b.Source, State: bindery.SessionReady, Token: fmt.Sprintf("secret-%d", n)}
+	h.change(func() { h.sessions[s.ID] = s })
+	return s, nil
+}
+
+func (h *hub) Session(_ context.Context, id string) (bindery.Session, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s, ok := h.sessions[id]
+	if !ok {
+		return s, bindery.Errorf(bindery.ErrNotFound, bindery.User, "Check its id.", "There is no session %s", id)
+	}
+	return s, nil
+}
+
+func (h *hub) Sessions(context.Context) ([]bindery.Session, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []bindery.Session
+	for _, s := range h.sessions {
+		if s.State != bindery.SessionEnded {
+			all = append(all, s)
+		}
+	}
+	slices.SortFunc(all, func(a, b bindery.Session) int { return strings.Compare(a.ID, b.ID) })
+	return all, nil
+}
+
+func (h *hub) StopSession(_ context.Context, id, reason string) error {
+	h.change(func() {
+		s := h.sessions[id]
+		s.State, s.Reason = bindery.SessionEnded, reason
+		h.sessions[id] = s
+	})
+	return nil
+}
+
+// say adds lines to a build that runs.
+func (h *hub) say(id string, lines ...string) {
+	h.change(func() {
+		b := h.builds[id]
+		b.State = bindery.BuildRunning
+		h.builds[id] = b
+		for _, l := range lines {
+			h.add(id, bindery.Event{Phase: bindery.PhaseBuilding, Message: l})
+		}
+	})
+}
+
+func (h *hub) add(id string, e bindery.Event) {
+	e.Seq = int64(len(h.events[id]) + 1)
+	h.events[id] = append(h.events[id], e)
+}
+
+func (h *hub) finish(id string) {
+	h.change(func() {
+		b := h.builds[id]
+		b.State, b.Result = bindery.BuildSucceeded, &bindery.BuildResult{Image: "bindery/abc"}
+		h.builds[id] = b
+		h.add(id, bindery.Event{Phase: bindery.PhaseBuilt, Message: "done\n", Result: b.Result})
+	})
+}
+
+func (h *hub) fail(id string, err *bindery.Error) {
+	h.change(func() {
+		b := h.builds[id]
+		b.State, b.Err = bindery.BuildFailed, err
+		h.builds[id] = b
+		h.add(id, bindery.Event{Phase: bindery.PhaseFailed, Message: err.Msg + "\n", Err: err})
+	})
+}
+
+// theBuild waits until something is being built and returns its id.
+func (h *hub) theBuild(t testing.TB) (id string) {
+	t.Helper()
+	h.until(t, "a build", func() bool {
+		for k := range h.builds {
+			id = k
+		}
+		return id != ""
+	})
+	return id
+}
+
+func newServer(t testing.TB, h *hub, change ...func(*web.Config)) *web.Server {
+	t.Helper()
+	cfg := web.Config{
+		Builds: h, Sessions: h, Secret: []byte(strings.Repeat("k", 32)), Version: "1.2.3", Generation: "gen",
+		SessionURL: "http://127.0.0.1:8586", Linger: time.Millisecond,
+		SessionLog: func(context.Context, string, bool) (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader("log of the session\n")), nil
+		},
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	s, err := web.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func serve(t testing.TB, h *hub, change ...func(*web.Config)) *httptest.Server {
+	t.Helper()
+	ts := httptest.NewServer(newServer(t, h, change...).Public())
+	t.Cleanup(ts.Close)
+	return ts
+}

@@ -1,0 +1,640 @@
+package web_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/web"
+)
+
+const specPath = "/build/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main"
+
+// A stream is one open request for events.
+type stream struct {
+	t    testing.TB
+	resp *http.Response
+	in   *bufio.Reader
+}
+
+func open(t testing.TB, url string, header ...string) *stream {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return &stream{t: t, resp: resp, in: bufio.NewReader(resp.Body)}
+}
+
+// block reads up to the next empty line; false at the end.
+func (s *stream) block() (string, bool) {
+	s.t.Helper()
+	var b strings.Builder
+	for {
+		line, err := s.in.ReadString('\n')
+		if err != nil {
+			if err != io.EOF && !errors.Is(err, context.Canceled) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				s.t.Logf("stream ended: %v", err)
+			}
+			return b.String(), false
+		}
+		if line == "\n" {
+			return b.String(), true
+		}
+		b.WriteString(line)
+	}
+}
+
+// event reads the next event, without comments.
+func (s *stream) event() (map[string]any, bool) {
+	s.t.Helper()
+	for {
+		b, ok := s.block()
+		if !ok {
+			return nil, false
+		}
+		i := strings.Index(b, "data: ")
+		if i < 0 {
+			continue
+		}
+		var v map[string]any
+		if err := json.Unmarshal([]byte(b[i+6:]), &v); err != nil {
+			s.t.Fatalf("%q: %v", b, err)
+		}
+		return v, true
+	}
+}
+
+// rest reads all events that are left, as "phase: message".
+func (s *stream) rest() (lines []string, last map[string]any) {
+	s.t.Helper()
+	for {
+		e, ok := s.event()
+		if !ok {
+			return lines, last
+		}
+		lines, last = append(lines, fmt.Sprintf("%v: %v", e["phase"], e["message"])), e
+	}
+}
+
+func TestStreamOfABuild(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h)
+	s := open(t, ts.URL+specPath)
+	id := h.theBuild(t)
+	h.say(id, "Fetching\n", "Step 1\n", "progress\r")
+	h.finish(id)
+	got, ready := s.rest()
+	want := []string{
+		"waiting: Waiting for build to start...\n",
+		"building: Fetching\n", "building: Step 1\n", "building: progress\r",
+		"built: Built image, launching...\n",
+		"launching: Launching server...\n",
+		"ready: server running at http://127.0.0.1:8586/user/s1/\n",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	wantReady := map[string]any{
+		"phase": "ready", "message": "server running at http://127.0.0.1:8586/user/s1/\n", "image": "bindery/abc",
+		"repo_url": "https://example.org/o/r", "token": "secret-1", "binder_ref_url": "https://example.org/o/r",
+		"binder_launch_host": ts.URL + "/", "binder_request": "v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main",
+		"binder_persistent_request": "v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/" + commit,
+		"binder_client_ip":          "127.0.0.1", "url": "http://127.0.0.1:8586/user/s1/",
+	}
+	if d := cmp.Diff(wantReady, ready); d != "" {
+		t.Error(d)
+	}
+	for k, want := range map[string]string{"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "Access-Control-Allow-Headers": "cache-control"} {
+		if got := s.resp.Header.Get(k); got != want {
+			t.Errorf("%s: %q, want %q", k, got, want)
+		}
+	}
+
+	again, _ := open(t, ts.URL+specPath).rest()
+	wantAgain := []string{
+		"built: Found built image, launching...\n", "launching: Launching server...\n",
+		"ready: server running at http://127.0.0.1:8586/user/s2/\n",
+	}
+	if d := cmp.Diff(wantAgain, again); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestWireFormatForOldClients(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h)
+	s := open(t, ts.URL+specPath)
+	id := h.theBuild(t)
+	h.change(func() {
+		h.add(id, bindery.Event{Phase: bindery.PhaseBuilding, Step: &bindery.Step{ID: "1", Name: "RUN x"}})
+	})
+	h.say(id, "one\ntwo\n")
+	h.finish(id)
+	line := regexp.MustCompile(`^data: \{"phase":"[a-z]+".*\}\n$`)
+	for {
+		b, ok := s.block()
+		if !ok {
+			break
+		}
+		if !line.MatchString(b) {
+			t.Errorf("not one data line with a phase: %q", b)
+		}
+	}
+}
+
+func TestHeadersComeBeforeAnythingIsKnown(t *testing.T) {
+	h := newHub()
+	release := make(chan struct{})
+	h.resolve = func(bindery.Source) error { <-release; return nil }
+	s := open(t, serve(t, h, func(c *web.Config) { c.Keepalive = 20 * time.Millisecond }).URL+specPath) // returns with the headers
+	if b, _ := s.block(); b != ":keepalive\n" {
+		t.Errorf("got %q, want a comment", b)
+	}
+	close(release)
+	h.theBuild(t)
+}
+
+func TestStandingIsTold(t *testing.T) {
+	h := newHub()
+	h.standing = bindery.Standing{Position: 3, Reason: "all 2 slots are busy"}
+	s := open(t, serve(t, h, func(c *web.Config) { c.StandingGap = 5 * time.Millisecond }).URL+specPath)
+	e, _ := s.event()
+	want := map[string]any{"phase": "waiting", "position": 3.0, "reason": "all 2 slots are busy",
+		"message": "Waiting for build to start: number 3 in the queue, all 2 slots are busy\n"}
+	if d := cmp.Diff(want, e); d != "" {
+		t.Error(d)
+	}
+	h.change(func() { h.standing.Position = 1 })
+	if e, _ = s.event(); e["position"] != 1.0 {
+		t.Errorf("got %v", e)
+	}
+	id := h.theBuild(t)
+	h.change(func() { h.standing = bindery.Standing{} })
+	h.say(id, "go\n")
+	h.finish(id)
+	lines, _ := s.rest()
+	if len(lines) != 4 {
+		t.Errorf("the rest is %q", lines)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	step := bindery.Errorf(bindery.ErrStep, bindery.User, "Look at its last lines.", "postBuild ended with exit code 7")
+	for _, c := range []struct {
+		name   string
+		path   string
+		header []string
+		set    func(*hub)
+		want   map[string]any // of the last event; message and status_code
+	}{
+		{"accept", specPath, []string{"Accept", "text/html"}, nil, map[string]any{"message": "Missing Accept header: text/event-stream\n", "status_code": 400.0}},
+		{"no accept", specPath, []string{"Accept", "*/*"}, nil, map[string]any{"message": "Missing Accept header: text/event-stream\n", "status_code": 400.0}},
+		{"token", specPath + "?build_token=x", nil, nil, map[string]any{"message": "Invalid build token\n", "status_code": 403.0}},
+		{"provider", "/build/gh/o/r/main", nil, nil, map[string]any{"message": "No provider found for prefix gh\n"}},
+		{"local provider", "/build/local/%2Fetc/main", nil, nil, map[string]any{"message": "No provider found for prefix local\n"}},
+		{"build only", specPath + "?build_only=True", nil, nil, map[string]any{"message": "Building but not launching is not permitted when the API only mode is not enabled\n", "status_code": 400.0}},
+		{"ref", specPath, nil, func(h *hub) {
+			h.resolve = func(bindery.Source) error { return bindery.Errorf(bindery.ErrRefNotFound, bindery.User, "", "no") }
+		}, map[string]any{"message": "Could not resolve ref for git:https%3A%2F%2Fexample.org%2Fo%2Fr/main. Double check your URL and that your repo is public.\n"}},
+		{"repository", specPath, nil, func(h *hub) {
+			h.resolve = func(bindery.Source) error {
+				return bindery.Errorf(bindery.ErrRepoNotFound, bindery.User, "Check it.", "There is no repository")
+			}
+		}, map[string]any{"message": "Error resolving ref for git:https%3A%2F%2Fexample.org%2Fo%2Fr/main: There is no repository. Check it.\n"}},
+		{"bug", specPath, nil, func(h *hub) { h.resolve = func(bindery.Source) error { return errors.New("secret detail") } },
+			map[string]any{"message": "Error resolving ref for git:https%3A%2F%2Fexample.org%2Fo%2Fr/main: Something went wrong on our side. Try again; if it happens again, tell the operator when it happened.\n", "status_code": 500.0}},
+		{"build", specPath, nil, func(h *hub) {
+			b, _ := h.Submit(context.Background(), bindery.Ask{Source: bindery.Source{Provider: "git", URL: "https://example.org/o/r", Ref: "main", Commit: commit}})
+			h.say(b.ID, "trying\n")
+			h.fail(b.ID, step)
+		}, map[string]any{"message": "postBuild ended with exit code 7. Look at its last lines.\n"}},
+		{"launch", specPath, nil, func(h *hub) {
+			b, _ := h.Submit(context.Background(), bindery.Ask{Source: bindery.Source{Provider: "git", URL: "https://example.org/o/r", Ref: "main", Commit: commit}})
+			h.finish(b.ID)
+			h.launch = func(context.Context, int) error {
+				return bindery.Errorf(bindery.ErrOutOfMemory, bindery.User, "Use less.", "The session ran out of memory")
+			}
+		}, map[string]any{"message": "The session ran out of memory. Use less.\n", "status_code": 500.0}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHub()
+			if c.set != nil {
+				c.set(h)
+			}
+			s := open(t, serve(t, h).URL+c.path, c.header...)
+			if s.resp.StatusCode != 200 || s.resp.Header.Get("Content-Type") != "text/event-stream" {
+				t.Errorf("%s %s", s.resp.Status, s.resp.Header.Get("Content-Type"))
+			}
+			lines, last := s.rest()
+			for _, l := range lines[:len(lines)-1] {
+				if strings.HasPrefix(l, "failed") {
+					t.Errorf("a failed event that is not the last: %q", lines)
+				}
+			}
+			e, _ := last["error"].(map[string]any)
+			if e == nil || e["kind"] == "" || e["fault"] == "" {
+				t.Errorf("no kind and fault: %v", last)
+			}
+			delete(last, "error")
+			c.want["phase"] = "failed"
+			if d := cmp.Diff(c.want, last); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+func TestAcceptHeaders(t *testing.T) {
+	ts := serve(t, newHub())
+	for accept, ok := range map[string]bool{
+		"text/event-stream": true, "text/event-stream, */*": true, "*/*, Text/Event-Stream;q=0.9": true, "text/html;q=1,text/event-stream;charset=utf-8": true,
+		"": false, "*/*": false, "text/event-streams": false, "application/json": false, ";;,": false,
+	} {
+		e, _ := open(t, ts.URL+"/build/nope/x", "Accept", accept).event()
+		if got := e["message"] == "No provider found for prefix nope\n"; got != ok {
+			t.Errorf("Accept %q: %v", accept, e)
+		}
+	}
+}
+
+func TestHostileSpecs(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h)
+	for _, path := range []string{
+		"git/", "git/x", "git//", "git/https:/", "git/https://example.org/o/r/main", "git/%00/main", "git/--upload-pack=x/main",
+		"git/ext%3A%3Ash%20-c%20id/main", "git/https%3A%2F%2Fexample.org%2Fo%2Fr/--option", "git/https%3A%2F%2Fexample.org%2Fo%2Fr/a..b",
+		"git/https%3A%2F%2Fexample.org%2Fo%2Fr/a%0Ab", "git/https%3A%2F%2Fu%3Ap%40example.org%2Fo%2Fr/main", "git/%2Fetc%2Fpasswd/main",
+		"git/https%3A%2F%2Fexample.org%2Fo%2Fr/../main", "git/https%3A%2F%2F-x%2Fo%2Fr/main", "git/javascript%3Aalert(1)/main",
+		"git/https%253A%252F%252Fexample.org%252Fo/main", "../git/x/main", "git/%zz/main",
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", ts.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.URL.Opaque = "/build/" + path
+		req.Header.Set("Accept", "text/event-stream")
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != 200 && resp.StatusCode != 400 {
+			t.Errorf("%s: status %d", path, resp.StatusCode)
+		}
+		if resp.StatusCode == 200 && !strings.Contains(string(body), `"phase":"failed"`) {
+			t.Errorf("%s: %s", path, body)
+		}
+	}
+	if len(h.asks) > 0 {
+		t.Errorf("something was built: %v", h.asks)
+	}
+	// Decoded once: %2520 is "%20" in the name, and not a space.
+	h.resolve = func(src bindery.Source) error {
+		return bindery.Errorf(bindery.ErrInvalid, bindery.User, "", "%s@%s", src.URL, src.Ref)
+	}
+	e, _ := open(t, ts.URL+"/build/git/https%3A%2F%2Fexample.org%2Fa%252520b/feature/x%2Fy").event()
+	if got := e["message"].(string); !strings.HasSuffix(got, ": https://example.org/a%2520b@feature/x/y\n") {
+		t.Errorf("the source is %s", got)
+	}
+}
+
+func TestHEADBuildsNothing(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h)
+	for method, status := range map[string]int{"HEAD": 405, "POST": 405, "OPTIONS": 200} {
+		req, _ := http.NewRequestWithContext(t.Context(), method, ts.URL+specPath, nil)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != status {
+			t.Errorf("%s: %d, want %d", method, resp.StatusCode, status)
+		}
+	}
+	if len(h.asks) != 0 {
+		t.Errorf("something was built: %v", h.asks)
+	}
+}
+
+// streamOfPage loads the launch page and returns the address of its stream, which carries the page's token.
+func streamOfPage(t testing.TB, base string) string {
+	t.Helper()
+	resp, err := http.Get(base + "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	m := regexp.MustCompile(`(?s)<script type="application/json" id="page-data">(.*?)</script>`).FindSubmatch(body)
+	if m == nil {
+		t.Fatalf("the page has no data: %s", body)
+	}
+	var data struct{ Stream string }
+	if err := json.Unmarshal(m[1], &data); err != nil {
+		t.Fatalf("%s: %v", m[1], err)
+	}
+	return base + data.Stream
+}
+
+func TestResume(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h)
+	at := streamOfPage(t, ts.URL)
+	if len(h.asks) != 0 {
+		t.Fatal("loading the page started a build")
+	}
+	first := open(t, at)
+	id := h.theBuild(t)
+	h.say(id, "one\n", "two\n")
+	var last string
+	for last == "" || !strings.HasSuffix(last, ".2") {
+		b, ok := first.block()
+		if !ok {
+			t.Fatal("the stream ended")
+		}
+		if m := regexp.MustCompile(`(?m)^id: (.*)$`).FindStringSubmatch(b); m != nil {
+			last = m[1]
+		}
+	}
+	first.resp.Body.Close()
+	h.resolve = func(bindery.Source) error { return errors.New("the branch is not asked for again") }
+	second := open(t, at, "Last-Event-ID", last)
+	h.say(id, "three\n")
+	h.finish(id)
+	lines, ready := second.rest()
+	if lines[0] != "building: three\n" || ready["phase"] != "ready" {
+		t.Errorf("resumed with %q", lines)
+	}
+	third, readyAgain := open(t, at+"&after="+url.QueryEscape(last)).rest()
+	if third[0] != "building: three\n" || readyAgain["token"] != ready["token"] || h.launched != 1 {
+		t.Errorf("a stream that came back got another session: %v, then %v", ready, readyAgain)
+	}
+	if len(h.asks) != 1 {
+		t.Errorf("%d builds were asked for", len(h.asks))
+	}
+	// A session that is gone is not given again.
+	h.change(func() {
+		s := h.sessions["s1"]
+		s.State = bindery.SessionEnded
+		h.sessions["s1"] = s
+	})
+	if _, e := open(t, at+"&after="+url.QueryEscape(last)).rest(); e["token"] == ready["token"] {
+		t.Error("an ended session was given again")
+	}
+}
+
+func TestLaunchGoesOnForWhoComesBack(t *testing.T) {
+	h := newHub()
+	started, release := make(chan struct{}), make(chan struct{})
+	h.launch = func(ctx context.Context, _ int) error {
+		close(started)
+		select {
+		case <-release:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	ts := serve(t, h)
+	at := ts.URL + specPath + "?request=" + strings.Repeat("a", 22)
+	first := open(t, at)
+	h.finish(h.theBuild(t))
+	<-started
+	first.resp.Body.Close()
+	second := open(t, at)
+	if e, _ := second.event(); e["phase"] != "built" {
+		t.Fatalf("got %v", e)
+	}
+	close(release)
+	if _, e := second.rest(); e["token"] != "secret-1" {
+		t.Errorf("got %v", e)
+	}
+}
+
+func TestLaunchThatNobodyWaitsForIsGivenUp(t *testing.T) {
+	h := newHub()
+	started, gone := make(chan struct{}), make(chan struct{})
+	h.launch = func(ctx context.Context, _ int) error {
+		close(started)
+		<-ctx.Done()
+		close(gone)
+		return ctx.Err()
+	}
+	ts := serve(t, h, func(c *web.Config) { c.LeaveGrace = time.Millisecond })
+	s := open(t, streamOfPage(t, ts.URL))
+	h.finish(h.theBuild(t))
+	<-started
+	s.resp.Body.Close()
+	<-gone
+}
+
+func TestRetryOfAStoredFailure(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h)
+	at := streamOfPage(t, ts.URL)
+	first := open(t, at)
+	id := h.theBuild(t)
+	h.say(id, "first try\n")
+	h.fail(id, bindery.Errorf(bindery.ErrStep, bindery.User, "Fix it.", "It failed"))
+	if _, e := first.rest(); e["phase"] != "failed" {
+		t.Fatalf("got %v", e)
+	}
+	if lines, e := open(t, at).rest(); e["phase"] != "failed" || lines[0] != "building: first try\n" {
+		t.Errorf("the stored failure is shown as %q", lines)
+	}
+	retry := open(t, at+"&retry=true")
+	h.until(t, "a retry", func() bool { return h.builds[id].State == bindery.BuildQueued })
+	h.say(id, "second try\n")
+	h.finish(id)
+	if lines, e := retry.rest(); e["phase"] != "ready" {
+		t.Errorf("got %q", lines)
+	}
+}
+
+func TestBuildTokens(t *testing.T) {
+	h := newHub()
+	now := time.Now()
+	var mu sync.Mutex
+	ts := serve(t, h, func(c *web.Config) {
+		c.TokenLife = time.Hour
+		c.Now = func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
+	})
+	at := streamOfPage(t, ts.URL)
+	token := func(u string) string { p, _ := url.Parse(u); return p.Query().Get("build_token") }(at)
+	refused := func(what, url string, header ...string) {
+		t.Helper()
+		if e, _ := open(t, url, header...).event(); e["message"] != "Invalid build token\n" {
+			t.Errorf("%s: %v", what, e)
+		}
+	}
+	refused("for another ref", ts.URL+strings.TrimSuffix(specPath, "main")+"other?build_token="+token)
+	refused("from another origin", at, "Origin", "https://evil.example")
+	refused("changed", strings.Replace(at, "build_token=", "build_token=x", 1))
+	parts := strings.Split(token, ".")
+	refused("without signature", ts.URL+specPath+"?build_token=eyJhbGciOiJub25lIn0."+parts[1]+".")
+	mu.Lock()
+	now = now.Add(2 * time.Hour)
+	mu.Unlock()
+	refused("too old", at)
+}
+
+func TestManyWatchersSeeEveryLine(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h)
+	const watchers, lines = 200, 300
+	var want []string
+	for i := range lines {
+		want = append(want, fmt.Sprintf("line %d\n", i))
+	}
+	wrong := make(chan string, watchers)
+	var wg sync.WaitGroup
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	for range watchers {
+		wg.Go(func() { wrong <- watchAll(t, client, ts.URL+specPath, want) })
+	}
+	id := h.theBuild(t)
+	for i, l := range want {
+		h.say(id, l)
+		if i == lines/2 {
+			h.until(t, "all watchers", func() bool { return len(h.asks) == watchers })
+		}
+	}
+	h.finish(id)
+	wg.Wait()
+	close(wrong)
+	for w := range wrong {
+		if w != "" {
+			t.Fatal(w)
+		}
+	}
+	if len(h.builds) != 1 || h.launched != watchers {
+		t.Errorf("%d builds, %d sessions", len(h.builds), h.launched)
+	}
+}
+
+// watchAll reads a stream and says how its log differs from want.
+func watchAll(t testing.TB, client *http.Client, url string, want []string) string {
+	req, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+	if err != nil {
+		return err.Error()
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	resp, err := client.Do(req)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	s := &stream{t: t, resp: resp, in: bufio.NewReader(resp.Body)}
+	var got []string
+	for {
+		e, ok := s.event()
+		switch {
+		case !ok:
+			return "the stream ended early"
+		case e["phase"] == "building":
+			got = append(got, e["message"].(string))
+		case e["phase"] == "ready":
+			return cmp.Diff(want, got)
+		case e["phase"] == "failed":
+			return fmt.Sprint(e)
+		}
+	}
+}
+
+func TestSlowReaderIsCutOff(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h, func(c *web.Config) { c.WriteTimeout = 100 * time.Millisecond })
+	conn, err := net.Dial("tcp", ts.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n", specPath)
+	id := h.theBuild(t)
+	fast := open(t, ts.URL+specPath)
+	big := strings.Repeat("x", 64<<10) + "\n"
+	const lines = 400 // far more than the kernel takes for the slow one
+	seen := make(chan int)
+	go func() {
+		n := 0
+		for e, ok := fast.event(); ok; e, ok = fast.event() {
+			if e["phase"] == "building" {
+				n++
+				seen <- n
+			}
+		}
+		close(seen)
+	}()
+	for i := range lines {
+		h.say(id, big)
+		if got := <-seen; got != i+1 {
+			t.Fatalf("the fast reader saw %d of %d lines", got, i+1)
+		}
+	}
+	h.finish(id)
+	<-seen
+	h.mu.Lock()
+	sessions := h.launched
+	h.mu.Unlock()
+	// What the kernel had taken is still read; then the connection is at its end, without a ready event.
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	b, err := io.ReadAll(conn)
+	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+		t.Error("the slow reader was not cut off")
+	}
+	if strings.Contains(string(b), `"phase":"ready"`) || sessions != 1 {
+		t.Errorf("the slow reader got a session; %d were launched", sessions)
+	}
+}
+
+func TestStreamsEndAtShutdown(t *testing.T) {
+	h := newHub()
+	srv := newServer(t, h)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx, l, nil) }()
+	s := open(t, "http://"+l.Addr().String()+specPath)
+	h.theBuild(t)
+	start := time.Now()
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("the stream held the shutdown for %v", took)
+	}
+	if lines, _ := s.rest(); strings.Contains(strings.Join(lines, ""), "failed") {
+		t.Errorf("a stream that only broke said %q", lines)
+	}
+}
