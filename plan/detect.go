@@ -100,8 +100,8 @@ func (d *detector) config(name string) string {
 // unsupported is the answer of the packs that are recognised and not built.
 func (d *detector) unsupported(pack, file, what, remedy string) (bool, error) {
 	d.plan.Pack = pack
-	d.why(file, "the repository asks for "+what)
-	return true, userError(remedy, "%s: %s is not built by this version of Bindery", file, what)
+	d.why(file, "asks for "+what)
+	return true, userError(remedy, "%s asks for %s, which this version of Bindery does not build", file, what)
 }
 
 // first returns the first of the configuration files called names that exists, or "".

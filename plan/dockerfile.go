@@ -43,6 +43,7 @@ func (d *detector) dockerfile() (bool, error) {
 		return false, userError("Write its instructions, or delete it.", "%s is empty", file)
 	}
 	d.reads(file)
+	// The Dockerfile's own frontend honours .dockerignore, in the root only.
 	d.why(file, "a Dockerfile decides everything; no other file counts")
-	return true, d.ignoredFiles(nil, "the Dockerfile decides everything")
+	return true, d.ignoredFiles(map[string]bool{".dockerignore": true}, "the Dockerfile decides everything")
 }
