@@ -1,0 +1,239 @@
+package web_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/api"
+	"github.com/bindery-hub/bindery/web"
+)
+
+// dial serves a hub on TCP and on a socket, and returns a client by the socket and one by URL with the given token.
+func dial(t *testing.T, h *hub, token string, change ...func(*web.Config)) (local, remote *api.Client) {
+	t.Helper()
+	srv := newServer(t, h, append(change, func(c *web.Config) { c.Tokens = []string{web.HashToken("other"), web.HashToken("good")} })...)
+	sock := filepath.Join(t.TempDir(), "hub.sock")
+	lt, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lu, err := net.Listen("unix", sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx, lt, lu) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	if local, err = api.NewClient(api.ClientConfig{Socket: sock}); err != nil {
+		t.Fatal(err)
+	}
+	if remote, err = api.NewClient(api.ClientConfig{URL: "http://" + lt.Addr().String(), Token: token}); err != nil {
+		t.Fatal(err)
+	}
+	return local, remote
+}
+
+var repo = bindery.Source{Provider: bindery.ProviderGit, URL: "https://example.org/o/r", Ref: "main"}
+
+func TestNativeAPI(t *testing.T) {
+	h := newHub()
+	local, remote := dial(t, h, "good")
+	for name, c := range map[string]*api.Client{"socket": local, "token": remote} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			if st, err := c.Status(ctx); err != nil || !st.OK || st.Version != "1.2.3" || st.Generation != "gen" {
+				t.Errorf("status %v, %v", st, err)
+			}
+			src := repo
+			src.Ref = name
+			src.Subdir = name
+			b, err := c.Submit(ctx, api.NewBuild{Source: src})
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.say(b.ID, "one\n", "two\n")
+			go h.finish(b.ID)
+			var got []string
+			for e, err := range c.Events(ctx, b.ID, 1) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, e.Message)
+			}
+			if d := cmp.Diff([]string{"two\n", "done\n"}, got); d != "" {
+				t.Error(d)
+			}
+			for range c.Events(ctx, b.ID, 3) {
+				t.Error("an event after the last")
+			}
+			if b, err = c.Build(ctx, b.ID); err != nil || b.State != bindery.BuildSucceeded {
+				t.Errorf("%v, %v", b, err)
+			}
+			s, err := c.Launch(ctx, api.NewSession{Build: b.ID, Request: "r"})
+			if err != nil || s.Token == "" || s.URL != "http://127.0.0.1:8586"+s.BasePath() {
+				t.Fatalf("%v, %v", s, err)
+			}
+			if again, err := c.Launch(ctx, api.NewSession{Source: src, Request: "r"}); err != nil || again.ID != s.ID {
+				t.Errorf("the same request got %v, %v", again.ID, err)
+			}
+			all, err := c.Sessions(ctx)
+			if err != nil || len(all) != 1 || all[0].Token != "" {
+				t.Errorf("sessions %v, %v", all, err)
+			}
+			one, err := c.Session(ctx, s.ID)
+			if want := map[string]string{"socket": s.Token}[name]; err != nil || one.Token != want {
+				t.Errorf("session %v, %v", one, err)
+			}
+			log, err := c.SessionLog(ctx, s.ID, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(log)
+			log.Close()
+			if string(text) != "log of the session\n" || err != nil {
+				t.Errorf("log %q, %v", text, err)
+			}
+			if err := c.StopSession(ctx, s.ID, "enough"); err != nil {
+				t.Error(err)
+			}
+			if one, err := c.Session(ctx, s.ID); err != nil || one.State != bindery.SessionEnded || one.Reason != "enough" {
+				t.Errorf("%v, %v", one, err)
+			}
+		})
+	}
+}
+
+func TestStrangersSeeNothing(t *testing.T) {
+	h := newHub()
+	local, stranger := dial(t, h, "bad")
+	ctx := t.Context()
+	b, err := local.Submit(ctx, api.NewBuild{Source: repo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.finish(b.ID)
+	s, err := local.Launch(ctx, api.NewSession{Build: b.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(what string, err error, want bindery.Kind) {
+		t.Helper()
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %s", what, err, want)
+		}
+	}
+	_, err = stranger.Status(ctx)
+	check("status", err, bindery.ErrNotAllowed)
+	_, err = stranger.Submit(ctx, api.NewBuild{Source: repo})
+	check("submit", err, bindery.ErrNotAllowed)
+	_, err = stranger.Sessions(ctx)
+	check("sessions", err, bindery.ErrNotAllowed)
+	_, err = stranger.Launch(ctx, api.NewSession{Build: b.ID})
+	check("launch", err, bindery.ErrNotAllowed)
+	_, err = stranger.Session(ctx, s.ID)
+	check("session", err, bindery.ErrNotFound)
+	_, err = stranger.SessionLog(ctx, s.ID, false)
+	check("log", err, bindery.ErrNotFound)
+	check("stop", stranger.StopSession(ctx, s.ID, ""), bindery.ErrNotFound)
+	if _, err := stranger.Build(ctx, b.ID); err != nil {
+		t.Errorf("a build of a public repository: %v", err)
+	}
+}
+
+func TestSessionsOwnTokenOpensIt(t *testing.T) {
+	h := newHub()
+	local, owner := dial(t, h, "secret-1")
+	ctx := t.Context()
+	b, err := local.Submit(ctx, api.NewBuild{Source: repo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.finish(b.ID)
+	for range 2 {
+		if _, err := local.Launch(ctx, api.NewSession{Build: b.ID}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, err := owner.Session(ctx, "s1"); err != nil || s.Token != "secret-1" {
+		t.Errorf("%v, %v", s, err)
+	}
+	if _, err := owner.Session(ctx, "s2"); !errors.Is(err, bindery.ErrNotFound) {
+		t.Errorf("another's session: %v", err)
+	}
+	if err := owner.StopSession(ctx, "s1", ""); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDirectoriesAreForTheSocket(t *testing.T) {
+	h := newHub()
+	local, remote := dial(t, h, "good")
+	dir := bindery.Source{Provider: bindery.ProviderLocal, URL: "/srv/course"}
+	if _, err := remote.Submit(t.Context(), api.NewBuild{Source: dir}); !errors.Is(err, bindery.ErrNotAllowed) {
+		t.Errorf("over the network: %v", err)
+	}
+	b, err := local.Submit(t.Context(), api.NewBuild{Source: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, anyone := dial(t, h, "")
+	if _, err := anyone.Build(t.Context(), b.ID); !errors.Is(err, bindery.ErrNotFound) {
+		t.Errorf("a stranger sees the build of a directory: %v", err)
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	ts := serve(t, newHub(), func(c *web.Config) { c.Tokens = []string{web.HashToken("good")} })
+	for _, c := range []struct{ path, body string }{
+		{"builds", ``}, {"builds", `{`}, {"builds", `[]`}, {"builds", `{"nope":1}`}, {"builds", `{} {}`},
+		{"builds", `{"source":{"provider":"git","url":"-x"}}`}, {"builds", `{"source":{"provider":"zip","url":"x"}}`},
+		{"builds", `{"source":{"provider":"git","url":"https://example.org/o/r","subdir":"../x"}}`},
+		{"builds", `{"source":{"provider":"git","url":"https://example.org/o/r"},"class":"vip"}`},
+		{"sessions", `{"source":` + strings.Repeat(" ", 2<<20) + `{}}`}, {"sessions", `{}`},
+	} {
+		resp, body := ask(t, "POST", ts.URL+"/api/v1/"+c.path, c.body, "Authorization", "Bearer good")
+		if resp.StatusCode != 400 || resp.Header.Get("Content-Type") != api.ProblemType || !strings.Contains(body, `"kind":"invalid"`) {
+			t.Errorf("POST %s %.80s: %d %s", c.path, c.body, resp.StatusCode, body)
+		}
+	}
+}
+
+func TestFailedBuildHasNoSession(t *testing.T) {
+	h := newHub()
+	local, _ := dial(t, h, "")
+	b, err := local.Submit(t.Context(), api.NewBuild{Source: repo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.fail(b.ID, bindery.Errorf(bindery.ErrStep, bindery.User, "Look.", "It failed"))
+	_, err = local.Launch(t.Context(), api.NewSession{Build: b.ID})
+	want := &bindery.Error{Kind: bindery.ErrStep, Fault: bindery.User, Msg: "It failed", Remedy: "Look."}
+	if d := cmp.Diff(want, bindery.AsError(err)); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestNoHub(t *testing.T) {
+	c, err := api.NewClient(api.ClientConfig{Socket: filepath.Join(t.TempDir(), "hub.sock")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Status(t.Context())
+	if e := bindery.AsError(err); e.Kind != bindery.ErrUnreachable || e.Remedy == "" {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,296 @@
+package web_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/api"
+	"github.com/bindery-hub/bindery/web"
+)
+
+// ask sends one request without following redirects.
+func ask(t testing.TB, method, url, body string, header ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(b)
+}
+
+func TestRoutes(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h)
+	const html, problem = "text/html; charset=utf-8", api.ProblemType
+	for _, c := range []struct {
+		method, path string
+		status       int
+		mime         string
+	}{
+		{"GET", "/", 200, html},
+		{"GET", "/?repository=x", 200, html},
+		{"GET", "/about", 200, html},
+		{"GET", "/about/", 404, html},
+		{"GET", "/nothing", 404, html},
+		{"GET", "//evil.example/", 404, html},
+		{"GET", "/v2/../about", 404, html},
+		{"GET", "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main", 200, html},
+		{"GET", "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/feature/x?urlpath=lab", 200, html},
+		{"HEAD", "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main", 200, html},
+		{"GET", "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr", 400, html},
+		{"GET", "/v2/git/%00/main", 400, html},
+		{"GET", "/v2/gh/o/r/main", 404, html},
+		{"GET", "/v2/git", 307, html},
+		{"GET", "/go?repository=https://example.org/o/r", 303, html},
+		{"GET", "/go?repository=nope", 400, html},
+		{"POST", "/", 405, html},
+		{"GET", "/static/style.css", 404, html},
+		{"GET", "/static/../web.go", 404, html},
+		{"GET", "/static/%2e%2e%2fweb.go", 404, html},
+		{"GET", "/badge.svg", 200, "image/svg+xml"},
+		{"GET", "/badge_logo.svg", 200, "image/svg+xml"},
+		{"GET", "/assets/images/badge.svg", 200, "image/svg+xml"},
+		{"GET", "/favicon.svg", 200, "image/svg+xml"},
+		{"GET", "/favicon.ico", 200, "image/x-icon"},
+		{"GET", "/robots.txt", 200, "text/plain; charset=utf-8"},
+		{"GET", "/storybook", 404, html},
+		{"GET", "/health", 200, "application/json"},
+		{"HEAD", "/health", 200, "application/json"},
+		{"OPTIONS", "/health", 200, ""},
+		{"GET", "/versions", 200, "application/json"},
+		{"GET", "/api/repoproviders", 200, "application/json"},
+		{"GET", "/api/nothing", 404, problem},
+		{"GET", "/api/v1/status", 403, problem},
+		{"GET", "/api/v1/sessions", 403, problem},
+		{"POST", "/api/v1/sessions", 400, problem},
+		{"DELETE", "/api/v1/sessions", 405, problem},
+		{"GET", "/api/v1/sessions/x", 404, problem},
+		{"DELETE", "/api/v1/sessions/x", 404, problem},
+		{"GET", "/api/v1/sessions/x/log", 404, problem},
+		{"GET", "/api/v1/builds", 405, problem},
+		{"GET", "/api/v1/builds/x", 404, problem},
+		{"GET", "/api/v1/builds/x/events", 404, problem},
+	} {
+		resp, body := ask(t, c.method, ts.URL+c.path, "", "Accept", "text/html, */*")
+		if resp.StatusCode != c.status || resp.Header.Get("Content-Type") != c.mime {
+			t.Errorf("%s %s: %d %s, want %d %s\n%.300s", c.method, c.path, resp.StatusCode, resp.Header.Get("Content-Type"), c.status, c.mime, body)
+		}
+		if resp.Header.Get("X-Content-Type-Options") != "nosniff" || resp.Header.Get("X-Request-Id") == "" {
+			t.Errorf("%s %s: headers %v", c.method, c.path, resp.Header)
+		}
+	}
+	if len(h.asks) != 0 || h.launched != 0 {
+		t.Error("something was built or launched")
+	}
+}
+
+func TestOldRoutesSayWhatClientsExpect(t *testing.T) {
+	ok := true
+	ts := serve(t, newHub(), func(c *web.Config) {
+		c.Checks = func(context.Context) []bindery.Check {
+			return []bindery.Check{{Name: "disk", OK: ok, Level: "required", Found: "secret path"}, {Name: "nice", OK: false, Level: "advised"}}
+		}
+	})
+	_, body := ask(t, "GET", ts.URL+"/health", "")
+	if want := `{"ok":true,"checks":[{"service":"disk","ok":true},{"service":"nice","ok":false,"_ignore_failure":true}]}` + "\n"; body != want {
+		t.Errorf("got %s", body)
+	}
+	resp, body := ask(t, "GET", ts.URL+"/versions", "")
+	if want := `{"binderhub":"1.2.3","builder":"bindery:gen","builder_info":{"build_image":"bindery:gen"}}` + "\n"; body != want || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
+		t.Errorf("got %s", body)
+	}
+	_, body = ask(t, "GET", ts.URL+"/api/repoproviders", "")
+	want := `[{"displayName":"Git repository","id":"git","spec":{"validateRegex":"[^/]+/.+"},"repo":{"label":"Arbitrary git repository URL","placeholder":"example: http://git.example.com/repo","urlEncode":true},"ref":{"enabled":true,"default":"HEAD"}}]` + "\n"
+	if body != want {
+		t.Errorf("got %s", body)
+	}
+}
+
+func TestUnhealthy(t *testing.T) {
+	ts := serve(t, newHub(), func(c *web.Config) {
+		c.Checks = func(context.Context) []bindery.Check {
+			return []bindery.Check{{Name: "disk", Level: "required"}}
+		}
+	})
+	if resp, body := ask(t, "GET", ts.URL+"/health", ""); resp.StatusCode != 503 || !strings.Contains(body, `"ok":false`) {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+}
+
+// TestPagesKeepTheirPolicy reads every page for what the policy would stop: it would fail only in a browser.
+func TestPagesKeepTheirPolicy(t *testing.T) {
+	ts := serve(t, newHub(), func(c *web.Config) { c.Dev = true })
+	paths := []string{"/", "/about", "/nothing", "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main", "/storybook"}
+	_, list := ask(t, "GET", ts.URL+"/storybook", "")
+	for _, m := range regexp.MustCompile(`href="(/storybook/[a-z-]+)"`).FindAllStringSubmatch(list, -1) {
+		paths = append(paths, m[1])
+	}
+	if len(paths) < 9 {
+		t.Fatalf("the storybook has %q", paths)
+	}
+	inline := regexp.MustCompile(`(?i)<script(?:\s+[a-z-]+="[^"]*")*\s*>|<style|\sstyle=|\son[a-z]+=|javascript:|(?:src|href)="https?://[^"]*"`)
+	local := regexp.MustCompile(`(?:src|href)="(/[^"]*)"`)
+	for _, path := range paths {
+		resp, body := ask(t, "GET", ts.URL+path, "", "Accept", "text/html")
+		policy := resp.Header.Get("Content-Security-Policy")
+		for _, want := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {
+			if !strings.Contains(policy, want) || strings.Contains(policy, "unsafe") {
+				t.Errorf("%s: policy %s", path, policy)
+			}
+		}
+		for _, m := range inline.FindAllString(body, -1) {
+			if strings.Contains(m, `application/json`) || strings.Contains(m, ` src="/`) || strings.HasPrefix(m, `href="http`) {
+				continue // data, an own file, a link that is only followed
+			}
+			t.Errorf("%s: the policy stops %s", path, m)
+		}
+		for _, m := range local.FindAllStringSubmatch(body, -1) {
+			if resp, _ := ask(t, "GET", ts.URL+m[1], ""); resp.StatusCode != 200 {
+				t.Errorf("%s links to %s, which answers %d", path, m[1], resp.StatusCode)
+			}
+		}
+	}
+}
+
+func trust(prefix string) func(*web.Config) {
+	return func(c *web.Config) {
+		if prefix != "" {
+			c.Proxies = []netip.Prefix{netip.MustParsePrefix(prefix)}
+		}
+	}
+}
+
+func TestPagesEscapeWhatVisitorsSay(t *testing.T) {
+	ts := serve(t, newHub())
+	evil := `https://example.org/"><script>alert(1)</script>/r`
+	for _, path := range []string{
+		"/v2/git/" + url.QueryEscape(evil) + "/main",
+		"/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/" + url.QueryEscape(`"><script>alert(1)</script>`),
+		"/go?repository=" + url.QueryEscape(evil+" "), "/?repository=" + url.QueryEscape(evil) + "&ref=%3C/script%3E&path=%22%3E",
+		"/v2/%3Cscript%3Ealert(1)%3C%2Fscript%3E/x",
+	} {
+		_, body := ask(t, "GET", ts.URL+path, "", "Accept", "text/html")
+		if strings.Contains(body, "<script>alert") {
+			t.Errorf("%s is not escaped: %s", path, body)
+		}
+	}
+}
+
+func TestAssetsAreKeptForGood(t *testing.T) {
+	ts := serve(t, newHub())
+	_, body := ask(t, "GET", ts.URL+"/", "")
+	m := regexp.MustCompile(`href="(/static/style\.[0-9a-f]{12}\.css)"`).FindStringSubmatch(body)
+	if m == nil {
+		t.Fatalf("no style in %s", body)
+	}
+	resp, _ := ask(t, "GET", ts.URL+m[1], "")
+	if got := resp.Header.Get("Cache-Control"); got != "public, max-age=31536000, immutable" {
+		t.Errorf("Cache-Control: %s", got)
+	}
+	if resp, _ := ask(t, "GET", ts.URL+m[1], "", "If-None-Match", resp.Header.Get("Etag")); resp.StatusCode != 304 {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+}
+
+func TestFormWithoutScript(t *testing.T) {
+	ts := serve(t, newHub())
+	for query, want := range map[string]string{
+		"repository=https://example.org/o/r":                              "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/HEAD",
+		"repository=+https://example.org/o/r+&ref=feature/x&path=/a+b.md": "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/feature/x?urlpath=doc%2Ftree%2Fa+b.md",
+		"repository=git@example.org:o/r.git&ref=v1":                       "/v2/git/git%40example.org%3Ao%2Fr.git/v1",
+	} {
+		resp, _ := ask(t, "GET", ts.URL+"/go?"+query, "")
+		if got := resp.Header.Get("Location"); got != want {
+			t.Errorf("%s leads to %s, want %s", query, got, want)
+		}
+		if resp, _ := ask(t, "GET", ts.URL+want, ""); resp.StatusCode != 200 {
+			t.Errorf("%s answers %d", want, resp.StatusCode)
+		}
+	}
+}
+
+func TestCrossOriginWritesAreRefused(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h, func(c *web.Config) { c.Tokens = []string{web.HashToken("secret")} })
+	for _, header := range [][]string{{"Origin", "https://evil.example"}, {"Sec-Fetch-Site", "cross-site"}} {
+		resp, body := ask(t, "POST", ts.URL+"/api/v1/builds", `{}`, append(header, "Authorization", "Bearer secret")...)
+		if resp.StatusCode != 403 || !strings.Contains(body, "Another site") {
+			t.Errorf("%v: %d %s", header, resp.StatusCode, body)
+		}
+	}
+}
+
+func TestErrorsForProgramsAreData(t *testing.T) {
+	ts := serve(t, newHub())
+	resp, body := ask(t, "GET", ts.URL+"/nothing", "", "Accept", "application/json")
+	var p api.Problem
+	if err := json.Unmarshal([]byte(body), &p); err != nil {
+		t.Fatal(err)
+	}
+	want := api.Problem{Title: "Not Found", Status: 404, Kind: bindery.ErrNotFound, Fault: bindery.User, Message: "There is nothing at this address",
+		Remedy: "Check the address, or begin at the start page.", RequestID: resp.Header.Get("X-Request-Id")}
+	if d := cmp.Diff(want, p); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestWhoAsks(t *testing.T) {
+	for _, c := range []struct{ proxies, forwarded, want, ip string }{
+		{"", "203.0.113.9", "127.0.0.0/24", "127.0.0.1"},
+		{"127.0.0.0/8", "203.0.113.9", "203.0.113.0/24", "203.0.113.9"},
+		{"127.0.0.0/8", "6.6.6.6, 203.0.113.9", "203.0.113.0/24", "203.0.113.9"},
+		{"127.0.0.0/8", "203.0.113.9, 127.0.0.5", "203.0.113.0/24", "203.0.113.9"},
+		{"127.0.0.0/8", "2001:db8:1:2::3", "2001:db8:1::/48", "2001:db8:1:2::3"},
+		{"127.0.0.0/8", "nonsense", "127.0.0.0/24", "127.0.0.1"},
+	} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			h := newHub()
+			ts := serve(t, h, trust(c.proxies))
+			s := open(t, ts.URL+specPath, "X-Forwarded-For", c.forwarded, "X-Real-Ip", "9.9.9.9")
+			h.finish(h.theBuild(t))
+			_, ready := s.rest()
+			if got := h.asks[0].Requester; got != c.want || ready["binder_client_ip"] != c.ip {
+				t.Errorf("requester %s, IP %v", got, ready["binder_client_ip"])
+			}
+		})
+	}
+}
+
+func TestOrigins(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h, func(c *web.Config) {
+		c.SessionURL, c.URL, c.AllowOrigin = "http://:8586", "https://hub.example.org/", "*"
+	})
+	s := open(t, ts.URL+specPath, "Origin", "https://course.example")
+	h.finish(h.theBuild(t))
+	_, ready := s.rest()
+	if ready["url"] != "http://127.0.0.1:8586/user/s1/" || ready["binder_launch_host"] != "https://hub.example.org/" {
+		t.Errorf("got %v", ready)
+	}
+	if got := s.resp.Header.Get("Access-Control-Allow-Origin"); got != "*" {
+		t.Errorf("Access-Control-Allow-Origin: %q", got)
+	}
+}
