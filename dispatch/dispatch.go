@@ -8,7 +8,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
-	"net/http"
+	"sync"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -93,16 +93,35 @@ func (c Config) withDefaults() (Config, error) {
 		c.Now = time.Now
 	}
 	if c.Probe == nil {
-		c.Probe = httpProbe(&http.Client{})
+		c.Probe = httpProbe()
 	}
 	return c, nil
 }
 
-func httpProbe(*http.Client) func(ctx context.Context, addr, basePath string) error { return nil }
-
 // A Dispatcher owns the queue and the sessions of one hub.
 type Dispatcher struct {
-	cfg Config
+	cfg      Config
+	inbox    chan *message
+	kick     chan struct{} // something was noted
+	restored chan struct{} // closed when the state is there
+	stopped  chan struct{} // closed when Run ends
+	resolver resolver
+	shown    sync.Map                        // of *shown, by session: what is stored
+	spawn    func(func(ctx context.Context)) // starts work that Run waits for; called by Run's goroutine only
+
+	mu        sync.Mutex // guards what follows, and the records in it
+	sched     *sched.Scheduler
+	builds    map[string]*build // not over
+	succeeded map[string]string // key to id of builds that have just succeeded
+	following map[attempt]bool
+	sessions  map[string]*session // not over
+	requests  map[string]string   // Ask.Request to session
+	worker    WorkerView
+
+	notes   sync.Mutex // guards what follows; never held while waiting, taken after mu
+	topics  map[string]*topic
+	touched map[string]time.Time // sessions that had traffic
+	watched map[string]int       // builds whose number of watchers changed
 }
 
 // New makes a Dispatcher; Run starts it.
@@ -111,79 +130,12 @@ func New(cfg Config) (*Dispatcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dispatcher{cfg: cfg}, nil
-}
-
-// Run restores the state from the store and works until ctx ends. Builds and sessions go on when it returns: the next
-// Run adopts them. All other methods wait for it to have restored.
-func (d *Dispatcher) Run(ctx context.Context) error { return errors.ErrUnsupported }
-
-// Resolve fills in the commit of a source. Equal questions that are asked at once are asked of the worker once;
-// answers for a ref are kept for Config.ResolveFor, those for a full commit for good.
-func (d *Dispatcher) Resolve(ctx context.Context, src bindery.Source) (bindery.Source, error) {
-	return src, errors.ErrUnsupported
-}
-
-// Submit returns the build that answers an ask: one that succeeded already, one under way, one whose failure is still
-// remembered (unless ask.Retry), or a new one. A source without a commit is resolved first.
-func (d *Dispatcher) Submit(ctx context.Context, ask bindery.Ask) (bindery.Build, error) {
-	return bindery.Build{}, errors.ErrUnsupported
-}
-
-// Cancel stops a build that nobody wants: at once when it is queued, as soon as its worker has stopped it otherwise.
-func (d *Dispatcher) Cancel(ctx context.Context, id string) error { return errors.ErrUnsupported }
-
-// Build returns the record of a build.
-func (d *Dispatcher) Build(ctx context.Context, id string) (bindery.Build, error) {
-	return bindery.Build{}, errors.ErrUnsupported
-}
-
-// Events yields the events of a build that follow number after: those stored, then new ones as they come, until the
-// last. It ends early, with an error, when ctx ends or there is no such build.
-func (d *Dispatcher) Events(ctx context.Context, id string, after int64) iter.Seq2[bindery.Event, error] {
-	return nil
-}
-
-// Standing says where a build stands in the queue; the zero Standing when it runs or has ended.
-func (d *Dispatcher) Standing(ctx context.Context, id string) (bindery.Standing, error) {
-	return bindery.Standing{}, errors.ErrUnsupported
-}
-
-// Launch starts a session of a succeeded build and returns when its server answers. When ctx ends before that, the
-// session is stopped. A build whose image is gone from the worker is built again first.
-func (d *Dispatcher) Launch(ctx context.Context, build bindery.Build, ask bindery.Ask) (bindery.Session, error) {
-	return bindery.Session{}, errors.ErrUnsupported
-}
-
-// Session returns the record of a session, ended ones included.
-func (d *Dispatcher) Session(ctx context.Context, id string) (bindery.Session, error) {
-	return bindery.Session{}, errors.ErrUnsupported
-}
-
-// Sessions lists the sessions that have not ended, oldest first, without their tokens.
-func (d *Dispatcher) Sessions(ctx context.Context) ([]bindery.Session, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// StopSession takes a session down, for a reason in words, and returns when it has ended. A session that has ended
-// already is no error.
-func (d *Dispatcher) StopSession(ctx context.Context, id, reason string) error {
-	return errors.ErrUnsupported
-}
-
-// Active notes that a session had traffic just now. It is cheap: call it per request and per message.
-func (d *Dispatcher) Active(id string) {}
-
-// Address returns where the server of a ready session answers. It is cheap: call it per request.
-func (d *Dispatcher) Address(id string) (addr string, ok bool) { return "", false }
-
-// Workers returns what the worker last said of itself, and whether it answers now.
-func (d *Dispatcher) Workers(ctx context.Context) ([]WorkerView, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// A WorkerView is a worker as the hub sees it.
-type WorkerView struct {
-	bindery.WorkerStatus
-	Up bool `json:"up"` // it answers
+	return &Dispatcher{
+		cfg: cfg, inbox: make(chan *message, mostMessages), kick: make(chan struct{}, 1),
+		restored: make(chan struct{}), stopped: make(chan struct{}),
+		resolver: resolver{known: map[bindery.Source]resolved{}, pending: map[bindery.Source]*question{}},
+		sched:    sched.New(cfg.Policy), builds: map[string]*build{}, succeeded: map[string]string{}, following: map[attempt]bool{},
+		sessions: map[string]*session{}, requests: map[string]string{},
+		topics: map[string]*topic{}, touched: map[string]time.Time{}, watched: map[string]int{},
+	}, nil
 }

@@ -1,0 +1,215 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/sched"
+)
+
+// A build is the record of a build that is not over, and how far its events are stored.
+type build struct {
+	bindery.Build
+	seq  int64         // of the newest event
+	read int64         // the worker's number of the last event read of this attempt
+	end  bindery.Event // the worker's last event of this attempt, while the scheduler decides what follows from it
+}
+
+// mostKnown bounds what is remembered about builds that have just succeeded.
+const mostKnown = 10_000
+
+// Submit returns the build that answers an ask: one that succeeded already, one under way, one whose failure is still
+// remembered (unless ask.Retry), or a new one. A source without a commit is resolved first.
+func (d *Dispatcher) Submit(ctx context.Context, ask bindery.Ask) (bindery.Build, error) {
+	if err := d.ready(ctx); err != nil {
+		return bindery.Build{}, err
+	}
+	src := ask.Source
+	local := src.Provider == bindery.ProviderLocal
+	if src.Commit == "" && !local {
+		var err error
+		if src, err = d.Resolve(ctx, src); err != nil {
+			return bindery.Build{}, err
+		}
+	}
+	fresh := bindery.Build{
+		ID: buildID(), Key: bindery.BuildKey(src, d.cfg.Generation), Source: src, Class: ask.Class, Requester: ask.Requester,
+		State: bindery.BuildQueued,
+	}
+	if fresh.Class == "" {
+		fresh.Class = bindery.Attended
+	}
+	// The files of a directory change under their name: only a build that is under way answers for it.
+	if !local {
+		b, err := d.known(ctx, fresh.Key)
+		if err == nil || !errors.Is(err, bindery.ErrNotFound) {
+			return b, err
+		}
+	}
+	var answer string
+	var got bindery.Build
+	err := d.do(ctx, func(t *turn) {
+		fresh.Created = t.now
+		t.fresh, t.answer = fresh, fresh.ID
+		if id, ok := d.succeeded[fresh.Key]; ok && !local {
+			t.answer = id // it has ended since we looked
+		} else {
+			t.step(sched.Submit{Build: fresh.ID, Key: fresh.Key, Class: fresh.Class, Retry: ask.Retry || local})
+		}
+		answer, got = t.answer, bindery.Build{}
+		if b := d.builds[answer]; b != nil {
+			got = b.Build
+		}
+	})
+	if err != nil || got.ID != "" {
+		return got, err
+	}
+	return d.cfg.Store.Build(ctx, answer)
+}
+
+// known returns the build whose image answers for a key.
+func (d *Dispatcher) known(ctx context.Context, key string) (bindery.Build, error) {
+	k, err := d.cfg.Store.Known(ctx, key)
+	if err != nil {
+		return bindery.Build{}, err
+	}
+	return d.cfg.Store.Build(ctx, k.Build)
+}
+
+// Cancel stops a build that nobody wants: at once when it is queued, as soon as its worker has stopped it otherwise.
+func (d *Dispatcher) Cancel(ctx context.Context, id string) error {
+	if _, err := d.Build(ctx, id); err != nil {
+		return err
+	}
+	return d.do(ctx, func(t *turn) { t.step(sched.Cancel{Build: id}) })
+}
+
+// Build returns the record of a build.
+func (d *Dispatcher) Build(ctx context.Context, id string) (bindery.Build, error) {
+	if err := d.ready(ctx); err != nil {
+		return bindery.Build{}, err
+	}
+	return d.cfg.Store.Build(ctx, id)
+}
+
+// Standing says where a build stands in the queue; the zero Standing when it runs or has ended.
+func (d *Dispatcher) Standing(ctx context.Context, id string) (bindery.Standing, error) {
+	if err := d.ready(ctx); err != nil {
+		return bindery.Standing{}, err
+	}
+	d.mu.Lock()
+	st, ok := d.sched.Standing(d.now(), id)
+	d.mu.Unlock()
+	if ok {
+		return st, nil
+	}
+	_, err := d.cfg.Store.Build(ctx, id)
+	return bindery.Standing{}, err
+}
+
+func (t *turn) queue(b bindery.Build) {
+	x := &build{Build: b}
+	t.d.builds[b.ID] = x
+	t.d.openTopic(b.ID, 0)
+	t.save(x)
+	t.say(x, bindery.Event{Phase: bindery.PhaseWaiting, Message: "Waiting for build to start...\n"})
+}
+
+func (t *turn) start(b *build, d sched.Start) {
+	b.State, b.Attempt, b.Worker, b.read = bindery.BuildRunning, d.Attempt, d.Worker, 0
+	b.Started, b.Until = t.now, time.Time{}
+	t.save(b)
+	if d.Attempt > 1 {
+		t.say(b, bindery.Event{Phase: bindery.PhaseWaiting, Message: fmt.Sprintf("Attempt %d starts.\n", d.Attempt)})
+	}
+	f := follower{id: b.ID, attempt: b.Attempt, req: bindery.BuildRequest{ID: b.ID, Attempt: b.Attempt, Source: b.Source}}
+	t.then(func() { t.d.spawn(t.d.follow(f)) })
+}
+
+func (t *turn) again(b *build, d sched.Again) {
+	b.State, b.Worker, b.Charged, b.Until = bindery.BuildQueued, "", d.Charged, d.Until
+	t.save(b)
+	text := "The worker was lost; the build starts again.\n"
+	if d.Outcome != sched.WorkerGone {
+		text = "The attempt failed for a reason that may pass; the build is tried again.\n"
+		if b.end.Err != nil {
+			text = b.end.Err.Msg + "\n" + text
+		}
+	}
+	t.say(b, bindery.Event{Phase: bindery.PhaseWaiting, Message: text})
+}
+
+func (t *turn) succeed(b *build) {
+	b.State, b.Result = bindery.BuildSucceeded, b.end.Result
+	t.over(b, b.end)
+	if b.Source.Provider == bindery.ProviderLocal {
+		return
+	}
+	t.known = append(t.known, bindery.Known{Key: b.Key, Build: b.ID, Result: *b.Result})
+	if len(t.d.succeeded) >= mostKnown {
+		clear(t.d.succeeded) // the store knows them all
+	}
+	t.d.succeeded[b.Key] = b.ID
+}
+
+func (t *turn) fail(b *build, d sched.Fail) {
+	b.State, b.Err, b.Charged, b.Row, b.Until = bindery.BuildFailed, b.end.Err, d.Charged, d.Row, d.Until
+	t.over(b, b.end)
+}
+
+func (t *turn) drop(b *build) {
+	b.State = bindery.BuildCancelled
+	b.Err = bindery.Errorf(bindery.ErrCancelled, bindery.User, "Start it again if you want it after all.", "The build was cancelled")
+	t.over(b, bindery.Event{Phase: bindery.PhaseFailed, Message: b.Err.Msg + "\n", Err: b.Err})
+}
+
+func (t *turn) over(b *build, last bindery.Event) {
+	b.Ended = t.now
+	t.say(b, last)
+	t.save(b)
+	delete(t.d.builds, b.ID)
+}
+
+// ended takes in the last event of the running attempt.
+func (t *turn) ended(b *build, e bindery.Event) {
+	b.end = e
+	t.step(sched.Finished{Build: b.ID, Attempt: b.Attempt, Outcome: outcome(e)})
+}
+
+// outcome reads whose fault the end of an attempt was.
+func outcome(e bindery.Event) sched.Outcome {
+	switch {
+	case e.Err == nil:
+		return sched.Succeeded
+	case e.Err.Kind == bindery.ErrWorkerLost:
+		return sched.WorkerGone
+	case e.Err.Kind == bindery.ErrCancelled:
+		return sched.WasCancelled
+	case e.Err.Fault == bindery.User:
+		return sched.UserFault
+	case e.Err.Fault == bindery.Ours:
+		return sched.OurFault
+	}
+	return sched.MayPass
+}
+
+// restoreBuilds replaces the records of builds; it returns the followers that are missing.
+func (d *Dispatcher) restoreBuilds(live bindery.Live) (effects []func(context.Context)) {
+	d.builds = make(map[string]*build, len(live.Builds))
+	clear(d.succeeded)
+	for _, l := range live.Builds {
+		b := &build{Build: l.Build, seq: l.Seq, read: l.Read}
+		d.builds[b.ID] = b
+		d.openTopic(b.ID, b.seq)
+		if b.State == bindery.BuildRunning && !d.following[attempt{b.ID, b.Attempt}] {
+			effects = append(effects, d.follow(follower{
+				id: b.ID, attempt: b.Attempt, read: b.read, req: bindery.BuildRequest{ID: b.ID, Attempt: b.Attempt, Source: b.Source},
+			}))
+		}
+	}
+	d.endTopicsBut(d.builds)
+	return effects
+}

@@ -1,0 +1,280 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/sched"
+)
+
+// A message is something that happened or that is asked. do runs in the loop, with the state locked; it may run again
+// when the transaction that it was part of failed. done gets nil once what do changed is stored.
+type message struct {
+	do   func(t *turn)
+	done chan error
+}
+
+const mostMessages = 1000 // that share a transaction
+
+// errStopping is what callers get when the hub goes down.
+func errStopping() error {
+	return bindery.Errorf(bindery.ErrNotReady, bindery.Transient, "Try again in a moment.", "The hub is restarting")
+}
+
+// Run restores the state from the store and works until ctx ends. Builds and sessions go on when it returns: the next
+// Run adopts them. All other methods wait for it to have restored.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer close(d.stopped)
+	d.spawn = func(f func(ctx context.Context)) { work.Go(func() { f(ctx) }) }
+	if err := d.restore(ctx); err != nil {
+		return err
+	}
+	close(d.restored)
+	d.spawn(d.watchWorker)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var batch []*message
+		select {
+		case <-ctx.Done():
+			return nil
+		case m := <-d.inbox:
+			batch = d.more([]*message{m})
+		case <-d.kick:
+		case <-timer.C:
+		}
+		if err := d.take(ctx, batch); err != nil {
+			return err
+		}
+		if wake := d.nextWake(); !wake.IsZero() {
+			timer.Reset(max(wake.Sub(d.cfg.Now()), 0))
+		}
+	}
+}
+
+// more takes what else has arrived: the busier the hub, the more share a transaction.
+func (d *Dispatcher) more(batch []*message) []*message {
+	for len(batch) < mostMessages {
+		select {
+		case m := <-d.inbox:
+			batch = append(batch, m)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+func (d *Dispatcher) nextWake() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sched.NextWake()
+}
+
+// take is one turn of the loop: inputs, decisions, one transaction, publication, effects. A failed transaction costs the
+// state: it is read from the store again. The error is not nil only when ctx has ended.
+func (d *Dispatcher) take(ctx context.Context, batch []*message) error {
+	d.mu.Lock()
+	t := &turn{d: d, now: d.now(), builds: map[string]*build{}, tails: map[string]int{}, saved: map[string]bool{}}
+	t.step(sched.Tick{})
+	t.gather()
+	for _, m := range batch {
+		m.do(t)
+	}
+	changes := t.changes()
+	d.mu.Unlock()
+	err := d.commit(ctx, changes)
+	if err != nil {
+		d.cfg.Log.ErrorContext(ctx, "a transaction failed; the state is read again", "error", err)
+		if err := d.restoreUntilDone(ctx); err != nil {
+			return err
+		}
+	} else {
+		d.publish(changes)
+		for _, f := range t.after {
+			f()
+		}
+	}
+	for _, m := range batch {
+		m.done <- err // it has room
+	}
+	return nil
+}
+
+func (d *Dispatcher) commit(ctx context.Context, c bindery.Changes) error {
+	if c.Empty() {
+		return nil
+	}
+	// A shutdown must not tear a transaction: what was asked is answered first.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	return d.cfg.Store.Commit(ctx, c)
+}
+
+// now is the time of one turn, as exact as the store keeps it.
+func (d *Dispatcher) now() time.Time { return d.cfg.Now().UTC().Truncate(time.Microsecond) }
+
+// do has f run in the loop and returns when what it changed is stored.
+func (d *Dispatcher) do(ctx context.Context, f func(t *turn)) error {
+	m := &message{do: f, done: make(chan error, 1)}
+	select {
+	case d.inbox <- m:
+	case <-d.stopped:
+		return errStopping()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-m.done:
+		if err != nil {
+			return bindery.Errorf(bindery.ErrInternal, bindery.Transient, "Try again in a moment; if it happens again, tell the operator.",
+				"The request could not be stored").Because(err)
+		}
+		return nil
+	case <-d.stopped:
+		return errStopping()
+	}
+}
+
+// insist does f until it is stored. It returns an error only when the hub goes down or ctx ends.
+func (d *Dispatcher) insist(ctx context.Context, f func(t *turn)) error {
+	for wait := backoff(0); ; {
+		err := d.do(ctx, f)
+		if err == nil || ctx.Err() != nil || errors.Is(err, bindery.ErrNotReady) {
+			return err
+		}
+		if err := wait.sleep(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// ready waits until the state is there.
+func (d *Dispatcher) ready(ctx context.Context) error {
+	select {
+	case <-d.restored:
+	case <-d.stopped:
+		return errStopping()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// A backoff is the last pause of something that is tried again and again.
+type backoff time.Duration
+
+const longestPause = 2 * time.Second
+
+func (b *backoff) sleep(ctx context.Context) error {
+	*b = min(max(*b*2, backoff(20*time.Millisecond)), backoff(longestPause))
+	return pause(ctx, time.Duration(*b))
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (d *Dispatcher) restoreUntilDone(ctx context.Context) error {
+	for wait := backoff(0); ; {
+		err := d.restore(ctx)
+		if err == nil {
+			return nil
+		}
+		d.cfg.Log.ErrorContext(ctx, "the store cannot be read", "error", err)
+		if err := wait.sleep(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// failuresCount is how long after a failure stopped to answer for its key the next one is still one in a row.
+const failuresCount = time.Hour
+
+// restore makes the state what the store says, then takes up what that state wants done.
+func (d *Dispatcher) restore(ctx context.Context) error {
+	now := d.now()
+	live, err := d.cfg.Store.Live(ctx, now.Add(-failuresCount))
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	d.mu.Lock()
+	effects := slices.Concat(d.restoreBuilds(live), d.restoreSessions(live))
+	d.sched.Restore(now, restored(live))
+	d.mu.Unlock()
+	for _, f := range effects {
+		d.spawn(f)
+	}
+	return nil
+}
+
+// restored is the scheduler's part of the state.
+func restored(live bindery.Live) (st sched.State) {
+	for _, b := range live.Builds {
+		st.Builds = append(st.Builds, sched.Build{
+			ID: b.ID, Key: b.Key, Class: b.Class, Attempt: b.Attempt, Charged: b.Charged,
+			Running: b.State == bindery.BuildRunning, Worker: b.Worker, Until: b.Until,
+		})
+	}
+	for _, b := range live.Failed {
+		st.Failures = append(st.Failures, sched.Failure{Key: b.Key, Build: b.ID, Row: b.Row, Until: b.Until})
+	}
+	for _, s := range live.Sessions {
+		st.Sessions = append(st.Sessions, sched.Session{
+			ID: s.ID, Created: s.Created, Ready: s.State == bindery.SessionReady, Active: s.Active,
+			Idle: s.Limits.Idle, Age: s.Limits.Age, Stopping: s.State == bindery.SessionStopping,
+		})
+	}
+	return st
+}
+
+// publish shows what was stored to watchers and to the proxy.
+func (d *Dispatcher) publish(c bindery.Changes) {
+	for _, t := range c.Tails {
+		if tp := d.topic(t.Build); tp != nil {
+			tp.publish(t.Events)
+		}
+	}
+	for _, b := range c.Builds {
+		if b.State.Ended() {
+			d.endTopic(b.ID)
+		}
+	}
+	for _, s := range c.Sessions {
+		d.show(s)
+	}
+}
+
+// gather takes in what is noted outside the loop because it happens too often to send a message for each time.
+func (t *turn) gather() {
+	d := t.d
+	d.notes.Lock()
+	touched, watched := d.touched, d.watched
+	d.touched, d.watched = map[string]time.Time{}, map[string]int{}
+	d.notes.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(touched)) {
+		if s := d.sessions[id]; s != nil && s.State == bindery.SessionReady {
+			s.Active = touched[id]
+			t.saveSession(s)
+			t.step(sched.SessionActive{Session: id, At: s.Active})
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(watched)) {
+		t.step(sched.Watch{Build: id, Watchers: watched[id]})
+	}
+}
