@@ -344,12 +344,8 @@ func (m *machine) processes(t testing.TB) []string {
 // clean fails the test unless nothing is left of any session.
 func (m *machine) clean(t testing.TB) {
 	t.Helper()
-	var left []string
-	eventually(t, "end of the last process", func() bool {
-		left = m.traces(t)
-		return len(left) == 0 || len(m.processes(t)) == 0
-	})
-	if len(left) > 0 {
+	eventually(t, "end of the last process", func() bool { return len(m.processes(t)) == 0 })
+	if left := m.traces(t); len(left) > 0 {
 		t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
 	}
 }
