@@ -1,4 +1,4 @@
-// Package corpus is the collection of sample repositories that tests plan, build and run.
+// Package corpus is the collection of sample repositories for the tests of planning, building, running.
 package corpus
 
 import (
