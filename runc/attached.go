@@ -1,6 +1,7 @@
 package runc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -54,7 +55,7 @@ func (l *Launcher) Attached(ctx context.Context, ask bindery.Launch, stdio Stdio
 func (l *Launcher) foreground(ctx context.Context, id string, stdio Stdio, terminal bool) (bindery.Exit, error) {
 	cmd := exec.CommandContext(ctx, l.cfg.Runtime, "--root", l.runcRoot(), "--log", l.file(id, fileRuncLog),
 		"run", "--bundle", l.dir(id), "--pid-file", l.file(id, filePID), id)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdio.In, stdio.Out, stdio.Err
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = stdio.In, stdio.Out, stdio.Err, cleanEnv()
 	// A process group of its own, so that Ctrl-C reaches it once: from us. With a terminal it must be in ours, to read it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !terminal}
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
@@ -85,10 +86,10 @@ func (l *Launcher) foreground(ctx context.Context, id string, stdio Stdio, termi
 	if _, made := os.Stat(l.file(id, filePID)); made != nil { // runc itself failed
 		return exit, startFailed("", lastWords(l.file(id, fileRuncLog)), err)
 	}
-	if failed := new(exec.ExitError); err != nil && !errors.As(err, &failed) && ctx.Err() == nil {
-		return exit, err
+	if failed := new(exec.ExitError); err == nil || errors.As(err, &failed) || errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // its own status, or standard input that nobody reads any more
 	}
-	return exit, ctx.Err()
+	return exit, cmp.Or(ctx.Err(), err)
 }
 
 func isTerminal(r io.Reader) bool {

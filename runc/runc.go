@@ -35,6 +35,9 @@ type Network interface {
 	Detach(ctx context.Context, id string) error
 }
 
+// A Bind is a file or directory of this machine that containers see, read-only.
+type Bind struct{ Source, Target string }
+
 // Config configures a Launcher.
 type Config struct {
 	Dir          string         // one directory per session; required
@@ -44,6 +47,7 @@ type Config struct {
 	Network      Network        // required
 	Nameserver   string         // that containers ask; required
 	Env          []string       // K=V, for every session; the image's and the launch's win over it
+	Binds        []Bind         // files of this machine that sessions may read, such as its trust store
 	Shim         []string       // command that calls Shim with the directory it gets as its last argument; required
 	Defaults     bindery.Limits // default: 2 GiB, 1 core, 512 processes, 10 MiB of log
 	Grace        time.Duration  // between asking a container to stop and killing it; default: 5s

@@ -31,6 +31,7 @@ type container struct {
 	cgroup   string
 	dir      string // with resolv.conf, hosts
 	terminal bool
+	binds    []Bind
 }
 
 // spec describes the container to runc: no capabilities, no new privileges, the default system call filter, and limits for
@@ -105,7 +106,7 @@ func fileLimit() uint64 {
 
 func mounts(c container) []specs.Mount {
 	shm := max(c.launch.Limits.Memory/2, 1<<20)
-	return []specs.Mount{
+	list := []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
@@ -116,6 +117,10 @@ func mounts(c container) []specs.Mount {
 		{Destination: "/etc/resolv.conf", Type: "bind", Source: c.dir + "/" + fileResolv, Options: []string{"bind", "ro", "nosuid", "noexec", "nodev"}},
 		{Destination: "/etc/hosts", Type: "bind", Source: c.dir + "/" + fileHosts, Options: []string{"bind", "ro", "nosuid", "noexec", "nodev"}},
 	}
+	for _, b := range c.binds {
+		list = append(list, specs.Mount{Destination: b.Target, Type: "bind", Source: b.Source, Options: []string{"bind", "ro", "nosuid", "nodev"}})
+	}
+	return list
 }
 
 // environment joins lists of K=V; the last value of a name wins, at the place of the first.

@@ -2,6 +2,7 @@ package runc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ func (l *Launcher) start(ctx context.Context, ask bindery.Launch) (bindery.Runni
 func (l *Launcher) undo(ctx context.Context, id string, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	if err := l.clean(ctx, id); err != nil {
+	if err := errors.Join(l.end(ctx, id), l.clean(ctx, id)); err != nil {
 		l.cfg.Log.WarnContext(ctx, "session not cleaned up", "session", id, "err", err)
 	}
 	return cause
@@ -118,8 +119,8 @@ func (l *Launcher) prepare(ctx context.Context, ask bindery.Launch, terminal boo
 	}
 	return made, l.bundle(container{
 		launch: ask, config: rootfs.Config, account: who, netns: netns, terminal: terminal,
-		env: environment([]string{defaultPath, "HOME=" + who.home}, l.cfg.Env, rootfs.Config.Env, ask.Env),
-		dir: l.dir(ask.ID), cgroup: l.cgroup(ask.ID),
+		env: environment([]string{defaultPath, "HOME=" + who.home}, terminalEnv(terminal), l.cfg.Env, rootfs.Config.Env, ask.Env),
+		dir: l.dir(ask.ID), cgroup: l.cgroup(ask.ID), binds: l.cfg.Binds,
 	}, addr)
 }
 
@@ -175,7 +176,7 @@ func (l *Launcher) startShim(ctx context.Context, made launch) error {
 	cmd := exec.Command(l.cfg.Shim[0], append(slices.Clone(l.cfg.Shim[1:]), l.dir(id))...)
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.Dir = "/"
+	cmd.Dir, cmd.Env = "/", cleanEnv()
 	var said bytes.Buffer // only until it answers; a file, since a pipe of ours must not outlive us
 	complaint, err := os.OpenFile(l.file(id, fileRuncLog), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
@@ -224,6 +225,17 @@ func lastWords(path string) string {
 
 func noRuntime(path string, err error) error {
 	return bindery.Errorf(bindery.ErrNotReady, bindery.Ours, "Run `make setup`, or name one with --runtime.", "There is no container runtime %q on this machine", path).Because(err)
+}
+
+// cleanEnv is the environment of the shim and of runc. They get nothing of ours: runc would pass sockets on to the container
+// that LISTEN_FDS or NOTIFY_SOCKET name.
+func cleanEnv() []string { return []string{defaultPath, "GOMAXPROCS=1"} }
+
+func terminalEnv(terminal bool) []string {
+	if !terminal {
+		return nil
+	}
+	return []string{"TERM=" + cmp.Or(os.Getenv("TERM"), "xterm")}
 }
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }

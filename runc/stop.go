@@ -37,6 +37,9 @@ func (l *Launcher) Stop(ctx context.Context, id string) error {
 
 // end ends the container and waits until its shim has written how.
 func (l *Launcher) end(ctx context.Context, id string) error {
+	if err := l.settle(ctx, id); err != nil {
+		return err
+	}
 	for _, s := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
 		if err := l.signal(id, s); err != nil {
 			return fmt.Errorf("end session: %w", err)
@@ -51,6 +54,24 @@ func (l *Launcher) end(ctx context.Context, id string) error {
 		return within(ctx, 5*time.Second, pid)
 	}
 	return nil
+}
+
+// settle waits while a shim is still busy making the container: until there is something to end.
+func (l *Launcher) settle(ctx context.Context, id string) error {
+	short, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	for {
+		_, busy := l.shim(id)
+		_, runs := l.first(id)
+		if _, over := l.exit(id); !busy || runs || over {
+			return nil
+		}
+		select {
+		case <-short.Done():
+			return ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // within waits for the end of a process, but no longer than d. That the time is over is no error.
