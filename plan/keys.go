@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io/fs"
+	"strconv"
 
 	bindery "github.com/bindery-hub/bindery"
 )
@@ -39,7 +40,8 @@ func (p Plan) EnvKey(generation string, fsys fs.FS) (string, error) {
 			return "", err
 		}
 		sum := sha256.Sum256(content)
-		parts = append(parts, name, hex.EncodeToString(sum[:]))
+		// Quoted, since a name may be any bytes and a key is made of text.
+		parts = append(parts, strconv.QuoteToASCII(name), hex.EncodeToString(sum[:]))
 	}
 	return bindery.Key("env", parts...), nil
 }
