@@ -26,7 +26,7 @@ const (
 // keepLog copies in to the log until in ends. When the log cannot be written the output is thrown away: a full disk must
 // not stop a session.
 func keepLog(in io.Reader, path string, limit int64) {
-	w := &cappedLog{path: path, limit: max(limit, 4096)}
+	w := &cappedLog{path: path, limit: max(limit, 4096)} // goes on with what is there
 	defer w.close()
 	buf := make([]byte, 64<<10)
 	for {
@@ -66,12 +66,26 @@ func (w *cappedLog) write(p []byte) {
 }
 
 func (w *cappedLog) open() bool {
-	f, err := os.OpenFile(w.path, os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(w.path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return false
 	}
-	w.file, w.size = f, 0
-	return true
+	w.file = f
+	w.cut, w.head = dropped(f)
+	w.size, err = f.Seek(0, io.SeekEnd)
+	return err == nil
+}
+
+// dropped reads the first line of a log: how many bytes it says are missing, and how long it is. A log that was never cut
+// has no such line.
+func dropped(f *os.File) (cut, head int64) {
+	buf := make([]byte, 128)
+	n, _ := f.ReadAt(buf, 0)
+	line, _, whole := bytes.Cut(buf[:n], []byte("\n"))
+	if _, err := fmt.Sscanf(string(line)+"\n", cutPrefix+"%d"+cutSuffix, &cut); err != nil || !whole {
+		return 0, 0
+	}
+	return cut, int64(len(line)) + 1
 }
 
 // halve puts a new file with the newest half in the place of the old one. Who reads the old one can finish it.
@@ -208,15 +222,9 @@ func (f *follower) reopen() bool {
 		next.Close()
 		return false
 	}
-	var cut int64
-	head := make([]byte, 128)
-	n, _ := next.ReadAt(head, 0)
-	line, _, _ := bytes.Cut(head[:n], []byte("\n"))
-	_, _ = fmt.Sscanf(string(line)+"\n", cutPrefix+"%d"+cutSuffix, &cut)
-	start := int64(len(line)) + 1
-	if f.at < cut { // some was dropped before it could be read; the first line says how much
-		start = 0
-		f.at = cut - int64(len(line)) - 1
+	cut, start := dropped(next)
+	if f.at < cut { // some was dropped before it could be read; the first line, which says how much, is shown
+		f.at, start = cut-start, 0
 	} else {
 		start += f.at - cut
 	}

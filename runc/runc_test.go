@@ -224,6 +224,27 @@ func TestLauncherKilled(t *testing.T) {
 	m.clean(t)
 }
 
+// The launcher is killed at any moment of Start: Stop takes away whatever there is by then.
+func TestLauncherKilledWhileStarting(t *testing.T) {
+	m := newMachine(t, 7, nil)
+	for delay := 4 * time.Millisecond; delay < 160*time.Millisecond; delay += 12 * time.Millisecond {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), "RUNC_TEST_LAUNCHER="+m.base+":"+m.cfg.Runtime+":"+m.images.lower)
+		must(t, cmd.Start())
+		<-time.After(delay)
+		must(t, cmd.Process.Kill())
+		_ = cmd.Wait()
+		m.reopen(t)
+		known, err := m.Known(t.Context())
+		must(t, err)
+		for _, id := range known {
+			must(t, m.Stop(t.Context(), id))
+		}
+		must(t, m.net.Sweep(t.Context(), func(string) bool { return false }))
+		m.clean(t)
+	}
+}
+
 // The shim is killed: the container goes on, its end is noticed, nobody knows its status.
 func TestShimKilled(t *testing.T) {
 	m := newMachine(t, 8, nil)
@@ -235,6 +256,7 @@ func TestShimKilled(t *testing.T) {
 	must(t, unix.Kill(shim, unix.SIGKILL))
 	eventually(t, "end of the shim", func() bool { _, ok := m.ShimPID("s"); return !ok })
 	get(t, r.Address, "/print", "text", "nobody listens")
+	long := strings.Repeat("x", 1<<10)
 	ended := make(chan bindery.Exit, 1)
 	go func() {
 		exit, _ := m.Wait(t.Context(), "s")
@@ -243,9 +265,15 @@ func TestShimKilled(t *testing.T) {
 	if list, _ := m.List(t.Context()); len(list) != 1 {
 		t.Errorf("List = %v", list)
 	}
+	for range 200 { // more than a pipe holds
+		get(t, r.Address, "/print", "text", long)
+	}
 	_, _ = httpGet("http://" + r.Address + "/exit?code=5")
 	if exit := <-ended; exit.Code != -1 {
 		t.Errorf("exit = %+v", exit)
+	}
+	if got := m.log(t, "s"); !strings.HasSuffix(got, long+"\n") || len(got) > 64<<10+200 {
+		t.Errorf("%d bytes of log: %.100q", len(got), got)
 	}
 	must(t, m.Stop(t.Context(), "s"))
 	m.clean(t)

@@ -137,10 +137,16 @@ func TestKeepLog(t *testing.T) {
 	if len(text) > 8192+100 || cut+len(rest) != in.Len() || rest != in.String()[cut:] {
 		t.Errorf("%d bytes of log, %d dropped, %d kept of %d", len(text), cut, len(rest), in.Len())
 	}
+	runc.KeepLog(strings.NewReader("more\n"), path, 8192)
+	if more, _ := os.ReadFile(path); string(more) != string(text)+"more\n" {
+		t.Error("a second keeper does not go on where the first ended")
+	}
+	must(t, os.Remove(path))
 	runc.KeepLog(strings.NewReader(strings.Repeat("x", 50_000)), path, 8192)
 	if st, err := os.Stat(path); err != nil || st.Size() > 8192+100 {
 		t.Errorf("a line without an end: %v, %v", st.Size(), err)
 	}
+	must(t, os.Remove(path))
 	runc.KeepLog(strings.NewReader("short\n"), path, 8192)
 	if text, _ := os.ReadFile(path); string(text) != "short\n" {
 		t.Errorf("short log: %q", text)

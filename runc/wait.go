@@ -56,8 +56,8 @@ func (l *Launcher) Wait(ctx context.Context, id string) (bindery.Exit, error) {
 			}
 			continue
 		}
-		if pid, ok := l.first(id); ok {
-			if err := processEnd(ctx, pid); err != nil {
+		if pid, ok := l.first(id); ok { // without its shim
+			if err := l.standIn(ctx, id, pid); err != nil {
 				return bindery.Exit{}, err
 			}
 			continue
@@ -114,6 +114,39 @@ func (l *Launcher) shim(id string) (int, bool) {
 	n, _ := f.Read(buf)
 	pid, err := strconv.Atoi(strings.TrimSpace(string(buf[:n])))
 	return pid, err == nil && pid > 1
+}
+
+// standIn waits for a container whose shim was killed, and keeps its log meanwhile: it would stop at a full pipe. Of several
+// that wait, one keeps the log.
+func (l *Launcher) standIn(ctx context.Context, id string, pid int) error {
+	turn, err := os.OpenFile(l.file(id, fileShim), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer turn.Close()
+	var cfg shimConfig
+	if err := readJSON(l.file(id, fileShim), &cfg); err != nil {
+		return err
+	}
+	if err := unix.Flock(int(turn.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return processEnd(ctx, pid)
+	}
+	out, err := os.OpenFile(l.file(id, fileStdout), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	logged := make(chan struct{})
+	go func() {
+		defer close(logged)
+		keepLog(out, l.file(id, fileLog), cfg.Log)
+	}()
+	err = processEnd(ctx, pid)
+	_ = out.SetReadDeadline(time.Now().Add(time.Second)) // for the last of it
+	if err != nil {
+		_ = out.SetReadDeadline(time.Unix(1, 0))
+	}
+	<-logged
+	return errors.Join(err, out.Close())
 }
 
 // processEnd blocks until process pid has ended.
