@@ -53,10 +53,9 @@ func tagsOf(suite, number string) []string {
 // another from a registry.
 func (s *solve) dockerfile(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
 	opt := map[string]string{
-		"cmdline":            "bindery",
-		"filename":           s.job.Plan.Docker,
-		"contextkey":         localFiles,
-		"dockerfilekey":      localFiles,
+		"cmdline":  "bindery",
+		"filename": s.job.Plan.Docker,
+
 		"build-arg:NB_USER":  userName,
 		"build-arg:NB_UID":   strconv.Itoa(userID),
 		"build-arg:REPO_DIR": home,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,23 +21,17 @@ import (
 // cacheDir holds what is slow to make and the same for all tests: bootstrapped bases.
 func cacheDir() string { return cmp.Or(os.Getenv("BINDERY_TEST_CACHE"), "/var/cache/bindery-test") }
 
-// runc finds the runtime to test with.
-func runc(t testing.TB) string {
-	t.Helper()
-	for _, p := range []string{os.Getenv("BINDERY_RUNC"), "../bin/runc", "/tmp/warm/runc", "runc"} {
+// findRunc finds the runtime to test with.
+func findRunc() (string, error) {
+	for _, p := range []string{os.Getenv("BINDERY_RUNC"), "../bin/runc", "runc"} {
 		if p == "" {
 			continue
 		}
 		if found, err := exec.LookPath(p); err == nil {
-			abs, err := filepath.Abs(found)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return abs
+			return filepath.Abs(found)
 		}
 	}
-	t.Fatal("no runc: run make setup, or set BINDERY_RUNC")
-	return ""
+	return "", errors.New("no runc: run make setup, or set BINDERY_RUNC")
 }
 
 func config(t testing.TB, dir string) buildkit.Config {
@@ -44,22 +39,25 @@ func config(t testing.TB, dir string) buildkit.Config {
 	if os.Getuid() != 0 {
 		t.Skip("not root")
 	}
-	c := buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runc(t), Volatile: true}
-	c.Trust.Env = env("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL", "UV_INDEX_URL")
-	if _, err := os.Stat("/etc/ssl/certs/ca-certificates.crt"); err == nil {
-		c.Trust.CAFile = "/etc/ssl/certs/ca-certificates.crt"
+	runtime, err := findRunc()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return c
+	return buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Trust: machineTrust()}
 }
 
-func env(names ...string) []string {
-	var list []string
-	for _, n := range names {
+// machineTrust is what steps need on this machine.
+func machineTrust() buildkit.Trust {
+	var trust buildkit.Trust
+	for _, n := range []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL", "UV_INDEX_URL"} {
 		if v, ok := os.LookupEnv(n); ok {
-			list = append(list, n+"="+v)
+			trust.Env = append(trust.Env, n+"="+v)
 		}
 	}
-	return list
+	if _, err := os.Stat("/etc/ssl/certs/ca-certificates.crt"); err == nil {
+		trust.CAFile = "/etc/ssl/certs/ca-certificates.crt"
+	}
+	return trust
 }
 
 // tempDir is on a real file system: overlays do not stack on overlays or tmpfs.
@@ -105,6 +103,19 @@ func start(t testing.TB, c buildkit.Config) (e *buildkit.Engine, stop func()) {
 	return e, stop
 }
 
+// shared is one engine for the tests that only build: the server environment is made once for all of them.
+func shared(t testing.TB) *buildkit.Engine {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("not root")
+	}
+	e, err := sharedEngine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
 // repo writes files, given as name and text, into a new directory.
 func repo(t testing.TB, files ...string) string {
 	t.Helper()
@@ -137,8 +148,8 @@ type story struct {
 
 func (s *story) emit(ev bindery.Event) {
 	s.events = append(s.events, ev)
-	if testing.Verbose() && ev.Message != "" {
-		s.t.Log(strings.TrimRight(ev.Message, "\n"))
+	if st := ev.Step; st != nil && testing.Verbose() && !st.Ended.IsZero() {
+		s.t.Logf("%-30s %5.2f s cached=%v", st.Name, st.Ended.Sub(st.Started).Seconds(), st.Cached)
 	}
 }
 
@@ -199,16 +210,4 @@ func tryInside(t testing.TB, e *buildkit.Engine, image string, argv ...string) (
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()
 	return out.String(), err
-}
-
-func TestDefaultEnvironment(t *testing.T) {
-	e, _ := start(t, config(t, tempDir(t)))
-	made := solve(t, e, job("default", repo(t, "notebook.ipynb", "{}")))
-	if made.Steps.Run == 0 {
-		t.Errorf("steps %+v, want some that ran", made.Steps)
-	}
-	t.Logf("made %+v", made)
-	if got := inside(t, e, made.Image.Name, "/srv/conda/envs/notebook/bin/jupyter", "--version"); !strings.Contains(got, "jupyterlab       : 4.") {
-		t.Errorf("jupyter --version says %q, want JupyterLab 4", got)
-	}
 }

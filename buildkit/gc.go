@@ -80,3 +80,11 @@ func (e *Engine) prune(ctx context.Context) error {
 	}
 	return errors.Join(e.collectSnapshots(ctx, e.stores.meta))
 }
+
+// Prune drops all build cache that nothing holds: no image, no session, no build.
+func (e *Engine) Prune(ctx context.Context) error {
+	if err := e.client.Prune(ctx, nil, client.PruneAll); err != nil {
+		return fmt.Errorf("prune: %w", err)
+	}
+	return e.collectSnapshots(ctx, e.stores.meta)
+}

@@ -40,7 +40,7 @@ func graph(job plan.Job, base root) llb.State {
 	g.uv = g.tool(ready)
 	env := g.server(ready)
 	if len(job.Plan.Apt) > 0 {
-		env = llb.Merge([]llb.State{env, llb.Diff(ready, g.apt(ready))}, llb.WithCustomName(hidden+"bring packages and servers together"))
+		env = llb.Merge([]llb.State{env, llb.Diff(ready, g.apt(ready), llb.WithCustomName(hidden+"see what the packages changed"))}, llb.WithCustomName(hidden+"bring packages and servers together"))
 		env = withEnv(env, pathOf(base.env))
 	}
 	if len(job.Plan.Env) > 0 {
@@ -114,7 +114,9 @@ func (g *grapher) setup(base llb.State) llb.State {
 
 // tool fetches uv into a directory of its own.
 func (g *grapher) tool(ready llb.State) llb.State {
-	const script = `python3 -m venv /tmp/v && /tmp/v/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --target /out -r ` + assetsMount + `/uv.lock`
+	// Debian's python3-venv brings pip as a wheel, which runs as it is: that spares making an environment for it.
+	const script = `PYTHONPATH=$(echo /usr/share/python-wheels/pip-*.whl) python3 -m pip install --quiet --no-cache-dir ` +
+		`--disable-pip-version-check --no-deps --only-binary :all: --require-hashes --target /out -r ` + assetsMount + `/uv.lock`
 	run := ready.Run(args("/bin/sh", "-ec", script), g.mounted("Fetch uv"))
 	return run.AddMount("/out", llb.Scratch())
 }
@@ -165,9 +167,9 @@ func owned() *llb.ChownOpt {
 // requirements puts the files that the environment reads where the repository will have them, and only those, then
 // installs.
 func (g *grapher) requirements(env llb.State) llb.State {
-	reads := slices.Clone(g.job.Plan.Reads)
+	var reads []string // not Plan.Reads: a new comment in apt.txt installs nothing anew
 	for _, in := range g.job.Plan.Env {
-		reads = append(reads, in.Files...)
+		reads = append(append(reads, in.Files...), in.Includes...)
 	}
 	slices.Sort(reads)
 	reads = slices.Compact(reads)

@@ -49,7 +49,7 @@ func (e *Engine) quietStream(srv any, s grpc.ServerStream, _ *grpc.StreamServerI
 }
 
 // Quiet sends what BuildKit and containerd log outside any call to log. It changes the process' standard logger, so
-// it is for the program that hosts an engine, never for a test.
+// it is for the program that hosts an engine.
 func Quiet(log *slog.Logger) {
 	l := logrus.StandardLogger()
 	l.SetOutput(io.Discard)

@@ -115,6 +115,9 @@ func (s *solve) options() (client.SolveOpt, error) {
 		return opt, err
 	}
 	opt.LocalMounts[localFiles] = files
+	if s.job.Plan.Docker != "" { // the names that the frontend asks for
+		opt.LocalMounts["context"], opt.LocalMounts["dockerfile"] = files, files
+	}
 	if s.job.GitDir != "" {
 		if opt.LocalMounts[localGit], err = fsutil.NewFS(s.job.GitDir); err != nil {
 			return opt, fmt.Errorf("repository: %w", err)

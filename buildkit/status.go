@@ -1,6 +1,8 @@
 package buildkit
 
 import (
+	"bytes"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,6 +38,7 @@ type vertex struct {
 	ours    bool // part of every build
 	state   bindery.Step
 	moved   time.Time
+	part    []byte // output that no newline has ended yet
 	tail    []byte
 	err     string
 }
@@ -62,6 +65,11 @@ func (p *progress) take(s *client.SolveStatus) {
 	}
 	for _, l := range s.Logs {
 		p.log(l)
+	}
+	for _, v := range s.Vertexes {
+		if v.Completed != nil {
+			p.rest(p.vertices[v.Digest])
+		}
 	}
 }
 
@@ -99,7 +107,7 @@ func (p *progress) describe(name string) *vertex {
 	if rest, ok := strings.CutPrefix(name, hidden); ok {
 		return &vertex{name: rest, hidden: true, ours: true}
 	}
-	if strings.HasPrefix(name, "[internal]") || strings.HasPrefix(name, "[auth]") {
+	if strings.HasPrefix(name, "[internal]") || strings.HasPrefix(name, "[auth]") || strings.HasPrefix(name, "[context ") {
 		return &vertex{name: name, hidden: true}
 	}
 	v := &vertex{name: name, state: bindery.Step{Name: name}}
@@ -129,6 +137,7 @@ func (p *progress) move(st *client.VertexStatus) {
 	p.emit(bindery.Event{Phase: bindery.PhaseBuilding, Step: new(at.state)})
 }
 
+// log gathers what a step prints into whole lines: programs write to their error output word by word.
 func (p *progress) log(l *client.VertexLog) {
 	at := p.vertices[l.Vertex]
 	if at == nil {
@@ -136,13 +145,31 @@ func (p *progress) log(l *client.VertexLog) {
 	}
 	at.tail = append(at.tail, l.Data...)
 	at.tail = at.tail[max(0, len(at.tail)-mostTail):]
-	if p.logged > mostLog {
+	at.part = append(at.part, l.Data...)
+	end := bytes.LastIndexByte(at.part, '\n') + 1
+	if end == 0 && len(at.part) > mostTail {
+		end = len(at.part)
+	}
+	p.print(at.part[:end])
+	at.part = slices.Clone(at.part[end:])
+}
+
+// rest prints what a step left without a newline.
+func (p *progress) rest(at *vertex) {
+	if len(at.part) > 0 {
+		p.print(append(at.part, '\n'))
+		at.part = nil
+	}
+}
+
+func (p *progress) print(b []byte) {
+	if len(b) == 0 || p.logged > mostLog {
 		return
 	}
-	p.logged += len(l.Data)
-	text := strings.ToValidUTF8(string(l.Data), "\uFFFD")
+	p.logged += len(b)
+	text := strings.ToValidUTF8(string(b), "\uFFFD")
 	if p.logged > mostLog {
-		text += "\n[The rest of the log is left out: the build prints too much.]\n"
+		text += "[The rest of the log is left out: the build prints too much.]\n"
 	}
 	p.emit(bindery.Event{Phase: bindery.PhaseBuilding, Message: text})
 }

@@ -1,0 +1,178 @@
+package buildkit_test
+
+import (
+	"context"
+	"errors"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/buildkit"
+	"github.com/bindery-hub/bindery/plan"
+)
+
+// small is a job that needs no base and no network.
+func small(t testing.TB, name, text string) plan.Job {
+	t.Helper()
+	j := job(name, repo(t, "Dockerfile", "FROM scratch\nCOPY file /\n", "file", text))
+	j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"}
+	return j
+}
+
+func TestImagesOutliveTheEngine(t *testing.T) {
+	dir := tempDir(t)
+	e, stop := start(t, config(t, dir))
+	made := solve(t, e, small(t, "kept", "one"))
+	first, err := e.Prepare(t.Context(), "session-1", made.Image.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := buildkit.Open(t.Context(), config(t, dir)); !errors.Is(err, bindery.ErrLocked) {
+		t.Errorf("a second engine on the same directory: got %v, want locked", err)
+	}
+	stop()
+	e, _ = start(t, config(t, dir))
+	if err := e.Prune(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := e.Image(t.Context(), made.Image.Name)
+	if err != nil || cmp.Diff(made.Image.Config, got.Config) != "" || got.ImageKey != made.Image.ImageKey || got.Size == 0 {
+		t.Errorf("got %+v, %v; want %+v", got, err, made.Image)
+	}
+	again, err := e.Prepare(t.Context(), "session-1", made.Image.Name)
+	if err != nil || cmp.Diff(first, again) != "" {
+		t.Errorf("prepared again: %v, %s", err, cmp.Diff(first, again))
+	}
+	if text := readIn(t, again, "file"); text != "one" {
+		t.Errorf("file holds %q, want one", text)
+	}
+	if ids, err := e.Prepared(t.Context()); err != nil || !slices.Equal(ids, []string{"session-1"}) {
+		t.Errorf("prepared %v, %v", ids, err)
+	}
+	for range 2 {
+		if err := e.Release(t.Context(), "session-1"); err != nil {
+			t.Error(err)
+		}
+	}
+	if ids, err := e.Prepared(t.Context()); err != nil || len(ids) != 0 {
+		t.Errorf("prepared %v, %v; want none", ids, err)
+	}
+}
+
+// readIn reads a file from the lower directories of a prepared root.
+func readIn(t *testing.T, root bindery.Rootfs, file string) string {
+	t.Helper()
+	for _, o := range root.Mounts[0].Options {
+		dirs, ok := strings.CutPrefix(o, "lowerdir=")
+		for _, d := range strings.Split(dirs, ":") {
+			if b, err := os.ReadFile(filepath.Join(d, file)); ok && err == nil {
+				return string(b)
+			}
+		}
+	}
+	return ""
+}
+
+func TestRemoveImage(t *testing.T) {
+	e, _ := start(t, config(t, tempDir(t)))
+	made := solve(t, e, small(t, "gone", "two"))
+	if _, err := e.Prepare(t.Context(), "goes-on", made.Image.Name); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.RemoveImage(t.Context(), made.Image.Name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Image(t.Context(), made.Image.Name); !errors.Is(err, bindery.ErrNotFound) {
+		t.Errorf("got %v, want not found", err)
+	}
+	if _, err := e.Prepare(t.Context(), "too-late", made.Image.Name); !errors.Is(err, bindery.ErrNotFound) {
+		t.Errorf("got %v, want not found", err)
+	}
+	if err := e.Prune(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if ids, err := e.Prepared(t.Context()); err != nil || !slices.Equal(ids, []string{"goes-on"}) {
+		t.Errorf("prepared %v, %v", ids, err)
+	}
+	if _, err := e.Prepare(t.Context(), "../x", made.Image.Name); !errors.Is(err, bindery.ErrInvalid) {
+		t.Errorf("got %v, want invalid", err)
+	}
+}
+
+// A machine that died while layers were in memory only leaves nothing to be trusted.
+func TestCacheIsWipedAfterTheMachineDied(t *testing.T) {
+	dir := tempDir(t)
+	c := config(t, dir)
+	c.Volatile = true
+	e, stop := start(t, c)
+	made := solve(t, e, small(t, "torn", "three"))
+	marker := filepath.Join(dir, "boot")
+	if _, err := os.Stat(marker); err != nil {
+		t.Errorf("no mark while the engine runs: %v", err)
+	}
+	stop()
+	if _, err := os.Stat(marker); err == nil {
+		t.Error("the mark outlives a clean end")
+	}
+	e, stop = start(t, c)
+	if _, err := e.Image(t.Context(), made.Image.Name); err != nil {
+		t.Errorf("after a clean end: %v", err)
+	}
+	stop()
+	if err := os.WriteFile(marker, []byte("another boot\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e, _ = start(t, c)
+	if _, err := e.Image(t.Context(), made.Image.Name); !errors.Is(err, bindery.ErrNotFound) {
+		t.Errorf("after the machine died: got %v, want not found", err)
+	}
+	solve(t, e, small(t, "anew", "four"))
+}
+
+func TestPushAndLayout(t *testing.T) {
+	e, _ := start(t, config(t, tempDir(t)))
+	srv := httptest.NewServer(registry.New())
+	defer srv.Close()
+	j := small(t, "pushed", "five")
+	ref := strings.TrimPrefix(srv.URL, "http://") + "/some/image:tag"
+	j.Push, j.OCI = []string{ref}, filepath.Join(tempDir(t), "layout")
+	made := solve(t, e, j)
+	parsed, err := name.ParseReference(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc, err := remote.Head(parsed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made.Digest == "" || desc.Digest.String() != made.Digest {
+		t.Errorf("pushed %s, reported %q", desc.Digest, made.Digest)
+	}
+	if _, err := os.Stat(filepath.Join(j.OCI, "blobs", "sha256", strings.TrimPrefix(made.Digest, "sha256:"))); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	e := shared(t)
+	j := job("cancelled", repo(t, "postBuild", "echo began; sleep 600\n"))
+	j.Plan.PostBuild = "postBuild"
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := e.Solve(ctx, j, func(ev bindery.Event) {
+		if strings.Contains(ev.Message, "began") {
+			cancel()
+		}
+	})
+	if !errors.Is(err, bindery.ErrCancelled) {
+		t.Errorf("got %v, want cancelled", err)
+	}
+}

@@ -1,0 +1,60 @@
+package buildkit_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/bindery-hub/bindery/buildkit"
+)
+
+// sharedEngine opens the shared engine when the first test asks for it.
+var sharedEngine = sync.OnceValues(openShared)
+
+var closeShared func() error // set by openShared
+
+func openShared() (*buildkit.Engine, error) {
+	dir, err := os.MkdirTemp("/var/tmp", "bindery-buildkit-")
+	if err != nil {
+		return nil, err
+	}
+	runtime, err := findRunc()
+	if err != nil {
+		return nil, err
+	}
+	c := buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Volatile: true, Trust: machineTrust(), CgroupParent: fmt.Sprintf("/bindery-test-buildkit-%d", os.Getpid())}
+	e, err := buildkit.Open(context.Background(), c)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- e.Run(ctx) }()
+	closeShared = func() error {
+		cancel()
+		if err := <-ran; err != nil {
+			return err
+		}
+		if err := e.Close(); err != nil {
+			return err
+		}
+		return os.RemoveAll(dir)
+	}
+	return e, nil
+}
+
+func TestMain(m *testing.M) {
+	buildkit.Quiet(slog.New(slog.DiscardHandler))
+	code := m.Run()
+	if closeShared != nil {
+		if err := closeShared(); err != nil {
+			fmt.Fprintln(os.Stderr, "close the shared engine:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
