@@ -66,6 +66,7 @@
 
   function receive(e) {
     const phase = (e.phase || "").toLowerCase();
+    if (phase !== "building" && phase !== "fetching") terminal.finishLine();
     if (e.message && phase !== "ready") terminal.write(e.message);
     if (phase === "failed") return fail(e);
     if (phase === "ready") return arrive(e);

@@ -142,9 +142,13 @@ class Terminal {
     return el;
   }
 
+  finishLine() {
+    if (this.runs.length) this.endLine();
+  }
+
   // A note is said by the page, not by the build.
   note(text) {
-    if (this.runs.length) this.endLine();
+    this.finishLine();
     this.write("\x1b[2m" + text + "\x1b[0m\n");
   }
 }
