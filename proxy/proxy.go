@@ -30,7 +30,7 @@ type Sessions interface {
 // Config configures a Proxy.
 type Config struct {
 	Sessions Sessions // required
-	Hub    string // URL of the hub, for links back; may be empty
+	Hub      string   // URL of the hub, for links back; may be empty
 	// URL is the sessions' own public URL. When it is https, sessions are told that their visitors came by https.
 	URL string
 	// Proxies may say by X-Forwarded-For who the visitor is; nobody else may.
