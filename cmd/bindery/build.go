@@ -1,0 +1,186 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/worker"
+)
+
+type buildCmd struct {
+	sourceArgs
+	Push    []string `help:"Also push the image to this name. Repeatable." placeholder:"IMAGE" sep:"none"`
+	OCI     string   `name:"oci" help:"Also write the image to this directory, as an OCI layout." placeholder:"DIR"`
+	JSON    bool     `help:"Print a JSON object."`
+	Quiet   bool     `short:"q" help:"Show no progress." xor:"noise"`
+	Verbose bool     `short:"v" help:"Show the whole log on a terminal too." xor:"noise"`
+}
+
+// A built image, as `bindery build --json` prints it.
+type built struct {
+	bindery.BuildResult
+	Log string `json:"log"`
+}
+
+// Run builds and prints what came out.
+func (c *buildCmd) Run(ctx context.Context, a *app) error {
+	if err := a.ready(); err != nil {
+		return err
+	}
+	src, err := c.source()
+	if err != nil {
+		return err
+	}
+	req := bindery.BuildRequest{Source: src, Base: cmp.Or(c.Base, a.cfg.Base), Push: c.Push}
+	if c.OCI != "" {
+		if req.OCI, err = filepath.Abs(c.OCI); err != nil {
+			return err
+		}
+	}
+	if err := a.inst.create(); err != nil {
+		return err
+	}
+	w, err := a.workers()
+	if err != nil {
+		return err
+	}
+	show := newDisplay(a.stderr, a.getenv, c.Quiet, c.Verbose)
+	made, err := a.build(ctx, w, req, show)
+	show.Close()
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(a.stdout, made.built)
+	}
+	fmt.Fprintln(a.stdout, made.Image)
+	return nil
+}
+
+// A making is a finished build with what only its caller saw.
+type making struct {
+	built
+	source  bindery.Source // resolved
+	resolve time.Duration
+}
+
+// build has the worker make req and follows it. When ctx ends, the build is cancelled.
+func (a *app) build(ctx context.Context, w workers, req bindery.BuildRequest, show display) (making, error) {
+	began := time.Now()
+	client, err := w.client(ctx)
+	if err != nil {
+		return making{}, err
+	}
+	req.Source.Trusted = true
+	req.Source, err = client.Resolve(ctx, req.Source)
+	m := making{source: req.Source, resolve: time.Since(began)}
+	if err != nil {
+		return m, err
+	}
+	req.ID, req.Attempt = newID("c-"), 1
+	log, err := a.inst.newBuildLog(req.ID)
+	if err != nil {
+		return m, err
+	}
+	defer func() { _ = log.Close() }() // a log that cannot be finished is no reason to fail a build
+	m.Log = log.Name()
+	if err := client.Start(ctx, req); err != nil {
+		return m, err
+	}
+	result, err := follow(ctx, client, req, func(ev bindery.Event) {
+		_, _ = log.WriteString(logText(ev)) // as above
+		show.Event(ev)
+	})
+	end, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer stop()
+	if ctx.Err() != nil {
+		_ = client.Cancel(end, req.ID, req.Attempt) // the worker may be the one that has gone
+		return m, context.Cause(ctx)
+	}
+	if err != nil {
+		if e, ok := errors.AsType[*bindery.Error](err); ok && e.Kind == bindery.ErrStep {
+			show.Note("The whole log is in %s", m.Log)
+		}
+		return m, err
+	}
+	m.BuildResult = result
+	return m, nil
+}
+
+// follow reads the events of a build to the last one, over a connection that may break, and acknowledges them.
+func follow(ctx context.Context, client *worker.Client, req bindery.BuildRequest, each func(bindery.Event)) (bindery.BuildResult, error) {
+	var seq int64
+	for tries := 0; ; tries++ {
+		var broken error
+		for ev, err := range client.Events(ctx, req.ID, req.Attempt, seq) {
+			if err != nil {
+				broken = err
+				break
+			}
+			seq, tries = ev.Seq, 0
+			each(ev)
+			if !ev.Last() {
+				continue
+			}
+			_ = client.Ack(ctx, req.ID, req.Attempt, seq) // the worker forgets it by itself after a while
+			if ev.Err != nil {
+				return bindery.BuildResult{}, ev.Err
+			}
+			return *ev.Result, nil
+		}
+		if tries == 20 || ctx.Err() != nil || errors.Is(broken, bindery.ErrNotFound) {
+			return bindery.BuildResult{}, cmp.Or(broken, error(bindery.Errorf(bindery.ErrWorkerLost, bindery.Ours,
+				"Run the command again: finished steps are kept.", "The worker went away during the build")))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+// logText is an event as a line of the log file.
+func logText(ev bindery.Event) string {
+	text := ev.Message
+	if s := ev.Step; s != nil {
+		switch {
+		case s.Cached:
+			text += "CACHED " + s.Name + "\n"
+		case !s.Ended.IsZero():
+			text += fmt.Sprintf("DONE %s %.1fs\n", s.Name, s.Ended.Sub(s.Started).Seconds())
+		case s.Current == 0 && ev.Message == "":
+			text += "STEP " + s.Name + "\n"
+		}
+	}
+	if ev.Err != nil {
+		text += "\nERROR " + ev.Err.Error() + "\n"
+	}
+	return text
+}
+
+// newBuildLog opens the log of one build and removes all but the newest of the others.
+func (i instance) newBuildLog(id string) (*os.File, error) {
+	const keep = 50
+	old, err := filepath.Glob(i.path("logs", "*.log"))
+	if err != nil {
+		return nil, err
+	}
+	sortBy(old, func(path string) int64 {
+		info, err := os.Stat(path)
+		if err != nil {
+			return 0
+		}
+		return info.ModTime().UnixNano()
+	})
+	for len(old) >= keep {
+		_ = os.Remove(old[0]) // another process may have been faster
+		old = old[1:]
+	}
+	return os.OpenFile(i.path("logs", id+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+}

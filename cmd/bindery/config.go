@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// defaultConfig is read when it exists and no other file is named.
+const defaultConfig = "/etc/bindery/bindery.yaml"
+
+// A config is the configuration file. docs/configuration.md describes every key; a test compares the two.
+type config struct {
+	StateDir      string   `yaml:"state_dir"`
+	Listen        string   `yaml:"listen"`
+	SessionListen string   `yaml:"session_listen"`
+	SessionURL    string   `yaml:"session_url"`
+	PublicURL     string   `yaml:"public_url"`
+	Base          string   `yaml:"base"`
+	Runtime       string   `yaml:"runtime"`
+	Slots         int      `yaml:"slots"`
+	AllowSource   []string `yaml:"allow_source"`
+	LogFormat     string   `yaml:"log_format"`
+
+	Sessions sessionConfig `yaml:"sessions"`
+	Steps    stepConfig    `yaml:"steps"`
+	Cache    cacheConfig   `yaml:"cache"`
+	Network  networkConfig `yaml:"network"`
+}
+
+type sessionConfig struct {
+	Memory size              `yaml:"memory"`
+	CPUs   float64           `yaml:"cpus"`
+	PIDs   int64             `yaml:"pids"`
+	Log    size              `yaml:"log"`
+	Idle   time.Duration     `yaml:"idle"`
+	Age    time.Duration     `yaml:"age"`
+	Max    int               `yaml:"max"`
+	Env    map[string]string `yaml:"env"`
+}
+
+type stepConfig struct {
+	CAFile   string            `yaml:"ca_file"`
+	PipIndex string            `yaml:"pip_index"`
+	NPMIndex string            `yaml:"npm_index"`
+	Env      map[string]string `yaml:"env"`
+	Memory   size              `yaml:"memory"`
+	Volatile *bool             `yaml:"volatile"`
+}
+
+type cacheConfig struct {
+	Max     size `yaml:"max"`
+	MinFree size `yaml:"min_free"`
+}
+
+type networkConfig struct {
+	Bridge string   `yaml:"bridge"`
+	Subnet string   `yaml:"subnet"`
+	Allow  []string `yaml:"allow"`
+	DNS    []string `yaml:"dns"`
+}
+
+// A size is a number of bytes, written as 512M or 1.5G (powers of 1024).
+type size int64
+
+// UnmarshalText reads a size from a flag or the configuration file.
+func (s *size) UnmarshalText(text []byte) error {
+	digits, unit := strings.ToUpper(strings.TrimSpace(string(text))), int64(1)
+	digits = strings.TrimSuffix(strings.TrimSuffix(digits, "B"), "I")
+	for i, letter := range "KMGT" {
+		if n, ok := strings.CutSuffix(digits, string(letter)); ok {
+			digits, unit = n, int64(1)<<(10*(i+1))
+		}
+	}
+	n, err := strconv.ParseFloat(digits, 64)
+	if err != nil || n < 0 || math.IsNaN(n) || n*float64(unit) > math.MaxInt64/2 {
+		return fmt.Errorf("%q is not a size such as 512M or 2G", bindery.Printable(string(text)))
+	}
+	*s = size(n * float64(unit))
+	return nil
+}
+
+// String prints s the way that it is written.
+func (s size) String() string {
+	for i, letter := range []string{"T", "G", "M", "K"} {
+		if unit := size(1) << (10 * (4 - i)); s >= unit {
+			return strings.TrimSuffix(strconv.FormatFloat(float64(s)/float64(unit), 'f', 1, 64), ".0") + letter
+		}
+	}
+	return strconv.FormatInt(int64(s), 10)
+}
+
+// readConfig reads the file that was named, else the default one when it exists.
+func readConfig(path string) (config, error) {
+	var c config
+	named := path != ""
+	path = cmp.Or(path, defaultConfig)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && !named {
+		return c, nil
+	}
+	if err != nil {
+		return c, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Name a file that can be read with --config.", "The configuration file cannot be read").Because(err)
+	}
+	return c, parseConfig(path, text, &c)
+}
+
+// parseConfig is strict: a key that nobody reads is a mistake that its author should hear of.
+func parseConfig(path string, text []byte, c *config) error {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	err := dec.Decode(c)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err == nil {
+		if dec.Decode(new(yaml.Node)) == nil {
+			err = errors.New("more than one document")
+		} else {
+			err = c.check()
+		}
+	}
+	if err != nil {
+		return bindery.Errorf(bindery.ErrInvalid, bindery.User, "docs/configuration.md lists the keys and their values.",
+			"%s: %s", path, plainYAML(err))
+	}
+	return nil
+}
+
+var unknownKeyRE = regexp.MustCompile(`field (\S+) not found in type \S+`)
+
+// plainYAML turns the parser's words into ours: a line and the key, without names of Go types.
+func plainYAML(err error) string {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	text = strings.TrimPrefix(text, "unmarshal errors:\n")
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		line = unknownKeyRE.ReplaceAllString(strings.TrimSpace(line), `unknown key "$1"`)
+		lines[i] = strings.NewReplacer(" into main.config", "", " into main.", " where it takes a ").Replace(line)
+	}
+	return strings.Join(lines, "; ")
+}
+
+// check looks at what the parser cannot: addresses, URLs, names.
+func (c *config) check() error {
+	for key, url := range map[string]string{"session_url": c.SessionURL, "public_url": c.PublicURL, "steps.pip_index": c.Steps.PipIndex, "steps.npm_index": c.Steps.NPMIndex} {
+		if err := checkURL(url); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	if _, _, err := parseAllow(c.AllowSource); err != nil {
+		return fmt.Errorf("allow_source: %w", err)
+	}
+	if _, err := parsePrefixes(c.Network.Allow); err != nil {
+		return fmt.Errorf("network.allow: %w", err)
+	}
+	if c.LogFormat != "" && c.LogFormat != "text" && c.LogFormat != "json" {
+		return fmt.Errorf("log_format: %q is neither text nor json", c.LogFormat)
+	}
+	for _, vars := range []map[string]string{c.Sessions.Env, c.Steps.Env} {
+		if _, err := environ(vars); err != nil {
+			return err
+		}
+	}
+	if c.Slots < 0 || c.Sessions.CPUs < 0 || c.Sessions.PIDs < 0 || c.Sessions.Max < 0 || c.Sessions.Idle < 0 || c.Sessions.Age < 0 {
+		return errors.New("slots and limits are not negative")
+	}
+	return nil
+}
+
+func checkURL(raw string) error {
+	if raw == "" {
+		return nil
+	}
+	u, err := url.Parse(raw)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return fmt.Errorf("%q is not an http or https URL", bindery.Printable(raw))
+	}
+	return nil
+}
+
+// parseAllow splits the values of --allow-source into networks and directories.
+func parseAllow(values []string) (nets []netip.Prefix, dirs []string, err error) {
+	for _, v := range values {
+		if dir, ok := strings.CutPrefix(v, "file:"); ok {
+			dir = strings.TrimPrefix(dir, "//")
+			if !filepath.IsAbs(dir) {
+				return nil, nil, fmt.Errorf("%q does not name an absolute directory after file:", bindery.Printable(v))
+			}
+			dirs = append(dirs, filepath.Clean(dir))
+			continue
+		}
+		prefix, err := parsePrefixes([]string{v})
+		if err != nil {
+			return nil, nil, err
+		}
+		nets = append(nets, prefix...)
+	}
+	return nets, dirs, nil
+}
+
+func parsePrefixes(values []string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, v := range values {
+		prefix, err := netip.ParsePrefix(v)
+		if addr, notAddr := netip.ParseAddr(v); notAddr == nil {
+			prefix, err = addr.Prefix(addr.BitLen())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%q is neither a network such as 10.0.0.0/8 nor an address", bindery.Printable(v))
+		}
+		all = append(all, prefix.Masked())
+	}
+	return all, nil
+}
+
+var envNameRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// environ turns variables into sorted K=V strings.
+func environ(vars map[string]string) ([]string, error) {
+	var all []string
+	for k, v := range vars {
+		if !envNameRE.MatchString(k) || strings.ContainsRune(v, 0) {
+			return nil, fmt.Errorf("%q is not the name of an environment variable", bindery.Printable(k))
+		}
+		all = append(all, k+"="+v)
+	}
+	slices.Sort(all)
+	return all, nil
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/runc"
+)
+
+// visitorWorker is the worker as a hub may use it: for sources that visitors may name.
+type visitorWorker struct{ w workers }
+
+// visited refuses what only the person at the keyboard may ask for, whoever passed it on.
+func visited(src bindery.Source) error {
+	if src.Provider == bindery.ProviderLocal || src.Trusted {
+		return bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Use the https URL of the repository.", "A hub builds no directories of its machine")
+	}
+	return nil
+}
+
+func (v visitorWorker) Start(ctx context.Context, req bindery.BuildRequest) error {
+	if err := visited(req.Source); err != nil {
+		return err
+	}
+	c, err := v.w.client(ctx)
+	if err != nil {
+		return err
+	}
+	return c.Start(ctx, req)
+}
+
+func (v visitorWorker) Events(ctx context.Context, id string, attempt int, after int64) iter.Seq2[bindery.Event, error] {
+	c, err := v.w.client(ctx)
+	if err != nil {
+		return func(yield func(bindery.Event, error) bool) { yield(bindery.Event{}, err) }
+	}
+	return c.Events(ctx, id, attempt, after)
+}
+
+func (v visitorWorker) Ack(ctx context.Context, id string, attempt int, seq int64) error {
+	c, err := v.w.client(ctx)
+	if err != nil {
+		return err
+	}
+	return c.Ack(ctx, id, attempt, seq)
+}
+
+func (v visitorWorker) Cancel(ctx context.Context, id string, attempt int) error {
+	c, err := v.w.client(ctx)
+	if err != nil {
+		return err
+	}
+	return c.Cancel(ctx, id, attempt)
+}
+
+func (v visitorWorker) Resolve(ctx context.Context, src bindery.Source) (bindery.Source, error) {
+	if err := visited(src); err != nil {
+		return src, err
+	}
+	c, err := v.w.client(ctx)
+	if err != nil {
+		return src, err
+	}
+	return c.Resolve(ctx, src)
+}
+
+func (v visitorWorker) Status(ctx context.Context) (bindery.WorkerStatus, error) {
+	c, err := v.w.client(ctx)
+	if err != nil {
+		return bindery.WorkerStatus{}, err
+	}
+	return c.Status(ctx)
+}
+
+// hubSessions begins the ids of a hub's sessions.
+const hubSessions = "s-"
+
+// hubLauncher is the launcher without the sessions of `bindery run`, which are not a hub's to reconcile.
+type hubLauncher struct{ *runc.Launcher }
+
+// List returns the hub's own.
+func (h hubLauncher) List(ctx context.Context) ([]bindery.Running, error) {
+	all, err := h.Launcher.List(ctx)
+	var own []bindery.Running
+	for _, r := range all {
+		if strings.HasPrefix(r.ID, hubSessions) {
+			own = append(own, r)
+		}
+	}
+	return own, err
+}
+
+// Log lets the last words of a session be told.
+func (h hubLauncher) Log(ctx context.Context, id string, follow bool) (io.ReadCloser, error) {
+	return h.Launcher.Log(ctx, id, follow)
+}
+
+// hubLeases lists the network addresses that the hub's own sessions hold.
+func (p *parts) hubLeases() ([]string, error) {
+	all, err := p.net.Attached()
+	return slices.DeleteFunc(all, func(id string) bool { return !strings.HasPrefix(id, hubSessions) }), err
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/bridge"
+	"github.com/bindery-hub/bindery/runc"
+	"github.com/bindery-hub/bindery/worker"
+)
+
+// parts are what the hub and `bindery run` have in common: a worker to build and to prepare root file systems, the
+// network, the launcher.
+type parts struct {
+	inst     instance
+	workers  workers
+	net      *bridge.Network
+	launcher *runc.Launcher
+	log      *slog.Logger
+}
+
+// open makes the parts and raises the network. Nothing of it needs closing: the network stays for others.
+func (a *app) open(ctx context.Context, log *slog.Logger) (*parts, error) {
+	if err := a.inst.create(); err != nil {
+		return nil, err
+	}
+	p := &parts{inst: a.inst, log: log}
+	var err error
+	if p.workers, err = a.workers(); err != nil {
+		return nil, err
+	}
+	if p.net, err = a.network(ctx, log); err != nil {
+		return nil, err
+	}
+	if err := p.net.Up(ctx); err != nil {
+		return nil, err
+	}
+	p.launcher, err = a.launcher(p, log)
+	return p, err
+}
+
+func (a *app) network(ctx context.Context, log *slog.Logger) (*bridge.Network, error) {
+	name, subnet, err := bridge.Choose(ctx, a.inst.dir)
+	if err != nil {
+		return nil, err
+	}
+	if a.cfg.Network.Bridge != "" {
+		name = a.cfg.Network.Bridge
+	}
+	if a.cfg.Network.Subnet != "" {
+		if subnet, err = netip.ParsePrefix(a.cfg.Network.Subnet); err != nil {
+			return nil, fmt.Errorf("network.subnet: %w", err)
+		}
+	}
+	allow, err := parsePrefixes(a.cfg.Network.Allow)
+	if err != nil {
+		return nil, err
+	}
+	return bridge.New(bridge.Config{
+		Name: name, Subnet: subnet, Dir: a.inst.path("net"), RunDir: filepath.Join(a.inst.runDir(), "netns"),
+		Allow: allow, Resolvers: a.cfg.Network.DNS, Log: log,
+	})
+}
+
+func (a *app) launcher(p *parts, log *slog.Logger) (*runc.Launcher, error) {
+	program, err := findRuntime(a.runtime)
+	if err != nil {
+		return nil, err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find our own program: %w", err)
+	}
+	env, err := environ(a.cfg.Sessions.Env)
+	if err != nil {
+		return nil, err
+	}
+	return runc.New(runc.Config{
+		Dir: a.inst.path("sessions"), Runtime: program, CgroupParent: a.inst.cgroup() + "/sessions",
+		Images: p.workers, Network: ports{p.net}, Nameserver: p.net.Gateway().String(),
+		Env: env, Shim: []string{exe, "session-shim"}, Defaults: a.cfg.Sessions.limits(), Log: log,
+	})
+}
+
+// limits are those of the configuration file; what it leaves out is the launcher's to choose.
+func (s sessionConfig) limits() bindery.Limits {
+	return bindery.Limits{Memory: int64(s.Memory), CPU: s.CPUs, PIDs: s.PIDs, Log: int64(s.Log), Idle: s.Idle, Age: s.Age}
+}
+
+// ports gives the launcher its network.
+type ports struct{ net *bridge.Network }
+
+func (p ports) Attach(ctx context.Context, id string) (netns string, addr netip.Addr, err error) {
+	port, err := p.net.Attach(ctx, id)
+	return port.Netns, port.Addr, err
+}
+
+func (p ports) Detach(ctx context.Context, id string) error { return p.net.Detach(ctx, id) }
+
+// workers reaches the worker of a state directory, and starts one when there is none.
+type workers struct{ spawn worker.SpawnConfig }
+
+// workers describes the worker that this command line asks for. One that runs already is taken as it is.
+func (a *app) workers(extra ...string) (workers, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return workers{}, fmt.Errorf("find our own program: %w", err)
+	}
+	args := []string{"worker", "--contained", "--state-dir", a.inst.dir}
+	if a.line.Config != "" {
+		file, err := filepath.Abs(a.line.Config)
+		if err != nil {
+			return workers{}, err
+		}
+		args = append(args, "--config", file)
+	}
+	if a.runtime != "" {
+		args = append(args, "--runtime", a.runtime)
+	}
+	return workers{worker.SpawnConfig{Exe: exe, Args: append(args, extra...), StateDir: a.inst.dir, Log: a.inst.path("worker.log")}}, nil
+}
+
+func (w workers) client(ctx context.Context) (*worker.Client, error) {
+	return worker.Spawn(ctx, w.spawn)
+}
+
+// Prepare makes a session's root file system.
+func (w workers) Prepare(ctx context.Context, session, image string) (bindery.Rootfs, error) {
+	c, err := w.client(ctx)
+	if err != nil {
+		return bindery.Rootfs{}, err
+	}
+	return c.Prepare(ctx, session, image)
+}
+
+// Release removes it.
+func (w workers) Release(ctx context.Context, session string) error {
+	c, err := w.client(ctx)
+	if err != nil {
+		return err
+	}
+	return c.Release(ctx, session)
+}
+
+// stepNetwork gives each build step a place in the network.
+type stepNetwork struct{ net *bridge.Network }
+
+// stepPrefix begins the network ids of build steps.
+const stepPrefix = "step-"
+
+func isStep(id string) bool { return strings.HasPrefix(id, stepPrefix) }
+
+// Namespace makes one.
+func (s stepNetwork) Namespace(ctx context.Context) (path string, release func() error, err error) {
+	id := newID(stepPrefix)
+	port, err := s.net.Attach(ctx, id)
+	if err != nil {
+		return "", nil, err
+	}
+	return port.Netns, func() error {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		return s.net.Detach(end, id)
+	}, nil
+}
+
+// newLog returns the logger of a server.
+func newLog(w io.Writer, format string) *slog.Logger {
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, nil))
+	}
+	return slog.New(slog.NewTextHandler(w, nil))
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }

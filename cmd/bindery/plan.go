@@ -1,0 +1,134 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/plan"
+)
+
+type planCmd struct {
+	sourceArgs
+	JSON bool `help:"Print the plan as a JSON object."`
+}
+
+// Run plans a directory here, without root or worker; a URL is fetched and planned by the worker.
+func (c *planCmd) Run(ctx context.Context, a *app) error {
+	src, err := c.source()
+	if err != nil {
+		return err
+	}
+	base := cmp.Or(c.Base, a.cfg.Base)
+	var p plan.Plan
+	if src.Provider == bindery.ProviderLocal {
+		p, err = planLocal(src, base)
+	} else {
+		p, err = a.planRemote(ctx, src, base)
+	}
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(a.stdout, p)
+	}
+	return explain(a.stdout, p)
+}
+
+func planLocal(src bindery.Source, base string) (plan.Plan, error) {
+	root, err := os.OpenRoot(src.URL)
+	if err != nil {
+		return plan.Plan{}, fmt.Errorf("open the repository: %w", err)
+	}
+	defer func() { _ = root.Close() }() // only read
+	if src.Subdir != "" {
+		if root, err = root.OpenRoot(filepath.FromSlash(src.Subdir)); err != nil {
+			return plan.Plan{}, bindery.Errorf(bindery.ErrPlan, bindery.User, "Name a directory of the repository with --subdir.",
+				"The repository has no directory %q", bindery.Printable(src.Subdir)).Because(err)
+		}
+	}
+	return plan.Detect(root.FS(), plan.Options{Base: base})
+}
+
+func (a *app) planRemote(ctx context.Context, src bindery.Source, base string) (plan.Plan, error) {
+	var p plan.Plan
+	if err := a.ready(); err != nil {
+		return p, err
+	}
+	if err := a.inst.create(); err != nil {
+		return p, err
+	}
+	w, err := a.workers()
+	if err != nil {
+		return p, err
+	}
+	client, err := w.client(ctx)
+	if err != nil {
+		return p, err
+	}
+	src.Trusted = true
+	if src, err = client.Resolve(ctx, src); err != nil {
+		return p, err
+	}
+	text, err := client.Plan(ctx, src, base)
+	if err != nil {
+		return p, err
+	}
+	if err := json.Unmarshal(text, &p); err != nil {
+		return p, fmt.Errorf("read the worker's plan: %w", err)
+	}
+	return p, nil
+}
+
+// explain prints a plan for its author.
+func explain(w io.Writer, p plan.Plan) error {
+	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(tab, "%s\t%s\n", name, clean(value))
+		}
+	}
+	row("pack", p.Pack)
+	row("configuration in", p.ConfigDir)
+	row("base", p.Base)
+	row("python", p.Python)
+	row("apt", strings.Join(p.Apt, " "))
+	for _, in := range p.Env {
+		row("environment", in.Tool+" "+strings.Join(append(in.Files, in.Args...), " "))
+	}
+	for _, in := range p.Content {
+		row("with the files", in.Tool+" "+strings.Join(append(in.Files, in.Args...), " "))
+	}
+	row("dockerfile", p.Docker)
+	row("postBuild", p.PostBuild)
+	row("start", p.Start)
+	row("environment reads", strings.Join(p.Reads, " "))
+	row("command", strings.Join(p.Command, " "))
+	if err := tab.Flush(); err != nil {
+		return err
+	}
+	decisions(w, "\nWhy", p.Why)
+	decisions(w, "\nWithout effect", p.Ignored)
+	return nil
+}
+
+func decisions(w io.Writer, title string, all []plan.Decision) {
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprintln(w, title)
+	for _, d := range all {
+		if d.File == "" {
+			fmt.Fprintf(w, "  %s\n", clean(d.Text))
+			continue
+		}
+		fmt.Fprintf(w, "  %s: %s\n", clean(d.File), clean(d.Text))
+	}
+}

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/dispatch"
+	"github.com/bindery-hub/bindery/proxy"
+	"github.com/bindery-hub/bindery/store"
+	"github.com/bindery-hub/bindery/web"
+)
+
+type serveCmd struct {
+	Listen        string   `help:"Address of the hub (default ${listen})." placeholder:"ADDR" env:"BINDERY_LISTEN"`
+	SessionListen string   `help:"Address of the sessions, an origin of their own (default ${session_listen})." placeholder:"ADDR" env:"BINDERY_SESSION_LISTEN"`
+	SessionURL    string   `name:"session-url" help:"Where visitors reach the sessions' address, behind a proxy." placeholder:"URL" env:"BINDERY_SESSION_URL"`
+	PublicURL     string   `name:"public-url" help:"Where visitors reach the hub, behind a proxy." placeholder:"URL" env:"BINDERY_PUBLIC_URL"`
+	AllowSource   []string `help:"Let visitors build repositories at these addresses, or below this directory. Repeatable." placeholder:"CIDR|file:DIR" sep:"none"`
+	Slots         int      `help:"Builds at once (default: half of the cores, at least 2)." placeholder:"N" env:"BINDERY_SLOTS"`
+	Base          string   `help:"What to build on: debian:SUITE or an image (default ${base})." placeholder:"BASE" env:"BINDERY_BASE"`
+	LogFormat     string   `help:"text or json (default text)." enum:",text,json" default:"" placeholder:"FORMAT" env:"BINDERY_LOG_FORMAT"`
+}
+
+const (
+	defaultListen        = "127.0.0.1:8585"
+	defaultSessionListen = "127.0.0.1:8586"
+)
+
+// Run serves until ctx ends. Builds and sessions go on without the hub; the next one adopts them.
+func (c *serveCmd) Run(ctx context.Context, a *app) error {
+	if err := c.settle(a.cfg); err != nil {
+		return err
+	}
+	if err := a.ready(); err != nil {
+		return err
+	}
+	if err := a.inst.create(); err != nil {
+		return err
+	}
+	unlock, err := lockHub(a.inst)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	doors, err := c.openDoors(a.inst)
+	if err != nil {
+		return err
+	}
+	defer doors.close()
+	return c.serve(ctx, a, doors)
+}
+
+// settle fills in what the command line leaves out.
+func (c *serveCmd) settle(cfg config) error {
+	c.Listen = cmp.Or(c.Listen, cfg.Listen, defaultListen)
+	c.SessionListen = cmp.Or(c.SessionListen, cfg.SessionListen, defaultSessionListen)
+	c.SessionURL = cmp.Or(c.SessionURL, cfg.SessionURL)
+	c.PublicURL = cmp.Or(c.PublicURL, cfg.PublicURL)
+	c.Slots = cmp.Or(c.Slots, cfg.Slots)
+	c.Base = cmp.Or(c.Base, cfg.Base)
+	c.LogFormat = cmp.Or(c.LogFormat, cfg.LogFormat)
+	c.AllowSource = append(c.AllowSource, cfg.AllowSource...)
+	if _, _, err := parseAllow(c.AllowSource); err != nil {
+		return usagef("--allow-source: %v", err)
+	}
+	if c.Slots < 0 {
+		return usagef("--slots is not negative")
+	}
+	for flag, url := range map[string]string{"--session-url": c.SessionURL, "--public-url": c.PublicURL} {
+		if err := checkURL(url); err != nil {
+			return usagef("%s: %v", flag, err)
+		}
+	}
+	return nil
+}
+
+// lockHub makes sure that one hub serves a state directory.
+func lockHub(inst instance) (unlock func(), err error) {
+	f, err := os.OpenFile(inst.path("hub.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the state directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close() // nothing was written
+		return nil, bindery.Errorf(bindery.ErrLocked, bindery.User, "Stop the other hub, or choose another directory with --state-dir.",
+			"Another hub serves the state directory %s", inst.dir)
+	}
+	return func() { _ = f.Close() }, nil // closing unlocks
+}
+
+// doors are where the hub listens.
+type doors struct{ public, sessions, local net.Listener }
+
+func (c *serveCmd) openDoors(inst instance) (d doors, err error) {
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	if d.public, err = listen(c.Listen, "--listen"); err != nil {
+		return d, err
+	}
+	if d.sessions, err = listen(c.SessionListen, "--session-listen"); err != nil {
+		return d, err
+	}
+	sock := inst.path("hub.sock")
+	if err := os.Remove(sock); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a hub that was killed: we hold its lock
+		return d, fmt.Errorf("remove the old socket: %w", err)
+	}
+	old := unix.Umask(0o177)
+	d.local, err = net.Listen("unix", sock)
+	unix.Umask(old)
+	if err != nil {
+		return d, fmt.Errorf("listen at the hub's socket: %w", err)
+	}
+	return d, nil
+}
+
+func (d doors) close() {
+	for _, l := range []net.Listener{d.public, d.sessions, d.local} {
+		if l != nil {
+			_ = l.Close() // a server may have closed it
+		}
+	}
+}
+
+// listen opens a TCP address that a flag named.
+func listen(addr, flag string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, bindery.Errorf(bindery.ErrNotReady, bindery.User, "Stop the program that listens there (ss -ltnp shows it), or choose another address with "+flag+".",
+			"%s is in use", addr)
+	}
+	return nil, bindery.Errorf(bindery.ErrNotReady, bindery.User, "Choose an address of this machine with "+flag+".", "Cannot listen at %s", bindery.Printable(addr)).Because(err)
+}
+
+// serve wires the hub: it is the one place where its parts are chosen.
+func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
+	log := newLog(a.stderr, c.LogFormat)
+	p, err := a.open(ctx, log)
+	if err != nil {
+		return err
+	}
+	if p.workers, err = a.workers(c.workerArgs()...); err != nil {
+		return err
+	}
+	if _, err := p.workers.client(ctx); err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, store.Config{Path: a.inst.path("bindery.db")})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }() // every commit is on disk already
+	hub, err := dispatch.New(dispatch.Config{
+		Store: db, Worker: visitorWorker{p.workers}, Launcher: hubLauncher{p.launcher}, Generation: generation(),
+		Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: p.hubLeases, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	pages, err := c.web(a, p, hub, d, log)
+	if err != nil {
+		return err
+	}
+	visits, err := proxy.New(proxy.Config{Sessions: hub, Log: log})
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return hub.Run(ctx) })
+	group.Go(func() error { return pages.Run(ctx, d.public, d.local) })
+	group.Go(func() error { return visits.Run(ctx, d.sessions) })
+	group.Go(func() error { return p.net.ServeDNS(ctx) })
+	group.Go(func() error { return supervise(ctx, p.workers, log) })
+	log.InfoContext(ctx, "the hub serves", "url", "http://"+d.public.Addr().String()+"/", "sessions", c.sessionURL(d), "state", a.inst.dir)
+	return group.Wait()
+}
+
+// workerArgs are the flags of the worker that this hub wants.
+func (c *serveCmd) workerArgs() []string {
+	var args []string
+	if c.Slots > 0 {
+		args = append(args, "--slots", itoa(c.Slots))
+	}
+	if c.Base != "" {
+		args = append(args, "--base", c.Base)
+	}
+	for _, v := range c.AllowSource {
+		args = append(args, "--allow-source", v)
+	}
+	return args
+}
+
+func (c *serveCmd) sessionURL(d doors) string {
+	return cmp.Or(c.SessionURL, "http://"+d.sessions.Addr().String())
+}
+
+func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, d doors, log *slog.Logger) (*web.Server, error) {
+	secret, err := a.inst.secret("hub.secret")
+	if err != nil {
+		return nil, err
+	}
+	return web.New(web.Config{
+		Builds: hub, Sessions: hub, SessionLog: p.launcher.Log,
+		Worker: func(ctx context.Context) (bindery.WorkerStatus, error) {
+			client, err := p.workers.client(ctx)
+			if err != nil {
+				return bindery.WorkerStatus{}, err
+			}
+			return client.Status(ctx)
+		},
+		Checks:  func(ctx context.Context) []bindery.Check { return a.vital() },
+		Secret:  []byte(secret),
+		Version: thisRelease().Version, Generation: generation(),
+		URL: c.PublicURL, SessionURL: c.sessionURL(d), Log: log,
+	})
+}
+
+// supervise starts a new worker when the old one has died.
+func supervise(ctx context.Context, w workers, log *slog.Logger) error {
+	for {
+		if _, err := w.client(ctx); err != nil && ctx.Err() == nil {
+			log.ErrorContext(ctx, "there is no worker", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+}

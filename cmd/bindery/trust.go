@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// trustFile finds the certificates that this machine trusts: as configured, as its own programs are told, or where
+// Debian, Fedora and Alpine keep them.
+func trustFile(steps stepConfig, getenv func(string) string) string {
+	for _, file := range []string{steps.CAFile, getenv("SSL_CERT_FILE"), "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"} {
+		if info, err := os.Stat(file); file != "" && err == nil && info.Mode().IsRegular() {
+			return file
+		}
+	}
+	return ""
+}
+
+// machineEnv returns what build steps are told of this machine: proxies and package indexes. Directories of this
+// machine, such as PIP_FIND_LINKS, mean nothing inside a step and stay outside.
+func machineEnv(steps stepConfig, getenv func(string) string) map[string]string {
+	env := map[string]string{}
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"} {
+		lower := strings.ToLower(name)
+		if v := cmp.Or(getenv(name), getenv(lower)); v != "" {
+			env[name], env[lower] = v, v
+		}
+	}
+	home := getenv("HOME")
+	pip := cmp.Or(steps.PipIndex, getenv("UV_DEFAULT_INDEX"), getenv("UV_INDEX_URL"), getenv("PIP_INDEX_URL"),
+		iniValue("index-url", getenv("PIP_CONFIG_FILE"), filepath.Join(home, ".config/pip/pip.conf"), filepath.Join(home, ".pip/pip.conf"), "/etc/pip.conf"))
+	if isWeb(pip) {
+		env["UV_DEFAULT_INDEX"], env["PIP_INDEX_URL"] = pip, pip
+	}
+	npm := cmp.Or(steps.NPMIndex, getenv("NPM_CONFIG_REGISTRY"), getenv("npm_config_registry"),
+		iniValue("registry", getenv("NPM_CONFIG_USERCONFIG"), filepath.Join(home, ".npmrc"), "/etc/npmrc"))
+	if isWeb(npm) {
+		env["NPM_CONFIG_REGISTRY"] = npm
+	}
+	maps.Copy(env, steps.Env)
+	return env
+}
+
+// trustEnv is machineEnv as sorted K=V strings.
+func trustEnv(steps stepConfig, getenv func(string) string) []string {
+	var all []string
+	for k, v := range machineEnv(steps, getenv) {
+		all = append(all, k+"="+v)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// iniValue reads one key of the first file that has it, in the form that pip and npm share: key = value.
+func iniValue(key string, files ...string) string {
+	for _, file := range files {
+		f, err := os.Open(file)
+		if file == "" || err != nil {
+			continue
+		}
+		value := ""
+		for rows := bufio.NewScanner(f); rows.Scan(); {
+			k, v, ok := strings.Cut(rows.Text(), "=")
+			if ok && strings.TrimSpace(k) == key {
+				value = strings.Trim(strings.TrimSpace(v), `"`)
+			}
+		}
+		_ = f.Close() // only read
+		if value != "" {
+			return value
+		}
+	}
+	return ""
+}
+
+func isWeb(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+}
+
+// redacted is a URL without the password that it may carry.
+func redacted(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return ""
+	}
+	return u.Redacted()
+}

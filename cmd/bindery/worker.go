@@ -1,0 +1,152 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/bridge"
+	"github.com/bindery-hub/bindery/build"
+	"github.com/bindery-hub/bindery/buildkit"
+	"github.com/bindery-hub/bindery/source"
+	"github.com/bindery-hub/bindery/worker"
+)
+
+type workerCmd struct {
+	AllowSource []string      `help:"Build repositories at these addresses, or below this directory, for visitors. Repeatable." placeholder:"CIDR|file:DIR" sep:"none"`
+	Slots       int           `help:"Builds at once (default: one per core, at least 2)." placeholder:"N" env:"BINDERY_SLOTS"`
+	Base        string        `help:"What to build on: debian:SUITE or an image (default ${base})." placeholder:"BASE" env:"BINDERY_BASE"`
+	IdleExit    time.Duration `help:"End after so long without anything to do (default: never)." placeholder:"DURATION"`
+	LogFormat   string        `help:"text or json (default text)." enum:",text,json" default:"" placeholder:"FORMAT" env:"BINDERY_LOG_FORMAT"`
+
+	Contained bool `hidden:"" help:"We are in namespaces of our own already."`
+}
+
+// Run serves builds until ctx ends. The process that a person starts only watches over the one that does the work, in
+// namespaces of its own.
+func (c *workerCmd) Run(ctx context.Context, a *app) error {
+	if err := a.ready(); err != nil {
+		return err
+	}
+	allow := append(c.AllowSource, a.cfg.AllowSource...)
+	nets, dirs, err := parseAllow(allow)
+	if err != nil {
+		return usagef("--allow-source: %v", err)
+	}
+	if err := a.inst.create(); err != nil {
+		return err
+	}
+	if !c.Contained {
+		return worker.Foreground(ctx, append(a.args, "--contained"), a.stdout, a.stderr)
+	}
+	if err := worker.Contain(a.inst.path("sessions"), a.inst.runDir()); err != nil {
+		return err
+	}
+	log := newLog(a.stderr, cmp.Or(c.LogFormat, a.cfg.LogFormat))
+	buildkit.Quiet(log)
+	return c.serve(ctx, a, source.Policy{Nets: nets, Dirs: dirs}, log)
+}
+
+// serve wires the worker: source, build and the engine behind the protocol.
+func (c *workerCmd) serve(ctx context.Context, a *app, policy source.Policy, log *slog.Logger) error {
+	listener, err := worker.Listen(a.inst.dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = listener.Close() }() // the server may have closed it
+	net, err := a.network(ctx, log)
+	if err != nil {
+		return err
+	}
+	if err := net.Up(ctx); err != nil {
+		return err
+	}
+	engine, err := c.engine(ctx, a, net, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := engine.Close(); err != nil {
+			log.ErrorContext(ctx, "the engine did not close cleanly", "err", err)
+		}
+	}()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	group, ctx := errgroup.WithContext(ctx)
+	sources, err := newRepositories(ctx, a, policy, group, log)
+	if err != nil {
+		return err
+	}
+	builder, err := build.New(build.Config{
+		Sources: sources, Engine: engine, Generation: generation(), Base: cmp.Or(c.Base, a.cfg.Base),
+		Scratch: a.inst.path("worker", "scratch"), Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	server, err := worker.New(worker.Config{
+		Builder: builder, Images: engine, Resolver: sources, Planner: planner{builder},
+		Dir: a.inst.path("worker"), Name: hostname(), Version: thisRelease().Version, Generation: generation(),
+		Slots: c.slots(a), Usage: engine.Usage, IdleExit: c.IdleExit, Log: log,
+		Checks: func(ctx context.Context) []bindery.Check { return net.Checks(ctx) },
+	})
+	if err != nil {
+		return err
+	}
+	group.Go(func() error { return engine.Run(ctx) })
+	group.Go(func() error { return net.ServeDNS(ctx) })
+	group.Go(func() error {
+		defer stop() // it may end by itself: idle, or drained
+		return server.Run(ctx, listener)
+	})
+	return group.Wait()
+}
+
+func (c *workerCmd) engine(ctx context.Context, a *app, net *bridge.Network, log *slog.Logger) (*buildkit.Engine, error) {
+	program, err := findRuntime(a.runtime)
+	if err != nil {
+		return nil, err
+	}
+	// Steps of a worker that was killed are dead with it; what they held of the network is not.
+	if err := net.Sweep(ctx, func(id string) bool { return !isStep(id) }); err != nil {
+		return nil, err
+	}
+	volatile := a.cfg.Steps.Volatile == nil || *a.cfg.Steps.Volatile
+	return buildkit.Open(ctx, buildkit.Config{
+		Dir: a.inst.path("worker", "engine"), BaseDir: a.inst.path("worker", "bases"), Runtime: program,
+		CgroupParent: a.inst.cgroup() + "/builds", Caps: buildkit.Caps{Memory: int64(a.cfg.Steps.Memory)},
+		Network: stepNetwork{net}, Nameserver: net.Gateway().String(),
+		Trust:    buildkit.Trust{CAFile: trustFile(a.cfg.Steps, a.getenv), Env: trustEnv(a.cfg.Steps, a.getenv)},
+		Volatile: volatile, MaxCache: int64(a.cfg.Cache.Max), MinFree: int64(a.cfg.Cache.MinFree), Log: log,
+	})
+}
+
+func (c *workerCmd) slots(a *app) int {
+	return cmp.Or(c.Slots, a.cfg.Slots, max(2, runtime.NumCPU()))
+}
+
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "worker"
+	}
+	return name
+}
+
+// planner gives the protocol plans as JSON: it does not need to know what is in them.
+type planner struct{ b *build.Builder }
+
+func (p planner) Plan(ctx context.Context, src bindery.Source, base string) (json.RawMessage, error) {
+	made, err := p.b.Plan(ctx, src, base)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(made)
+}
