@@ -217,18 +217,19 @@ func Foreground(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	return err
 }
 
-// A listener holds the worker's lock until it is closed.
-type listener struct {
+// A Listener is the worker's socket together with its lock. Closing it, which an HTTP server does first of all, leaves
+// the lock: builds may still be ending. It goes by Release or with the process.
+type Listener struct {
 	net.Listener
 	lock *os.File
 }
 
-// Close stops listening. The lock goes with the process, not before: builds may still be ending.
-func (l listener) Close() error { return l.Listener.Close() }
+// Release lets another process be the worker.
+func (l *Listener) Release() error { return l.lock.Close() }
 
 // Listen makes this process the worker of a state directory: it takes the lock, or fails with ErrLocked, and opens the
 // socket, in place of one that a killed worker left.
-func Listen(stateDir string) (net.Listener, error) {
+func Listen(stateDir string) (*Listener, error) {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
 	lock, err := lockPath(now, filepath.Join(stateDir, lockFile), nil)
@@ -246,5 +247,5 @@ func Listen(stateDir string) (net.Listener, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	return listener{Listener: l, lock: lock}, nil
+	return &Listener{Listener: l, lock: lock}, nil
 }
