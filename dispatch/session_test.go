@@ -1,0 +1,235 @@
+package dispatch_test
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/dispatch"
+)
+
+func (h *hub) launch(t *testing.T, b bindery.Build) bindery.Session {
+	t.Helper()
+	s, err := h.Launch(t.Context(), b, bindery.Ask{Source: b.Source})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (h *hub) session(t *testing.T, id string) bindery.Session {
+	t.Helper()
+	s, err := h.Session(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestSession(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, h *hub) {
+		s := h.launch(t, h.make(t, "My_Repo.git"))
+		if !regexp.MustCompile(`^s-my-repo-[a-z2-7]{16}$`).MatchString(s.ID) || !regexp.MustCompile(`^[A-Za-z0-9_-]{22}$`).MatchString(s.Token) {
+			t.Errorf("id %q, token %q", s.ID, s.Token)
+		}
+		addr, ok := h.Address(s.ID)
+		if s.State != bindery.SessionReady || !ok || addr != s.Address || addr == "" {
+			t.Errorf("ready: %+v at %q, %v", s, addr, ok)
+		}
+		list, err := h.Sessions(t.Context())
+		if err != nil || len(list) != 1 || list[0].Token != "" || list[0].ID != s.ID {
+			t.Errorf("list: %+v, %v", list, err)
+		}
+		if err := h.StopSession(t.Context(), s.ID, "Its owner stopped it"); err != nil {
+			t.Fatal(err)
+		}
+		got := h.session(t, s.ID)
+		if _, ok := h.Address(s.ID); ok || got.State != bindery.SessionEnded || got.Reason != "Its owner stopped it" || h.l.count() != 0 {
+			t.Errorf("stopped: %+v", got)
+		}
+		if err := h.StopSession(t.Context(), s.ID, "again"); err != nil {
+			t.Errorf("stopped again: %v", err)
+		}
+		if err := h.StopSession(t.Context(), "s-nobody", "x"); !errors.Is(err, bindery.ErrNotFound) {
+			t.Errorf("nobody stopped: %v", err)
+		}
+	})
+}
+
+func TestSessionEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		exit bindery.Exit
+		want string
+	}{
+		"code":   {bindery.Exit{Code: 3}, "exit code 3"},
+		"signal": {bindery.Exit{Code: 137}, "signal 9"},
+		"memory": {bindery.Exit{Code: 137, OutOfMemory: true}, "It ran out of memory: it may use 1024 MiB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, nil, func(t *testing.T, h *hub) {
+				s := h.launch(t, h.make(t, "r"))
+				h.l.end(s.ID, c.exit)
+				synctest.Wait()
+				got := h.session(t, s.ID)
+				if got.State != bindery.SessionEnded || !strings.Contains(got.Reason, c.want) || got.Exit == nil || *got.Exit != c.exit || h.l.count() != 0 {
+					t.Errorf("got %+v", got)
+				}
+			})
+		})
+	}
+}
+
+func TestSessionDiesAtStart(t *testing.T) {
+	never := func(c *dispatch.Config) {
+		c.Probe = func(context.Context, string, string) error { return errors.New("connection refused") }
+	}
+	for name, c := range map[string]struct {
+		exit bindery.Exit
+		kind bindery.Kind
+	}{
+		"died":   {bindery.Exit{Code: 1}, bindery.ErrSessionDied},
+		"memory": {bindery.Exit{Code: 137, OutOfMemory: true}, bindery.ErrOutOfMemory},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, never, func(t *testing.T, h *hub) {
+				b := h.make(t, "r")
+				h.l.dies, h.l.log = &c.exit, "first\nTraceback\x1b[31m\nImportError: no module named nope\n"
+				_, err := h.Launch(t.Context(), b, bindery.Ask{})
+				e, ok := errors.AsType[*bindery.Error](err)
+				if !ok || e.Kind != c.kind || e.Fault != bindery.User || !strings.Contains(e.Remedy, "ImportError: no module named nope") || strings.Contains(e.Remedy, "\x1b") {
+					t.Errorf("got %#v", err)
+				}
+				if list, _ := h.Sessions(t.Context()); len(list) != 0 || h.l.count() != 0 {
+					t.Errorf("left: %+v", list)
+				}
+			})
+		})
+	}
+	t.Run("silent", func(t *testing.T) {
+		bubble(t, never, func(t *testing.T, h *hub) {
+			_, err := h.Launch(t.Context(), h.make(t, "r"), bindery.Ask{})
+			if !errors.Is(err, bindery.ErrTimeout) || h.l.count() != 0 {
+				t.Errorf("got %v, %d containers", err, h.l.count())
+			}
+		})
+	})
+}
+
+// TestVisitorLeaves goes away while a session is starting, early or late: nothing stays.
+func TestVisitorLeaves(t *testing.T) {
+	for name, hang := range map[string]bool{"in start": true, "in probe": false} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(c *dispatch.Config) {
+				c.Probe = func(context.Context, string, string) error { return errors.New("connection refused") }
+			}, func(t *testing.T, h *hub) {
+				b := h.make(t, "r")
+				h.l.hang = hang
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				_, err := h.Launch(ctx, b, bindery.Ask{})
+				synctest.Wait()
+				if list, _ := h.Sessions(t.Context()); !errors.Is(err, context.DeadlineExceeded) || len(list) != 0 || h.l.count() != 0 {
+					t.Errorf("got %v, left %+v", err, list)
+				}
+			})
+		})
+	}
+}
+
+func TestSameRequest(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, h *hub) {
+		b := h.make(t, "r")
+		var wg sync.WaitGroup
+		got := make([]bindery.Session, 3)
+		for i := range got {
+			wg.Go(func() {
+				var err error
+				if got[i], err = h.Launch(t.Context(), b, bindery.Ask{Request: "tab-1"}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if got[0].ID != got[1].ID || got[1].ID != got[2].ID || got[2].Token == "" || h.l.starts != 1 {
+			t.Errorf("%d starts: %+v", h.l.starts, got)
+		}
+		if s := h.launch(t, b); s.ID == got[0].ID {
+			t.Error("a launch without a request found a session")
+		}
+	})
+}
+
+func TestPlaces(t *testing.T) {
+	bubble(t, oneSlot, func(t *testing.T, h *hub) {
+		b := h.make(t, "r")
+		h.launch(t, b)
+		s := h.launch(t, b)
+		_, err := h.Launch(t.Context(), b, bindery.Ask{})
+		if !errors.Is(err, bindery.ErrNotReady) || !strings.Contains(err.Error(), "all places for sessions are taken (2)") {
+			t.Errorf("a third session: %v", err)
+		}
+		if err := h.StopSession(t.Context(), s.ID, "enough"); err != nil {
+			t.Fatal(err)
+		}
+		h.launch(t, b)
+	})
+}
+
+func TestCull(t *testing.T) {
+	bubble(t, func(c *dispatch.Config) { c.Limits = bindery.Limits{Idle: 10 * time.Minute, Age: 2 * time.Hour} }, func(t *testing.T, h *hub) {
+		b := h.make(t, "r")
+		idle, busy := h.launch(t, b), h.launch(t, b)
+		for range 14 {
+			time.Sleep(9 * time.Minute)
+			h.Active(busy.ID)
+			h.Active("s-nobody")
+		}
+		got := h.session(t, idle.ID)
+		if got.State != bindery.SessionEnded || got.Reason != "It was stopped because nobody used it for 10m" || got.Ended.Sub(got.Created) > 11*time.Minute {
+			t.Errorf("idle: %+v", got)
+		}
+		got = h.session(t, busy.ID)
+		if got.State != bindery.SessionEnded || got.Reason != "It was stopped because it reached its age limit of 2h" || got.Active.Sub(got.Created) < 100*time.Minute {
+			t.Errorf("busy: %+v", got)
+		}
+	})
+}
+
+// TestImageIsGone launches a build whose image the worker has lost: it is built again, once.
+func TestImageIsGone(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, h *hub) {
+		b := h.make(t, "r")
+		h.w.set(func() {
+			clear(h.w.images)
+			h.w.run = func(_ bindery.BuildRequest, emit func(bindery.Event)) { emit(built("bindery/r")) }
+		})
+		s := h.launch(t, b)
+		if s.State != bindery.SessionReady || s.Build == b.ID {
+			t.Errorf("got %+v", s)
+		}
+		if again := h.submit(t, ask("r")); again.ID != s.Build {
+			t.Errorf("the new build does not answer: %+v", again)
+		}
+	})
+}
+
+func TestCommand(t *testing.T) {
+	s := bindery.Session{ID: "s-x", Token: "secret"}
+	args, env := dispatch.Command(s, 8888)
+	all := strings.Join(args, " ")
+	if strings.Contains(all, "secret") || !strings.Contains(strings.Join(env, " "), "JUPYTER_TOKEN=secret") {
+		t.Errorf("the token is in the arguments, or nowhere: %q %q", args, env)
+	}
+	if !strings.Contains(all, "--ServerApp.base_url=/user/s-x/") || !strings.Contains(all, "--port=8888") {
+		t.Errorf("args: %q", args)
+	}
+	if id := dispatch.RunID(bindery.Source{Provider: bindery.ProviderLocal, URL: "/"}); !regexp.MustCompile(`^r-[a-z0-9-]{1,37}$`).MatchString(id) {
+		t.Errorf("id %q", id)
+	}
+}
