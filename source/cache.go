@@ -25,6 +25,7 @@ type cache struct {
 	name string // below repos
 	real string // its path
 	path string // its path in the box
+	old  bool   // it was there before
 	lock *os.File
 }
 
@@ -57,6 +58,7 @@ func (c *cache) close() { _ = c.lock.Close() }
 
 func (s *Sources) makeCache(c *cache, wide bool) error {
 	if _, err := os.Stat(filepath.Join(c.real, "config")); err == nil {
+		c.old = true
 		return nil
 	}
 	if err := os.RemoveAll(c.real); err != nil {

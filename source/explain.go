@@ -82,14 +82,11 @@ func spaceOr(err error) error {
 	return err
 }
 
-// unexpected reports whether err may come from a damaged cache: git failed, and no known reason fits.
+// unexpected reports whether err may come from a damaged cache: git failed over objects, or for no known reason.
 func unexpected(err error) bool {
-	e, known := errors.AsType[*bindery.Error](err)
-	if known {
-		return e.Kind == bindery.ErrInvalid && strings.Contains(err.Error(), "corrupt")
-	}
 	_, git := errors.AsType[*errGit](err)
-	return git || errors.Is(err, os.ErrNotExist)
+	e, known := errors.AsType[*bindery.Error](err)
+	return errors.Is(err, os.ErrNotExist) || (git && (!known || e.Kind == bindery.ErrInvalid || e.Kind == bindery.ErrRefNotFound))
 }
 
 // withSpellings calls f with the URL as given, and when there is no repository, with the other spelling of its end:

@@ -95,7 +95,7 @@ func (j *job) putFiles(ctx context.Context, t tree) ([]tree, error) {
 	}
 	defer c.close()
 	mods, err := j.putFrom(ctx, c, t)
-	if err == nil || !unexpected(err) || ctx.Err() != nil {
+	if err == nil || !c.old || !unexpected(err) || ctx.Err() != nil {
 		return mods, spaceOr(err)
 	}
 	j.s.cfg.Log.WarnContext(ctx, "a cached repository is damaged; it is fetched again", "repository", identity, "err", err)

@@ -80,7 +80,7 @@ func (s *Sources) gitConfig() string {
 	// Harmless mistakes of old programs, which many public repositories contain for ever.
 	b.WriteString("[fetch \"fsck\"]\n")
 	for _, id := range []string{"zeroPaddedFilemode", "missingSpaceBeforeDate", "badTimezone", "badDate", "badDateOverflow", "zeroPaddedDate",
-		"badFilemode", "badEmail", "missingEmail", "missingNameBeforeEmail", "badName", "missingTaggerEntry", "missingTypeEntry", "duplicateEntries", "gitmodulesParse", "largePathname"} {
+		"badFilemode", "badEmail", "missingEmail", "missingNameBeforeEmail", "badName", "missingTaggerEntry", "missingTypeEntry", "duplicateEntries", "gitmodulesParse"} {
 		fmt.Fprintf(&b, "\t%s = ignore\n", id)
 	}
 	if s.lfs {

@@ -2,6 +2,7 @@
 package sourcetest
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -145,6 +146,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) backend(w http.ResponseWriter, r *http.Request, path string) {
 	r2 := r.Clone(r.Context())
 	r2.URL.Path = path
+	if r.ContentLength < 0 { // CGI needs a length
+		body, err := io.ReadAll(io.LimitReader(r.Body, 256<<20))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r2.Body, r2.ContentLength, r2.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+	}
 	h := &cgi.Handler{
 		Path: s.git, Args: []string{"http-backend"}, Dir: s.Root, Root: "/", Stderr: io.Discard,
 		Env: []string{"GIT_PROJECT_ROOT=" + s.Root, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
