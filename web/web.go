@@ -46,7 +46,7 @@ type Config struct {
 	Worker     func(ctx context.Context) (bindery.WorkerStatus, error)
 	Checks     func(ctx context.Context) []bindery.Check
 
-	Secret     []byte // signs build tokens; 32 bytes or more, the same after a restart. required
+	Secret     []byte // signs build tokens; 128 random bits or more, the same after a restart. required
 	Version    string // default: "dev"
 	Generation string
 
@@ -79,8 +79,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Builds == nil || c.Sessions == nil {
 		return c, errors.New("web: Config needs Builds and Sessions")
 	}
-	if len(c.Secret) < 32 {
-		return c, errors.New("web: Config.Secret needs 32 bytes")
+	if len(c.Secret) < 16 {
+		return c, errors.New("web: Config.Secret needs 16 bytes or more")
 	}
 	for _, t := range c.Tokens {
 		if b, err := hex.DecodeString(t); err != nil || len(b) != 32 {
