@@ -76,11 +76,16 @@ func TestWatchers(t *testing.T) {
 				}
 			})
 		}
-		synctest.Wait()
 		var id string
-		for x := range builds {
-			id = x
-		}
+		eventually(t, "the first submits", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			for x := range builds {
+				id = x
+			}
+			return id != ""
+		})
+		synctest.Wait()
 		for i := range lines {
 			h.w.emit(id, 1, line(fmt.Sprint(i)))
 			if i%10 == 0 {
