@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -118,7 +119,25 @@ func (n *Network) plug(h *netlink.Handle, id string, port Port) error {
 	if err := n.plugHost(h, br, ns, port.Addr); err != nil {
 		return err
 	}
-	return n.plugInside(inside, port.Addr)
+	if err := n.plugInside(inside, port.Addr); err != nil {
+		return err
+	}
+	awaitCarrier(h, n.vethName(port.Addr))
+	awaitCarrier(h, n.cfg.Name)
+	return nil
+}
+
+// awaitCarrier waits for the kernel to notice that a link works: a pair once both its ends are up, the bridge once it has its
+// first port. It does so on the side, and drops packets until then: the first question for a name, the first connection
+// would be tried again only after a second or more.
+func awaitCarrier(h *netlink.Handle, name string) {
+	wait := 50 * time.Microsecond
+	for deadline := time.Now().Add(500 * time.Millisecond); time.Now().Before(deadline); wait = min(2*wait, 5*time.Millisecond) {
+		if link, err := h.LinkByName(name); err != nil || link.Attrs().OperState == netlink.OperUp {
+			return
+		}
+		time.Sleep(wait)
+	}
 }
 
 // plugHost makes the pair and ties the container to its addresses: the port talks to the bridge only (isolated),

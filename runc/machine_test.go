@@ -170,6 +170,7 @@ func newMachine(t testing.TB, number int, change func(*runc.Config)) *machine {
 	m.cfg = runc.Config{
 		Dir: filepath.Join(dir, "sessions"), Runtime: runtimePath(t), CgroupParent: cgroupParent(number), Images: m.images,
 		Network: ports{m.net}, Nameserver: m.net.Gateway().String(), Shim: []string{"/proc/self/exe", "session-shim"},
+		Grace:    2 * time.Second,
 		Defaults: bindery.Limits{Memory: 256 << 20, CPU: 1, PIDs: 64, Log: 64 << 10},
 	}
 	if change != nil {
