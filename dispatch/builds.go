@@ -64,8 +64,11 @@ func (d *Dispatcher) Submit(ctx context.Context, ask bindery.Ask) (bindery.Build
 			got = b.Build
 		}
 	})
-	if err != nil || got.ID != "" {
-		return got, err
+	if err != nil {
+		return bindery.Build{}, err
+	}
+	if got.ID != "" {
+		return got, nil
 	}
 	return d.cfg.Store.Build(ctx, answer)
 }

@@ -41,7 +41,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	d.spawn(d.watchWorker)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
+	for trouble := backoff(0); ; {
 		var batch []*message
 		select {
 		case <-ctx.Done():
@@ -51,9 +51,19 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		case <-d.kick:
 		case <-timer.C:
 		}
-		if err := d.take(ctx, batch); err != nil {
-			return err
+		stored, err := d.take(ctx, batch)
+		if err != nil {
+			return nil // ctx has ended
 		}
+		if !stored {
+			// What was decided is to be decided again; not too fast, in case the store is in trouble.
+			if trouble.sleep(ctx) != nil {
+				return nil
+			}
+			timer.Reset(0)
+			continue
+		}
+		trouble = 0
 		if wake := d.nextWake(); !wake.IsZero() {
 			timer.Reset(max(wake.Sub(d.cfg.Now()), 0))
 		}
@@ -81,7 +91,7 @@ func (d *Dispatcher) nextWake() time.Time {
 
 // take is one turn of the loop: inputs, decisions, one transaction, publication, effects. A failed transaction costs the
 // state: it is read from the store again. The error is not nil only when ctx has ended.
-func (d *Dispatcher) take(ctx context.Context, batch []*message) error {
+func (d *Dispatcher) take(ctx context.Context, batch []*message) (stored bool, err error) {
 	d.mu.Lock()
 	t := &turn{d: d, now: d.now(), builds: map[string]*build{}, tails: map[string]int{}, saved: map[string]bool{}}
 	t.step(sched.Tick{})
@@ -91,11 +101,11 @@ func (d *Dispatcher) take(ctx context.Context, batch []*message) error {
 	}
 	changes := t.changes()
 	d.mu.Unlock()
-	err := d.commit(ctx, changes)
-	if err != nil {
-		d.cfg.Log.ErrorContext(ctx, "a transaction failed; the state is read again", "error", err)
+	failure := d.commit(ctx, changes)
+	if failure != nil {
+		d.cfg.Log.ErrorContext(ctx, "a transaction failed; the state is read again", "error", failure)
 		if err := d.restoreUntilDone(ctx); err != nil {
-			return err
+			return false, err
 		}
 	} else {
 		d.publish(changes)
@@ -104,9 +114,9 @@ func (d *Dispatcher) take(ctx context.Context, batch []*message) error {
 		}
 	}
 	for _, m := range batch {
-		m.done <- err // it has room
+		m.done <- failure // it has room
 	}
-	return nil
+	return failure == nil, nil
 }
 
 func (d *Dispatcher) commit(ctx context.Context, c bindery.Changes) error {
