@@ -35,7 +35,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv("RUNC_TEST_LAUNCHER") != "" {
 		launchAndHang()
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if program, err := guest(); err == nil && code == 0 {
+		os.RemoveAll(filepath.Dir(program))
+	}
+	os.Exit(code)
 }
 
 func must(t testing.TB, err error) {

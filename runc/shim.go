@@ -31,20 +31,21 @@ type shimConfig struct {
 
 // Shim starts the container of the session directory dir, keeps its log, waits for its end and writes exit.json there.
 // It is the whole of a process of its own, which has to be started with a pipe as file descriptor 3, by which Shim says
-// whether the container runs. It ignores the signals that end other processes: only the container's end is its own.
+// whether the container runs, and the locked lock file as 4. It ignores the signals that end other processes: only the container's end is its own.
 func Shim(ctx context.Context, dir string) error {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
 	answer := os.NewFile(3, "answer")
+	lock := os.NewFile(4, "lock")
+	defer lock.Close()
 	unix.CloseOnExec(3)
+	unix.CloseOnExec(4)
 	var cfg shimConfig
 	if err := readJSON(filepath.Join(dir, fileShim), &cfg); err != nil {
 		return refuse(answer, err)
 	}
-	lock, err := holdLock(filepath.Join(dir, fileLock))
-	if err != nil {
+	if _, err := lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0); err != nil {
 		return refuse(answer, err)
 	}
-	defer lock.Close()
 	// Children whose parent ends become ours: that is how the container's first process does, when runc has made it.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return refuse(answer, err)
@@ -81,22 +82,21 @@ func refuse(answer *os.File, err error) error {
 	return err
 }
 
-// holdLock shows that the shim lives, and who it is. The kernel gives the lock up when the process ends, however it does.
-// The file is not passed on to the container.
+// holdLock takes the lock by which others see that a shim lives. The launcher takes it and hands it on, so that at no moment a
+// shim is on its way and nobody knows. The kernel gives it up with the last process that has it, however that ends.
 func holdLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("the session has a shim already: %w", err)
+	for range 50 { // who looks for a shim takes the lock for an instant
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			return f, nil
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
-	if _, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	f.Close()
+	return nil, fmt.Errorf("the session has a shim already: %w", err)
 }
 
 // logPipe makes the pipe from the container to the log. The container's end is open for reading too: should the shim be

@@ -168,13 +168,18 @@ func (l *Launcher) startShim(ctx context.Context, made launch) error {
 	}); err != nil {
 		return err
 	}
+	lock, err := holdLock(l.file(id, fileLock))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	answer, theirs, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer answer.Close()
 	cmd := exec.Command(l.cfg.Shim[0], append(slices.Clone(l.cfg.Shim[1:]), l.dir(id))...)
-	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.ExtraFiles = []*os.File{theirs, lock}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Dir, cmd.Env = "/", cleanEnv()
 	var said bytes.Buffer // only until it answers; a file, since a pipe of ours must not outlive us
@@ -187,6 +192,7 @@ func (l *Launcher) startShim(ctx context.Context, made launch) error {
 	cmd.Stderr = complaint
 	err = cmd.Start()
 	theirs.Close()
+	lock.Close()
 	if err != nil {
 		return fmt.Errorf("start shim: %w", err)
 	}
@@ -253,11 +259,20 @@ func (l *Launcher) clean(ctx context.Context, id string) error {
 	if err := l.keep(id); err != nil {
 		return err
 	}
-	// Remove fails on a directory that is mounted or not empty; RemoveAll would empty the session's files first.
-	if err := os.Remove(l.file(id, fileRootfs)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove mount point: %w", err)
+	if mounted(l.file(id, fileRootfs)) { // RemoveAll would empty what is mounted
+		return errors.New("the session's root file system is still mounted")
 	}
 	return os.RemoveAll(l.dir(id))
+}
+
+// mounted reports whether something is mounted on path; if that cannot be told, it may be.
+func mounted(path string) bool {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, 0, &st)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	return err != nil || st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0 || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }
 
 func unmount(path string) error {

@@ -111,9 +111,17 @@ func (l *Launcher) shim(id string) (int, bool) {
 		return 0, false
 	}
 	buf := make([]byte, 16)
-	n, _ := f.Read(buf)
-	pid, err := strconv.Atoi(strings.TrimSpace(string(buf[:n])))
-	return pid, err == nil && pid > 1
+	for range 400 { // it writes its id as the first thing it does
+		n, _ := f.ReadAt(buf, 0)
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(buf[:n]))); err == nil && pid > 1 {
+			return pid, true
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err == nil {
+			return 0, false
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return 0, false
 }
 
 // standIn waits for a container whose shim was killed, and keeps its log meanwhile: it would stop at a full pipe. Of several
