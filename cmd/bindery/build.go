@@ -73,7 +73,7 @@ type making struct {
 // build has the worker make req and follows it. When ctx ends, the build is cancelled.
 func (a *app) build(ctx context.Context, w workers, req bindery.BuildRequest, show display) (making, error) {
 	began := time.Now()
-	client, err := w.client(ctx)
+	client, _, err := w.current(ctx)
 	if err != nil {
 		return making{}, err
 	}
@@ -145,21 +145,17 @@ func follow(ctx context.Context, client *worker.Client, req bindery.BuildRequest
 	}
 }
 
-// logText is an event as a line of the log file.
+// logText is an event as text of the log file.
 func logText(ev bindery.Event) string {
 	text := ev.Message
-	if s := ev.Step; s != nil {
-		switch {
-		case s.Cached:
-			text += "CACHED " + s.Name + "\n"
-		case !s.Ended.IsZero():
-			text += fmt.Sprintf("DONE %s %.1fs\n", s.Name, s.Ended.Sub(s.Started).Seconds())
-		case s.Current == 0 && ev.Message == "":
-			text += "STEP " + s.Name + "\n"
+	if s := ev.Step; s != nil && !s.Ended.IsZero() && !s.Cached {
+		text = fmt.Sprintf("%s: done after %.1fs\n", s.Name, s.Ended.Sub(s.Started).Seconds())
+		if s.Failed {
+			text = fmt.Sprintf("%s: failed after %.1fs\n", s.Name, s.Ended.Sub(s.Started).Seconds())
 		}
 	}
 	if ev.Err != nil {
-		text += "\nERROR " + ev.Err.Error() + "\n"
+		text = "\n" + ev.Err.Error() + "\n" + ev.Err.Remedy + "\n"
 	}
 	return text
 }

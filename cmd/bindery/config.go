@@ -39,6 +39,8 @@ type config struct {
 	AllowSource   []string `yaml:"allow_source"`
 	LogFormat     string   `yaml:"log_format"`
 
+	IdleExit time.Duration `yaml:"idle_exit"`
+
 	Sessions sessionConfig `yaml:"sessions"`
 	Steps    stepConfig    `yaml:"steps"`
 	Cache    cacheConfig   `yaml:"cache"`
@@ -158,6 +160,9 @@ func plainYAML(err error) string {
 	return strings.Join(lines, "; ")
 }
 
+// idleExit is how long a worker that nobody asks for anything stays.
+func (c *config) idleExit() time.Duration { return cmp.Or(c.IdleExit, 5*time.Minute) }
+
 // check looks at what the parser cannot: addresses, URLs, names.
 func (c *config) check() error {
 	for key, url := range map[string]string{"session_url": c.SessionURL, "public_url": c.PublicURL, "steps.pip_index": c.Steps.PipIndex, "steps.npm_index": c.Steps.NPMIndex} {
@@ -179,7 +184,7 @@ func (c *config) check() error {
 			return err
 		}
 	}
-	if c.Slots < 0 || c.Sessions.CPUs < 0 || c.Sessions.PIDs < 0 || c.Sessions.Max < 0 || c.Sessions.Idle < 0 || c.Sessions.Age < 0 {
+	if c.Slots < 0 || c.Sessions.CPUs < 0 || c.Sessions.PIDs < 0 || c.Sessions.Max < 0 || c.Sessions.Idle < 0 || c.Sessions.Age < 0 || c.IdleExit < 0 {
 		return errors.New("slots and limits are not negative")
 	}
 	return nil

@@ -15,7 +15,6 @@ import (
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/bridge"
 	"github.com/bindery-hub/bindery/runc"
-	"github.com/bindery-hub/bindery/worker"
 )
 
 // parts are what the hub and `bindery run` have in common: a worker to build and to prepare root file systems, the
@@ -29,19 +28,22 @@ type parts struct {
 }
 
 // open makes the parts and raises the network. Nothing of it needs closing: the network stays for others.
-func (a *app) open(ctx context.Context, log *slog.Logger) (*parts, error) {
+func (a *app) open(ctx context.Context, w workers, log *slog.Logger) (*parts, error) {
+	p, err := a.parts(ctx, w, log)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.net.Up(ctx)
+}
+
+// parts is open without the network.
+func (a *app) parts(ctx context.Context, w workers, log *slog.Logger) (*parts, error) {
 	if err := a.inst.create(); err != nil {
 		return nil, err
 	}
-	p := &parts{inst: a.inst, log: log}
+	p := &parts{inst: a.inst, workers: w, log: log}
 	var err error
-	if p.workers, err = a.workers(); err != nil {
-		return nil, err
-	}
 	if p.net, err = a.network(ctx, log); err != nil {
-		return nil, err
-	}
-	if err := p.net.Up(ctx); err != nil {
 		return nil, err
 	}
 	p.launcher, err = a.launcher(p, log)
@@ -106,51 +108,6 @@ func (p ports) Attach(ctx context.Context, id string) (netns string, addr netip.
 
 func (p ports) Detach(ctx context.Context, id string) error { return p.net.Detach(ctx, id) }
 
-// workers reaches the worker of a state directory, and starts one when there is none.
-type workers struct{ spawn worker.SpawnConfig }
-
-// workers describes the worker that this command line asks for. One that runs already is taken as it is.
-func (a *app) workers(extra ...string) (workers, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return workers{}, fmt.Errorf("find our own program: %w", err)
-	}
-	args := []string{"worker", "--contained", "--state-dir", a.inst.dir}
-	if a.line.Config != "" {
-		file, err := filepath.Abs(a.line.Config)
-		if err != nil {
-			return workers{}, err
-		}
-		args = append(args, "--config", file)
-	}
-	if a.runtime != "" {
-		args = append(args, "--runtime", a.runtime)
-	}
-	return workers{worker.SpawnConfig{Exe: exe, Args: append(args, extra...), StateDir: a.inst.dir, Log: a.inst.path("worker.log")}}, nil
-}
-
-func (w workers) client(ctx context.Context) (*worker.Client, error) {
-	return worker.Spawn(ctx, w.spawn)
-}
-
-// Prepare makes a session's root file system.
-func (w workers) Prepare(ctx context.Context, session, image string) (bindery.Rootfs, error) {
-	c, err := w.client(ctx)
-	if err != nil {
-		return bindery.Rootfs{}, err
-	}
-	return c.Prepare(ctx, session, image)
-}
-
-// Release removes it.
-func (w workers) Release(ctx context.Context, session string) error {
-	c, err := w.client(ctx)
-	if err != nil {
-		return err
-	}
-	return c.Release(ctx, session)
-}
-
 // stepNetwork gives each build step a place in the network.
 type stepNetwork struct{ net *bridge.Network }
 
@@ -179,6 +136,14 @@ func newLog(w io.Writer, format string) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, nil))
 	}
 	return slog.New(slog.NewTextHandler(w, nil))
+}
+
+// quietly drops the error of something that was told to end.
+func quietly(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -69,7 +69,7 @@ func (a *app) planRemote(ctx context.Context, src bindery.Source, base string) (
 	if err != nil {
 		return p, err
 	}
-	client, err := w.client(ctx)
+	client, _, err := w.current(ctx)
 	if err != nil {
 		return p, err
 	}

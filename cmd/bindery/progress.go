@@ -102,6 +102,7 @@ func (b *board) apply(ev bindery.Event, now time.Time) {
 	}
 	if ev.Step != nil {
 		b.step(*ev.Step, now)
+		return // its message, if there is one, says the same
 	}
 	if ev.Message != "" && !ev.Last() {
 		b.text(ev.Message)

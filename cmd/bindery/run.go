@@ -151,7 +151,11 @@ func (o *owner) run(ctx context.Context, src bindery.Source) (err error) {
 		}
 		defer func() { _ = o.listener.Close() }() // the server may have closed it
 	}
-	if o.parts, err = o.app.open(ctx, slog.New(slog.DiscardHandler)); err != nil {
+	w, err := o.app.workers()
+	if err != nil {
+		return err
+	}
+	if o.parts, err = o.app.open(ctx, w, slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}
 	if err := o.sweep(ctx); err != nil {
@@ -171,7 +175,7 @@ func (o *owner) run(ctx context.Context, src bindery.Source) (err error) {
 	names, stop := context.WithCancel(ctx)
 	defer stop()
 	var group errgroup.Group
-	group.Go(func() error { return o.net.ServeDNS(names) })
+	group.Go(func() error { return quietly(names, o.net.ServeDNS(names)) })
 	if len(o.cmd.Cmd) > 0 {
 		closeShow()
 		err = o.attached(ctx, made)

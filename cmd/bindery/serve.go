@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,7 +11,6 @@ import (
 	"net"
 	"os"
 	"syscall"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -152,14 +152,12 @@ func listen(addr, flag string) (net.Listener, error) {
 // serve wires the hub: it is the one place where its parts are chosen.
 func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	log := newLog(a.stderr, c.LogFormat)
-	p, err := a.open(ctx, log)
+	w, err := c.workers(ctx, a, log)
 	if err != nil {
 		return err
 	}
-	if p.workers, err = a.workers(c.workerArgs()...); err != nil {
-		return err
-	}
-	if _, err := p.workers.client(ctx); err != nil {
+	p, err := a.open(ctx, w, log)
+	if err != nil {
 		return err
 	}
 	db, err := store.Open(ctx, store.Config{Path: a.inst.path("bindery.db")})
@@ -183,28 +181,40 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return hub.Run(ctx) })
+	group.Go(func() error { return quietly(ctx, hub.Run(ctx)) })
 	group.Go(func() error { return pages.Run(ctx, d.public, d.local) })
 	group.Go(func() error { return visits.Run(ctx, d.sessions) })
-	group.Go(func() error { return p.net.ServeDNS(ctx) })
-	group.Go(func() error { return supervise(ctx, p.workers, log) })
+	group.Go(func() error { return quietly(ctx, p.net.ServeDNS(ctx)) })
+	group.Go(func() error { return p.workers.supervise(ctx, log) })
 	log.InfoContext(ctx, "the hub serves", "url", "http://"+d.public.Addr().String()+"/", "sessions", c.sessionURL(d), "state", a.inst.dir)
 	return group.Wait()
 }
 
+// workers starts or adopts the worker, and lets other commands know how to start one like it.
+func (c *serveCmd) workers(ctx context.Context, a *app, log *slog.Logger) (workers, error) {
+	args := c.workerArgs()
+	text, err := json.Marshal(args)
+	if err != nil {
+		return workers{}, err
+	}
+	if err := writeFile(a.inst.path(hubFile), text); err != nil {
+		return workers{}, err
+	}
+	w, err := a.workers(args...)
+	if err != nil {
+		return w, err
+	}
+	_, fits, err := w.current(ctx)
+	if err == nil && !fits {
+		log.WarnContext(ctx, "the worker that runs has other settings; it is replaced when its builds have ended")
+	}
+	return w, err
+}
+
 // workerArgs are the flags of the worker that this hub wants.
 func (c *serveCmd) workerArgs() []string {
-	var args []string
-	if c.Slots > 0 {
-		args = append(args, "--slots", itoa(c.Slots))
-	}
-	if c.Base != "" {
-		args = append(args, "--base", c.Base)
-	}
-	for _, v := range c.AllowSource {
-		args = append(args, "--allow-source", v)
-	}
-	return args
+	w := workerCmd{AllowSource: c.AllowSource, Slots: cmp.Or(c.Slots, defaultSlots()), Base: c.Base}
+	return w.policy()
 }
 
 func (c *serveCmd) sessionURL(d doors) string {
@@ -230,18 +240,4 @@ func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, d doors, log 
 		Version: thisRelease().Version, Generation: generation(),
 		URL: c.PublicURL, SessionURL: c.sessionURL(d), Log: log,
 	})
-}
-
-// supervise starts a new worker when the old one has died.
-func supervise(ctx context.Context, w workers, log *slog.Logger) error {
-	for {
-		if _, err := w.client(ctx); err != nil && ctx.Err() == nil {
-			log.ErrorContext(ctx, "there is no worker", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(time.Second):
-		}
-	}
 }

@@ -7,8 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -196,7 +194,11 @@ func (a *app) stopOwned(ctx context.Context, o owned) error {
 			return nil
 		}
 	}
-	p, err := a.open(ctx, slog.New(slog.DiscardHandler))
+	w, err := a.workers()
+	if err != nil {
+		return err
+	}
+	p, err := a.open(ctx, w, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -226,20 +228,32 @@ func (c *sessionsLogsCmd) Run(ctx context.Context, a *app) error {
 	return err
 }
 
+// open looks among the sessions of this machine, which keep their logs for a while after their end, then asks the hub.
 func (c *sessionsLogsCmd) open(ctx context.Context, a *app) (io.ReadCloser, error) {
-	if c.Hub == "" && exists(a.inst.path("sessions", filepath.Base(c.ID))) && !strings.ContainsRune(c.ID, filepath.Separator) {
-		p, err := a.open(ctx, slog.New(slog.DiscardHandler))
-		if err != nil {
-			return nil, err
-		}
-		return p.launcher.Log(ctx, c.ID, c.Follow)
-	}
 	client, err := c.client(a)
 	if err != nil {
 		return nil, err
 	}
+	if c.Hub == "" && a.ready() == nil && exists(a.inst.path("sessions")) {
+		w, err := a.workers()
+		if err != nil {
+			return nil, err
+		}
+		p, err := a.parts(ctx, w, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return nil, err
+		}
+		log, err := p.launcher.Log(ctx, c.ID, c.Follow)
+		if !errors.Is(err, bindery.ErrNotFound) {
+			return log, err
+		}
+	}
 	if client == nil {
 		return nil, noSession(c.ID)
 	}
-	return client.SessionLog(ctx, c.ID, c.Follow)
+	log, err := client.SessionLog(ctx, c.ID, c.Follow)
+	if c.Hub == "" && noHub(err) {
+		return nil, noSession(c.ID)
+	}
+	return log, err
 }

@@ -32,6 +32,7 @@ type workerCmd struct {
 // Run serves builds until ctx ends. The process that a person starts only watches over the one that does the work, in
 // namespaces of its own.
 func (c *workerCmd) Run(ctx context.Context, a *app) error {
+	c.settle(a.cfg)
 	if err := a.ready(); err != nil {
 		return err
 	}
@@ -49,7 +50,7 @@ func (c *workerCmd) Run(ctx context.Context, a *app) error {
 	if err := worker.Contain(a.inst.path("sessions"), a.inst.runDir()); err != nil {
 		return err
 	}
-	log := newLog(a.stderr, cmp.Or(c.LogFormat, a.cfg.LogFormat))
+	log := newLog(a.stderr, c.LogFormat)
 	buildkit.Quiet(log)
 	return c.serve(ctx, a, source.Policy{Nets: nets, Dirs: dirs}, log)
 }
@@ -61,6 +62,13 @@ func (c *workerCmd) serve(ctx context.Context, a *app, policy source.Policy, log
 		return err
 	}
 	defer func() { _ = listener.Close() }() // the server may have closed it
+	text, err := json.Marshal(settings{a.program(), c.policy()})
+	if err != nil {
+		return err
+	}
+	if err := writeFile(a.inst.path(settingsFile), text); err != nil {
+		return err
+	}
 	net, err := a.network(ctx, log)
 	if err != nil {
 		return err
@@ -85,7 +93,7 @@ func (c *workerCmd) serve(ctx context.Context, a *app, policy source.Policy, log
 		return err
 	}
 	builder, err := build.New(build.Config{
-		Sources: sources, Engine: engine, Generation: generation(), Base: cmp.Or(c.Base, a.cfg.Base),
+		Sources: sources, Engine: engine, Generation: generation(), Base: c.Base,
 		Scratch: a.inst.path("worker", "scratch"), Log: log,
 	})
 	if err != nil {
@@ -94,14 +102,14 @@ func (c *workerCmd) serve(ctx context.Context, a *app, policy source.Policy, log
 	server, err := worker.New(worker.Config{
 		Builder: builder, Images: engine, Resolver: sources, Planner: planner{builder},
 		Dir: a.inst.path("worker"), Name: hostname(), Version: thisRelease().Version, Generation: generation(),
-		Slots: c.slots(a), Usage: engine.Usage, IdleExit: c.IdleExit, Log: log,
+		Slots: c.Slots, Usage: engine.Usage, IdleExit: c.IdleExit, Log: log,
 		Checks: func(ctx context.Context) []bindery.Check { return net.Checks(ctx) },
 	})
 	if err != nil {
 		return err
 	}
 	group.Go(func() error { return engine.Run(ctx) })
-	group.Go(func() error { return net.ServeDNS(ctx) })
+	group.Go(func() error { return quietly(ctx, net.ServeDNS(ctx)) })
 	group.Go(func() error {
 		defer stop() // it may end by itself: idle, or drained
 		return server.Run(ctx, listener)
@@ -128,8 +136,25 @@ func (c *workerCmd) engine(ctx context.Context, a *app, net *bridge.Network, log
 	})
 }
 
-func (c *workerCmd) slots(a *app) int {
-	return cmp.Or(c.Slots, a.cfg.Slots, max(2, runtime.NumCPU()))
+func defaultSlots() int { return max(2, runtime.NumCPU()) }
+
+// settle fills in what the command line leaves out.
+func (c *workerCmd) settle(cfg config) {
+	c.Slots = cmp.Or(c.Slots, cfg.Slots, defaultSlots())
+	c.Base = cmp.Or(c.Base, cfg.Base)
+	c.LogFormat = cmp.Or(c.LogFormat, cfg.LogFormat)
+}
+
+// policy are the flags that tell this worker from another one of the same program.
+func (c *workerCmd) policy() []string {
+	args := []string{"--slots", itoa(c.Slots)}
+	if c.Base != "" {
+		args = append(args, "--base", c.Base)
+	}
+	for _, v := range c.AllowSource {
+		args = append(args, "--allow-source", v)
+	}
+	return args
 }
 
 func hostname() string {
