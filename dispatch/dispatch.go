@@ -1,4 +1,4 @@
-// Package dispatch is the shell round the scheduler: it stores what sched decides, has workers and launchers carry it out, feeds back how that ended.
+// Package dispatch is the shell round the scheduler: what sched decides it stores, then has carried out.
 package dispatch
 
 import (

@@ -1,4 +1,4 @@
-// Package source turns the name of a repository into its files, by the git program and behind a guard.
+// Package source turns the name of a repository into its files, by the git program behind a guard.
 //
 // Git never meets the network or the machine by itself. It runs as an unprivileged user in namespaces of its own:
 // a file system with nothing in it but programs, the repository cache and one checkout, and a network that ends at

@@ -1,4 +1,4 @@
-// Package worker serves builds over a socket, and is the client of that service.
+// Package worker serves builds over a socket; its client is here too.
 //
 // A build belongs to its worker, not to the connection that started it: starting is idempotent by (build, attempt),
 // and the events of an attempt stay on disk until they are acknowledged. So the process that asked may die and come

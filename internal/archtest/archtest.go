@@ -10,6 +10,8 @@ type rule struct {
 	noStd   []string // packages of the standard library that it may not import, with all below them
 	pure    bool     // no clock, no goroutines
 	kit     bool     // made for tests: may import what tests may
+	tests   []string // adapters that its tests use for real
+	bubbles bool     // its tests run in synctest bubbles, in which sleeping takes no time
 	why     string
 }
 
@@ -30,11 +32,14 @@ var rules = map[string]rule{
 	"api": {why: "wire types, shared by server and client"},
 
 	// Run.
-	"build":    {inside: []string{"plan"}, why: "one build from start to end; what does the work comes in as interfaces"},
-	"worker":   {inside: []string{"api"}, outside: []string{"golang.org/x/sys/unix"}, why: "serves builds over a socket; namespaces need system calls"},
-	"dispatch": {inside: []string{"sched"}, outside: []string{"golang.org/x/sync"}, why: "the shell round sched"},
-	"proxy":    {inside: []string{"api"}, why: "visitors' traffic to sessions"},
-	"web":      {inside: []string{"api"}, outside: []string{"github.com/golang-jwt/jwt/v5"}, why: "HTTP, pages, signed build tokens"},
+	"build":  {inside: []string{"plan"}, why: "one build from start to end; what does the work comes in as interfaces"},
+	"worker": {inside: []string{"api"}, outside: []string{"golang.org/x/sys/unix"}, why: "serves builds over a socket; namespaces need system calls"},
+	"dispatch": {
+		inside: []string{"sched"}, outside: []string{"golang.org/x/sync"}, tests: []string{"store"}, bubbles: true,
+		why: "the shell round sched; that nothing is lost is tested with the real store",
+	},
+	"proxy": {inside: []string{"api"}, why: "visitors' traffic to sessions"},
+	"web":   {inside: []string{"api"}, outside: []string{"github.com/golang-jwt/jwt/v5"}, why: "HTTP, pages, signed build tokens"},
 
 	// Outside things, one each. None imports another.
 	"source": {outside: []string{"golang.org/x/sys/unix"}, why: "Git repositories, through the git program in a box"},
@@ -53,7 +58,8 @@ var rules = map[string]rule{
 			"github.com/opencontainers/runtime-spec", "github.com/containerd/containerd/v2/contrib/seccomp", "github.com/containerd/containerd/v2/core/mount",
 			"golang.org/x/sys/unix",
 		},
-		why: "containers by the runc program; containerd's libraries know mounts and the usual system calls",
+		tests: []string{"bridge"},
+		why:   "containers by the runc program; that nothing leaks is tested with the real network; containerd's libraries know mounts and the usual system calls",
 	},
 	"bridge": {
 		outside: []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/google/nftables", "golang.org/x/sys/unix"},

@@ -1,4 +1,4 @@
-// Package sourcetest is a Git server for tests: the real `git http-backend` behind net/http, and repositories made to order.
+// Package sourcetest is a Git server for tests: the real `git http-backend` behind net/http, with repositories made to order.
 package sourcetest
 
 import (
@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -21,8 +23,9 @@ import (
 
 // A Server serves repositories at URL/NAME and URL/NAME.git until the test ends.
 type Server struct {
-	URL  string
-	Root string // NAME.git for each repository
+	URL    string
+	Root   string // NAME.git for each repository
+	CAFile string // certificate to trust, of a server with TLS
 
 	t   testing.TB
 	git string
@@ -37,16 +40,39 @@ type Server struct {
 // Start starts a server on a free port of 127.0.0.1.
 func Start(t testing.TB) *Server {
 	t.Helper()
+	s := newServer(t)
+	s.serve(httptest.NewServer(s))
+	return s
+}
+
+// StartTLS starts a server that speaks https, with a certificate for 127.0.0.1 and example.com.
+func StartTLS(t testing.TB) *Server {
+	t.Helper()
+	s := newServer(t)
+	srv := httptest.NewTLSServer(s)
+	s.CAFile = filepath.Join(t.TempDir(), "ca.crt")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+	if err := os.WriteFile(s.CAFile, block, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.serve(srv)
+	return s
+}
+
+func newServer(t testing.TB) *Server {
+	t.Helper()
 	git, err := exec.LookPath("git")
 	if err != nil {
 		t.Fatalf("this test needs git: %v", err)
 	}
-	s := &Server{Root: t.TempDir(), t: t, git: git, handlers: map[string]http.HandlerFunc{}, lfs: map[string][]byte{}}
-	srv := httptest.NewServer(s)
+	return &Server{Root: t.TempDir(), t: t, git: git, handlers: map[string]http.HandlerFunc{}, lfs: map[string][]byte{}}
+}
+
+func (s *Server) serve(srv *httptest.Server) {
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.URL = srv.URL
-	t.Cleanup(srv.CloseClientConnections)
-	t.Cleanup(srv.Close)
-	return s
+	s.t.Cleanup(srv.Close)
+	s.t.Cleanup(srv.CloseClientConnections)
 }
 
 // Handle answers requests whose path begins with prefix by h.
