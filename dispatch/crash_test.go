@@ -135,7 +135,7 @@ func (c *crew) visit(repo string) (b bindery.Build, story []bindery.Event) {
 
 func (c *crew) launch(b bindery.Build) bindery.Session {
 	for range 100 {
-		s, err := c.hub().Launch(c.t.Context(), b, bindery.Ask{})
+		s, err := c.hub().Launch(c.t.Context(), b, bindery.Ask{Request: "tab"})
 		if err == nil {
 			return s
 		}

@@ -142,16 +142,21 @@ func (d *Dispatcher) do(ctx context.Context, f func(t *turn)) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	var err error
 	select {
-	case err := <-m.done:
-		if err != nil {
-			return bindery.Errorf(bindery.ErrInternal, bindery.Transient, "Try again in a moment; if it happens again, tell the operator.",
-				"The request could not be stored").Because(err)
-		}
-		return nil
+	case err = <-m.done:
 	case <-d.stopped:
-		return errStopping()
+		select {
+		case err = <-m.done: // it was the last thing done
+		default:
+			return errStopping()
+		}
 	}
+	if err != nil {
+		return bindery.Errorf(bindery.ErrInternal, bindery.Transient, "Try again in a moment; if it happens again, tell the operator.",
+			"The request could not be stored").Because(err)
+	}
+	return nil
 }
 
 // insist does f until it is stored. It returns an error only when the hub goes down or ctx ends.
