@@ -192,6 +192,18 @@ func lockPath(ctx context.Context, path string, enough func() bool) (*os.File, e
 	}
 }
 
+// tryLock locks a file, or fails at once with EWOULDBLOCK.
+func tryLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // Foreground runs this program again with args in PID and mount namespaces of its own, and waits for it. When ctx
 // ends, or this process dies, it is asked to end.
 func Foreground(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -230,10 +242,8 @@ func (l *Listener) Release() error { return l.lock.Close() }
 // Listen makes this process the worker of a state directory: it takes the lock, or fails with ErrLocked, and opens the
 // socket, in place of one that a killed worker left.
 func Listen(stateDir string) (*Listener, error) {
-	now, cancel := context.WithCancel(context.Background())
-	cancel()
-	lock, err := lockPath(now, filepath.Join(stateDir, lockFile), nil)
-	if errors.Is(err, context.Canceled) {
+	lock, err := tryLock(filepath.Join(stateDir, lockFile))
+	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return nil, bindery.Errorf(bindery.ErrLocked, bindery.User, "Stop the other worker, or use another --state-dir.", "Another worker uses the state directory %s", stateDir)
 	}
 	if err != nil {
