@@ -15,7 +15,7 @@ import (
 )
 
 // start makes Sources that may read from this machine's loopback, and runs them.
-func start(t *testing.T, change ...func(*source.Config)) *source.Sources {
+func start(t testing.TB, change ...func(*source.Config)) *source.Sources {
 	t.Helper()
 	cfg := source.Config{
 		Dir:    filepath.Join(t.TempDir(), "git"),
