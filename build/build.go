@@ -76,7 +76,7 @@ func (b *Builder) build(ctx context.Context, req bindery.BuildRequest, emit func
 		start = now
 	}
 
-	t, err := b.fetch(ctx, req.Source, func(text string) { say(emit, bindery.PhaseFetching, text) })
+	t, err := b.fetch(ctx, req.Source, func(line string) { say(emit, bindery.PhaseFetching, strings.TrimSuffix(line, "\n")+"\n") })
 	if err != nil {
 		return result, err
 	}

@@ -63,6 +63,7 @@ func (s *Sources) gitConfig() string {
 	helper =
 [advice]
 	detachedHead = false
+	fetchShowForcedUpdates = false
 [init]
 	defaultBranch = main
 [safe]

@@ -110,13 +110,14 @@ func (c *runCmd) detach(ctx context.Context, a *app, src bindery.Source) error {
 		return c.announce(a, *end.Ready)
 	case end.Ended == nil:
 		err := child.Wait()
-		return bindery.Errorf(bindery.ErrInternal, bindery.Ours, "Its messages are in "+a.inst.path("runs", id+".log")+".",
+		return bindery.Errorf(bindery.ErrInternal, bindery.Ours, "Its messages are in "+a.inst.ownedLog(id)+".",
 			"The session's process ended without a word").Because(err)
 	case ctx.Err() != nil:
 		_ = child.Wait() // it has told all there is
 		return context.Cause(ctx)
 	}
-	_ = child.Wait() // it has told all there is
+	_ = child.Wait()                   // it has told all there is
+	_ = os.Remove(a.inst.ownedLog(id)) // it may be gone
 	if end.Ended.Err != nil {
 		return end.Ended.Err
 	}
@@ -154,7 +155,7 @@ func (c *runCmd) background(a *app, id string) (*exec.Cmd, *os.File, error) {
 		return nil, nil, err
 	}
 	defer func() { _ = w.Close() }() // the child has its own
-	log, err := os.OpenFile(a.inst.path("runs", id+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(a.inst.ownedLog(id), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, nil, err
 	}

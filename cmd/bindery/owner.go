@@ -105,9 +105,14 @@ func (i instance) loadOwned() ([]owned, error) {
 	return all, nil
 }
 
+func (i instance) ownedLog(id string) string { return i.path("runs", id+".log") }
+
+// dropOwned forgets a session, with the messages of the process that owned it.
 func (i instance) dropOwned(id string) error {
-	if err := os.Remove(i.ownedFile(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	for _, file := range []string{i.ownedLog(id), i.ownedFile(id)} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }
