@@ -33,8 +33,7 @@ func TestPythonRepository(t *testing.T) {
 	j := job("python", dir)
 	j.GitDir = filepath.Join(dir, ".git")
 	j.Plan.Apt = []string{"cowsay"}
-	j.Plan.Reads = []string{"binder/more.txt", "binder/requirements.txt"}
-	j.Plan.Env = []plan.Install{{Tool: "pip", Files: []string{"binder/requirements.txt"}}}
+	j.Plan.Env = []plan.Install{{Tool: "pip", Files: []string{"binder/requirements.txt"}, Includes: []string{"binder/more.txt"}}}
 	j.Plan.Content = []plan.Install{{Tool: "pip", Args: []string{"."}}}
 	j.Plan.PostBuild, j.Plan.Start = "binder/postBuild", "binder/start"
 	made := solve(t, e, j)
