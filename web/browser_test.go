@@ -1,0 +1,96 @@
+package web_test
+
+import (
+	"bytes"
+	"context"
+	"html"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/web"
+)
+
+// browse opens a page in Chromium, waits until its stream has ended, and returns the page as it is then.
+func browse(t *testing.T, url string) string {
+	t.Helper()
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip("there is no chromium")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(),
+		"--virtual-time-budget=5000", "--dump-dom", url)
+	var out, log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &log
+	cmd.WaitDelay = 5 * time.Second
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, log.String())
+	}
+	return out.String()
+}
+
+// failing serves one repository whose build has said text and failed.
+func failing(t *testing.T, text string) *httptest.Server {
+	t.Helper()
+	h := newHub()
+	ts := serve(t, h)
+	open(t, ts.URL+specPath)
+	id := h.theBuild(t)
+	h.say(id, text)
+	h.fail(id, bindery.Errorf(bindery.ErrStep, bindery.User, "Look at the log.", "postBuild ended with <exit> code 7"))
+	return ts
+}
+
+func TestLogInABrowser(t *testing.T) {
+	ts := failing(t, "plain\n\x1b[1;32mgreen\x1b[0m <script>document.title='x'</script>\r\n10%\r50%\r100%\n\x1b]0;title\x07\x1b[2J\x1b[38;2;1;2;3mrgb\x1b[39m & end\nopen")
+	dom := browse(t, ts.URL+"/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main")
+	var lines []string
+	for _, m := range regexp.MustCompile(`<div class="line">(.*?)</div>`).FindAllStringSubmatch(dom, -1) {
+		lines = append(lines, m[1])
+	}
+	want := "plain|<span class=\"b f2\">green</span> &lt;script&gt;document.title='x'&lt;/script&gt;|100%|rgb &amp; end|open|" +
+		"postBuild ended with &lt;exit&gt; code 7. Look at the log."
+	if got := strings.Join(lines, "|"); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	for _, part := range []string{`data-phase="failed"`, `id="problem-message">postBuild ended with &lt;exit&gt; code 7<`, `id="problem-remedy">Look at the log.<`,
+		`href="/?ref=main&amp;repository=https%3A%2F%2Fexample.org%2Fo%2Fr"`} {
+		if !strings.Contains(dom, part) {
+			t.Errorf("the page has no %s:\n%s", part, dom)
+		}
+	}
+}
+
+// TestWhereAVisitorLands follows links into a session. None leads out of it: the session's token goes along.
+func TestWhereAVisitorLands(t *testing.T) {
+	// Without content the browser stays on the page, which has the address as a link too.
+	sessions := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	defer sessions.Close()
+	h := newHub()
+	ts := serve(t, h, func(c *web.Config) { c.SessionURL = sessions.URL })
+	open(t, ts.URL+specPath)
+	h.finish(h.theBuild(t))
+	landed := regexp.MustCompile(`id="session-link" href="` + regexp.QuoteMeta(sessions.URL) + `/user/s[0-9]+/(.*)token=secret-[0-9]+"`)
+	for query, want := range map[string]string{
+		"?urlpath=/tree/a?b=c":              "tree/a?b=c&",
+		"?labpath=a%20b.ipynb&filepath=x":   "doc/tree/a%20b.ipynb?",
+		"?filepath=/n/x.ipynb/&urlpath=lab": "tree/n/x.ipynb?",
+		"?urlpath=https://evil.example/":    "?",
+		`?urlpath=\\evil.example`:           "?",
+		"?urlpath=../../other/":             "?",
+	} {
+		dom := browse(t, ts.URL+"/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main"+query)
+		m := landed.FindStringSubmatch(html.UnescapeString(dom))
+		if m == nil || m[1] != want {
+			t.Errorf("%s landed at %q, want %q\n%s", query, m, want, dom)
+		}
+	}
+}
