@@ -13,8 +13,11 @@ import (
 	"github.com/bindery-hub/bindery/api"
 )
 
-// maxBody bounds what a request may send.
-const maxBody = 1 << 20
+// maxBody and bodyWithin bound what a request may send, and how long it may take over it.
+const (
+	maxBody    = 1 << 20
+	bodyWithin = 30 * time.Second
+)
 
 // An endpoint answers one request of the native API, already read and with its caller known.
 type endpoint[Req, Resp any] func(ctx context.Context, c Caller, in Req) (Resp, error)
@@ -23,8 +26,12 @@ type endpoint[Req, Resp any] func(ctx context.Context, c Caller, in Req) (Resp, 
 func call[Req, Resp any](do endpoint[Req, Resp], read func(r *http.Request, in *Req) error) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		rc := http.NewResponseController(w)
+		_ = rc.SetReadDeadline(time.Now().Add(bodyWithin)) // test recorders have none
 		var in Req
-		if err := read(r, &in); err != nil {
+		err := read(r, &in)
+		_ = rc.SetReadDeadline(time.Time{}) // or it would end the request while it is worked on
+		if err != nil {
 			return err
 		}
 		ctx := context.WithValue(r.Context(), requestKey{}, r)
