@@ -105,6 +105,9 @@ func (h *hub) remains(t testing.TB) remains {
 				}
 				f = filepath.Dir(f)
 			}
+			if strings.HasPrefix(filepath.Base(f), ".") { // where the launcher keeps its own things
+				continue
+			}
 			r[kind] = append(r[kind], filepath.Base(f))
 		}
 	}
@@ -127,12 +130,13 @@ func (h *hub) remains(t testing.TB) remains {
 	return r
 }
 
-// cgroups lists the control groups below the state directory's own, of one hierarchy.
+// cgroups lists the control groups of steps and sessions, in the hierarchies that all of them are in.
 func (h *hub) cgroups() []string {
 	var all []string
 	for _, top := range []string{"/sys/fs/cgroup/bindery-" + h.id, "/sys/fs/cgroup/memory/bindery-" + h.id, "/sys/fs/cgroup/pids/bindery-" + h.id} {
 		_ = filepath.WalkDir(top, func(path string, d os.DirEntry, err error) error { // one that is not there has none
-			if err == nil && d.IsDir() {
+			standing := filepath.Dir(path) == top || strings.HasSuffix(path, "/builds/buildkit") // made once, for all
+			if err == nil && d.IsDir() && !standing {
 				all = append(all, strings.TrimPrefix(path, "/sys/fs/cgroup/"))
 			}
 			return nil
@@ -192,16 +196,12 @@ func (h *hub) sweep() {
 			_ = exec.Command("nft", "delete", "table", f[1], f[2]).Run()
 		}
 	}
-	groups := h.cgroups()
-	slices.Reverse(groups)
-	for _, g := range groups {
-		_ = os.Remove("/sys/fs/cgroup/" + g)
-	}
-	for _, kind := range []string{"cpu", "cpu,cpuacct", "freezer", "devices", "blkio", "cpuset", "systemd", "net_cls", "hugetlb", "perf_event"} {
-		below, _ := filepath.Glob("/sys/fs/cgroup/" + kind + "/bindery-" + h.id + "/*/*")
-		mid, _ := filepath.Glob("/sys/fs/cgroup/" + kind + "/bindery-" + h.id + "/*")
-		for _, dir := range append(append(below, mid...), "/sys/fs/cgroup/"+kind+"/bindery-"+h.id) {
-			_ = os.Remove(dir)
+	for _, top := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
+		for _, below := range []string{"/*/*/*", "/*/*", "/*", ""} {
+			dirs, _ := filepath.Glob(top + "bindery-" + h.id + below)
+			for _, dir := range dirs {
+				_ = os.Remove(dir)
+			}
 		}
 	}
 }

@@ -48,9 +48,12 @@ func runAll(m *testing.M) (status int, err error) {
 	if os.Geteuid() != 0 {
 		return 0, fmt.Errorf("these tests start containers and networks: run them as root")
 	}
-	dir, err := os.MkdirTemp("/var/tmp", "bindery-e2e-")
-	if err != nil {
-		return 0, err
+	dir, kept := os.Getenv("BINDERY_TEST_STATE"), true
+	if dir == "" {
+		if dir, err = os.MkdirTemp("/var/tmp", "bindery-e2e-"); err != nil {
+			return 0, err
+		}
+		kept = false
 	}
 	if err := os.Chmod(dir, 0o755); err != nil { // one test is not root
 		return 0, err
@@ -60,9 +63,9 @@ func runAll(m *testing.M) (status int, err error) {
 		if shared.hub != nil {
 			shared.hub.destroy()
 		}
-		if status == 0 {
+		if status == 0 && err == nil && !kept {
 			_ = os.RemoveAll(dir)
-		} else {
+		} else if !kept {
 			fmt.Fprintln(os.Stderr, "e2e: logs are kept in", dir)
 		}
 	}()
@@ -87,6 +90,7 @@ func buildBinary(dir string) (string, error) {
 	if _, err := os.Stat(runc); err != nil {
 		return "", fmt.Errorf("no runc: run `make setup` first: %w", err)
 	}
+	_ = os.Remove(filepath.Join(dir, "bin", "runc")) // of an earlier run
 	return bin, os.Symlink(runc, filepath.Join(dir, "bin", "runc"))
 }
 
