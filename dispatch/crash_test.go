@@ -194,20 +194,7 @@ func crashAt(t *testing.T, mode string, at int) bool {
 		bad.State != bindery.BuildFailed || bad.Err == nil || bad.Err.Fault != bindery.User {
 		t.Errorf("good %+v\nagain %+v\nshaky %+v\nbad %+v", good, again, shaky, bad)
 	}
-	ids := map[string]bool{}
-	for key, n := range w.starts {
-		id, _, _ := strings.Cut(key, "/")
-		ids[id] = true
-		if n != 1 {
-			t.Errorf("attempt %s started %d times", key, n)
-		}
-	}
-	if len(ids) != 3 || len(w.starts) != 4 {
-		t.Errorf("3 builds in 4 attempts are wanted, there were %v", w.starts)
-	}
-	if len(w.attempts) != 0 {
-		t.Errorf("%d attempts are still kept by the worker", len(w.attempts))
-	}
+	checkAttempts(t, w)
 	for _, b := range []bindery.Build{good, shaky, bad} {
 		for i, e := range h.story(t, b.ID) {
 			if e.Last() && i+1 != len(h.story(t, b.ID)) {
@@ -227,6 +214,27 @@ func crashAt(t *testing.T, mode string, at int) bool {
 		t.Error(err)
 	}
 	return c.store.n >= at
+}
+
+// checkAttempts wants that nothing ran twice, and that the worker was told of every end.
+func checkAttempts(t *testing.T, w *worker) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ids := map[string]bool{}
+	for key, n := range w.starts {
+		id, _, _ := strings.Cut(key, "/")
+		ids[id] = true
+		if n != 1 {
+			t.Errorf("attempt %s started %d times", key, n)
+		}
+	}
+	if len(ids) != 3 || len(w.starts) != 4 {
+		t.Errorf("3 builds in 4 attempts are wanted, there were %v", w.starts)
+	}
+	if len(w.attempts) != 0 {
+		t.Errorf("%d attempts are still kept by the worker", len(w.attempts))
+	}
 }
 
 // script is what the repositories of the day do.

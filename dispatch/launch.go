@@ -153,7 +153,7 @@ func (d *Dispatcher) join(ctx context.Context, s *session) (bindery.Session, err
 
 // bringUp starts a session's container and waits until its server answers.
 func (d *Dispatcher) bringUp(ctx context.Context, s *session) error {
-	args, env := Command(s.Session, d.cfg.Port)
+	args, env := Command(bindery.Session{ID: s.ID, Token: s.Token, Source: s.Source}, d.cfg.Port)
 	run, err := d.cfg.Launcher.Start(ctx, bindery.Launch{
 		ID: s.ID, Image: s.Image, Args: args, Env: append(env, d.cfg.Env...), Port: d.cfg.Port, Limits: s.Limits,
 	})
@@ -208,8 +208,9 @@ func (d *Dispatcher) howDied(s *session) error {
 // answers asks the server of a session until it answers or is gone.
 func (d *Dispatcher) answers(ctx context.Context, s *session, addr string) error {
 	const first, most = 10 * time.Millisecond, 200 * time.Millisecond
+	base := bindery.Session{ID: s.ID}.BasePath()
 	for wait := first; ; wait = min(wait*5/4, most) {
-		if err := d.cfg.Probe(ctx, addr, s.BasePath()); err == nil {
+		if err := d.cfg.Probe(ctx, addr, base); err == nil {
 			return nil
 		}
 		timer := time.NewTimer(wait)

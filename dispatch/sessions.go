@@ -27,6 +27,12 @@ type session struct {
 	downOnce bool
 }
 
+// become takes over what can change in a record. The rest never does, and is read without a lock.
+func (s *session) become(rec bindery.Session) {
+	s.State, s.Address, s.Reason, s.Exit = rec.State, rec.Address, rec.Reason, rec.Exit
+	s.Ready, s.Active, s.Ended = rec.Ready, rec.Active, rec.Ended
+}
+
 func newSession(s bindery.Session) *session {
 	return &session{Session: s, up: make(chan struct{}), down: make(chan struct{}), over: make(chan struct{})}
 }
@@ -332,7 +338,7 @@ func (d *Dispatcher) restoreSessions(live bindery.Live) (effects []func(context.
 		if s == nil {
 			s = newSession(rec)
 		}
-		s.Session = rec
+		s.become(rec)
 		d.sessions[s.ID] = s
 		if s.Request != "" {
 			d.requests[s.Request] = s.ID
