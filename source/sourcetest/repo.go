@@ -30,6 +30,9 @@ func (s *Server) Repo(name string) *Repo {
 	}
 	r.Git("init", "--quiet", "--bare", "--initial-branch=main", ".")
 	r.Git("config", "uploadpack.allowFilter", "true")
+	// Large files are stored as they are and served as they are stored: packing is not what is tested.
+	r.Git("config", "core.bigFileThreshold", "1m")
+	r.Git("config", "core.compression", "0")
 	return r
 }
 
