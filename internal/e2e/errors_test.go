@@ -32,7 +32,7 @@ func TestVisitorsErrors(t *testing.T) {
 		fault          bindery.Fault
 		says           []string // in the message or the log
 	}{
-		{"repository not found", srv.URL + "/ann/nothing", "main", bindery.ErrRepoNotFound, bindery.User, []string{"/ann/nothing"}},
+		{"repository not found", srv.URL + "/ann/nothing", "main", bindery.ErrRepoNotFound, bindery.User, []string{"no Git repository"}},
 		{"ref not found", good.URL, "no-such-branch", bindery.ErrRefNotFound, bindery.User, []string{"no-such-branch"}},
 		{"commit not found", good.URL, strings.Repeat("ab", 20), bindery.ErrRefNotFound, bindery.User, []string{"abab"}},
 		{"unreachable host", "http://127.0.0.1:1/ann/repo", "main", bindery.ErrUnreachable, bindery.Transient, []string{"127.0.0.1"}},
@@ -52,7 +52,7 @@ func TestVisitorsErrors(t *testing.T) {
 			bindery.ErrPlan, bindery.User, []string{"2.5"}},
 		{"session that dies at start", repo("dies", requirements(map[string]string{"start": "#!/bin/bash\necho giving up\nexit 7\n"})), "main",
 			bindery.ErrSessionDied, bindery.User, []string{"giving up", "7"}},
-		{"session out of memory", repo("hungry", requirements(map[string]string{"start": "#!/bin/bash\nexec python3 -c 'x = b\"x\" * (64 << 30)'\n"})), "main",
+		{"session out of memory", repo("hungry", requirements(map[string]string{"start": "#!/bin/bash\nexec python3 -c 'x = b\"x\" * (4 << 30)'\n"})), "main",
 			bindery.ErrOutOfMemory, bindery.User, []string{"memory"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -143,19 +143,32 @@ func TestMachinesErrors(t *testing.T) {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=700m"); err != nil {
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4g"); err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() {
+			if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
 		small, err := newHub(filepath.Join(dir, "state"), "10.234.32.0/24")
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() {
-			small.sweep()
-			if err := syscall.Unmount(dir, 0); err != nil {
-				t.Error(err)
-			}
-		})
+		t.Cleanup(small.sweep)
+		// What the bases leave is filled but for 500 MB: enough for a worker to start, too little for an environment.
+		var fs syscall.Statfs_t
+		if err := syscall.Statfs(dir, &fs); err != nil {
+			t.Fatal(err)
+		}
+		filler, err := os.Create(filepath.Join(dir, "filler"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer filler.Close()
+		if err := syscall.Fallocate(int(filler.Fd()), 0, 0, int64(fs.Bavail)*fs.Bsize-500<<20); err != nil {
+			t.Fatal(err)
+		}
 		complaint{"space"}.check(t, small.run(t, "build", sample))
 	})
 	t.Run("state directory locked", func(t *testing.T) {

@@ -50,7 +50,7 @@ func newHub(dir, subnet string) (*hub, error) {
 	if h.sessions, err = freeAddr(); err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf("state_dir: %s\nlisten: %s\nsession_listen: %s\nallow_source: [127.0.0.0/8, 'file:%s']\nnetwork: {subnet: %s}\nslots: 2\n",
+	text := fmt.Sprintf("state_dir: %s\nlisten: %s\nsession_listen: %s\nallow_source: [127.0.0.0/8, 'file:%s']\nnetwork: {subnet: %s}\nsessions: {memory: 1G}\nslots: 2\n",
 		h.dir, h.listen, h.sessions, shared.dir, subnet)
 	if err := os.WriteFile(h.config, []byte(text), 0o600); err != nil {
 		return nil, err
@@ -72,24 +72,32 @@ func (h *hub) bases() string { return filepath.Join(h.dir, "worker", "bases") }
 func keptBases() string { return filepath.Join(cacheDir(), "bases") }
 
 // seed puts the bootstrapped bases of an earlier run into the state directory; keep saves them for the next one.
-func (h *hub) seed() error { return linkTree(keptBases(), h.bases()) }
+func (h *hub) seed() error { return linkBases(keptBases(), h.bases()) }
 
-func (h *hub) keep() error { return linkTree(h.bases(), keptBases()) }
+func (h *hub) keep() error { return linkBases(h.bases(), keptBases()) }
 
-// linkTree copies a directory that is only added to, by hard links where it can.
-func linkTree(from, to string) error {
-	if _, err := os.Stat(from); err != nil {
-		return nil // nothing there yet
+// linkBases adds the finished bases of one directory to another, by hard links where it can. What is hidden is unfinished.
+func linkBases(from, to string) error {
+	finished, err := filepath.Glob(filepath.Join(from, "[^.]*"))
+	if err != nil || len(finished) == 0 {
+		return err
 	}
 	if err := os.MkdirAll(to, 0o700); err != nil {
 		return err
 	}
-	if exec.Command("cp", "-a", "-u", "-l", from+"/.", to).Run() == nil {
-		return nil
-	}
-	out, err := exec.Command("cp", "-a", "-u", from+"/.", to).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("cp %s: %w: %s", from, err, out)
+	for _, base := range finished {
+		dest, fresh := filepath.Join(to, filepath.Base(base)), filepath.Join(to, ".link-"+filepath.Base(base))
+		if _, err := os.Stat(dest); err == nil {
+			continue
+		}
+		if err := exec.Command("cp", "-a", "-l", base, fresh).Run(); err != nil { // another file system, perhaps
+			if err := errors.Join(os.RemoveAll(fresh), exec.Command("cp", "-a", base, fresh).Run()); err != nil {
+				return fmt.Errorf("copy %s: %w", base, err)
+			}
+		}
+		if err := os.Rename(fresh, dest); err != nil {
+			return err
+		}
 	}
 	return nil
 }
