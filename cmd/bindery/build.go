@@ -51,7 +51,11 @@ func (c *buildCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	show := newDisplay(a.stderr, a.getenv, c.Quiet, c.Verbose)
+	began := time.Now()
 	made, err := a.build(ctx, w, req, show)
+	if err == nil {
+		show.Note("Built in %s: %d steps run, %d cached", seconds(time.Since(began)), made.Steps.Run, made.Steps.Cached)
+	}
 	show.Close()
 	if err != nil {
 		return err

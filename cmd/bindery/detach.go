@@ -146,10 +146,6 @@ func listenTo(pipe *os.File, show display) (last message) {
 
 // background starts this program once more, in a session of its own, with the end of a pipe to tell by.
 func (c *runCmd) background(a *app, id string) (*exec.Cmd, *os.File, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, nil, err
-	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, nil, err
@@ -160,7 +156,7 @@ func (c *runCmd) background(a *app, id string) (*exec.Cmd, *os.File, error) {
 		return nil, nil, err
 	}
 	defer func() { _ = log.Close() }() // as above
-	cmd := exec.Command(exe, append(slices.Clone(a.args), "--session", id, "--tell-fd", "3")...)
+	cmd := exec.Command(ourselves(), append(slices.Clone(a.args), "--session", id, "--tell-fd", "3")...)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, []*os.File{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {

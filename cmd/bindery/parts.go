@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -78,10 +77,6 @@ func (a *app) launcher(p *parts, log *slog.Logger) (*runc.Launcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find our own program: %w", err)
-	}
 	env, err := environ(a.cfg.Sessions.Env)
 	if err != nil {
 		return nil, err
@@ -89,7 +84,7 @@ func (a *app) launcher(p *parts, log *slog.Logger) (*runc.Launcher, error) {
 	return runc.New(runc.Config{
 		Dir: a.inst.path("sessions"), Runtime: program, CgroupParent: a.inst.cgroup() + "/sessions",
 		Images: p.workers, Network: ports{p.net}, Nameserver: p.net.Gateway().String(),
-		Env: env, Shim: []string{exe, "session-shim"}, Defaults: a.cfg.Sessions.limits(), Log: log,
+		Env: env, Shim: []string{ourselves(), shimCommand}, Defaults: a.cfg.Sessions.limits(), Log: log,
 	})
 }
 

@@ -187,7 +187,9 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	group.Go(func() error { return quietly(ctx, p.net.ServeDNS(ctx)) })
 	group.Go(func() error { return p.workers.supervise(ctx, log) })
 	log.InfoContext(ctx, "the hub serves", "url", "http://"+d.public.Addr().String()+"/", "sessions", c.sessionURL(d), "state", a.inst.dir)
-	return group.Wait()
+	err = group.Wait()
+	log.InfoContext(ctx, "the hub ends; sessions and builds go on", "err", err)
+	return err
 }
 
 // workers starts or adopts the worker, and lets other commands know how to start one like it.

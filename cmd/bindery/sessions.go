@@ -162,7 +162,7 @@ func (c *sessionsStopCmd) stop(ctx context.Context, a *app, id string) error {
 	}
 	if client != nil {
 		err := client.StopSession(ctx, id, "stopped by the operator")
-		if err == nil || c.Hub != "" || !noHub(err) {
+		if err == nil || !errors.Is(err, bindery.ErrNotFound) && (c.Hub != "" || !noHub(err)) {
 			return err
 		}
 	}
@@ -252,7 +252,7 @@ func (c *sessionsLogsCmd) open(ctx context.Context, a *app) (io.ReadCloser, erro
 		return nil, noSession(c.ID)
 	}
 	log, err := client.SessionLog(ctx, c.ID, c.Follow)
-	if c.Hub == "" && noHub(err) {
+	if errors.Is(err, bindery.ErrNotFound) || c.Hub == "" && noHub(err) {
 		return nil, noSession(c.ID)
 	}
 	return log, err

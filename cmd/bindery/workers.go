@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +31,21 @@ type settings struct {
 	Policy  []string `json:"policy"`
 }
 
+// ourselves is the program that runs, for children that must be the same: by its path, or by what the kernel holds of
+// it when its file has been replaced since.
+func ourselves() string {
+	const held = "/proc/self/exe"
+	path, err := os.Executable()
+	if err != nil {
+		return held
+	}
+	at, err := os.Stat(path)
+	if now, heldErr := os.Stat(held); err != nil || heldErr != nil || !os.SameFile(at, now) {
+		return held
+	}
+	return path
+}
+
 // hubFile keeps the flags of the hub's worker, so that others who must start one start that.
 const (
 	hubFile      = "hub.worker"
@@ -39,10 +54,6 @@ const (
 
 // workers describes the worker that a command wants: with the flags of policy, or those of the hub that runs here.
 func (a *app) workers(policy ...string) (workers, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return workers{}, fmt.Errorf("find our own program: %w", err)
-	}
 	args := []string{"worker", "--contained", "--state-dir", a.inst.dir, "--idle-exit", a.cfg.idleExit().String()}
 	if a.line.Config != "" {
 		file, err := filepath.Abs(a.line.Config)
@@ -66,7 +77,7 @@ func (a *app) workers(policy ...string) (workers, error) {
 	}
 	return workers{
 		inst:  a.inst,
-		spawn: worker.SpawnConfig{Exe: exe, Args: append(args, policy...), StateDir: a.inst.dir, Log: a.inst.path("worker.log")},
+		spawn: worker.SpawnConfig{Exe: ourselves(), Args: append(args, policy...), StateDir: a.inst.dir, Log: a.inst.path("worker.log")},
 		wants: settings{a.program(), policy},
 	}, nil
 }
@@ -74,10 +85,8 @@ func (a *app) workers(policy ...string) (workers, error) {
 // program names this binary and everything of its configuration that a worker reads.
 func (a *app) program() string {
 	parts := []string{generation(), thisRelease().Version, a.runtime, strings.Join(trustEnv(a.cfg.Steps, a.getenv), "\n"), trustFile(a.cfg.Steps, a.getenv)}
-	if exe, err := os.Executable(); err == nil {
-		if info, err := os.Stat(exe); err == nil {
-			parts = append(parts, strconv.FormatInt(info.Size(), 10), info.ModTime().String())
-		}
+	if info, err := os.Stat("/proc/self/exe"); err == nil {
+		parts = append(parts, strconv.FormatInt(info.Size(), 10), info.ModTime().String())
 	}
 	text, _ := json.Marshal([]any{a.cfg.Steps, a.cfg.Cache, a.cfg.Network, a.cfg.Base, a.cfg.Slots, a.cfg.AllowSource}) // plain data
 	return bindery.Key("program", append(parts, string(text))...)
@@ -95,14 +104,8 @@ func (w workers) current(ctx context.Context) (*worker.Client, bool, error) {
 	if err != nil || w.fits() {
 		return c, err == nil, err
 	}
-	status, err := c.Status(ctx)
-	if err != nil {
-		return c, false, err
-	}
-	for _, b := range status.Builds {
-		if !b.Done {
-			return c, false, nil
-		}
+	if !idle(ctx, c) {
+		return c, false, nil
 	}
 	if err := c.Drain(ctx); err != nil {
 		return c, false, err
@@ -113,7 +116,7 @@ func (w workers) current(ctx context.Context) (*worker.Client, bool, error) {
 		return c, false, err
 	}
 	c, err = w.client(ctx)
-	return c, err == nil, err
+	return c, err == nil && w.fits(), err
 }
 
 // fits reports whether the running worker is the wanted one. Without flags of its own to insist on, a command takes
@@ -158,10 +161,25 @@ func (w workers) Release(ctx context.Context, session string) error {
 	return c.Release(ctx, session)
 }
 
-// supervise starts a new worker when the old one has died, and replaces one of another program or with other flags.
+// supervise starts a new worker when the old one has died, and replaces one of another program or with other flags as
+// soon as it has nothing to do. Where even a new one is another, since the configuration file has changed under us, it
+// is left alone.
 func (w workers) supervise(ctx context.Context, log *slog.Logger) error {
+	insist := true
 	for {
-		if _, _, err := w.current(ctx); err != nil && ctx.Err() == nil {
+		var err error
+		if insist && !w.fits() {
+			var c *worker.Client
+			var fits bool
+			c, fits, err = w.current(ctx)
+			if err == nil && !fits && idle(ctx, c) {
+				insist = false
+				log.WarnContext(ctx, "the configuration file has changed: restart the hub to use it")
+			}
+		} else {
+			_, err = w.client(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			log.ErrorContext(ctx, "there is no worker", "err", err)
 		}
 		select {
@@ -170,4 +188,10 @@ func (w workers) supervise(ctx context.Context, log *slog.Logger) error {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// idle reports whether the worker builds nothing.
+func idle(ctx context.Context, c *worker.Client) bool {
+	status, err := c.Status(ctx)
+	return err == nil && !slices.ContainsFunc(status.Builds, func(b bindery.BuildAttempt) bool { return !b.Done })
 }
