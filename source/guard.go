@@ -45,8 +45,6 @@ type ticket struct {
 	err *bindery.Error // why the guard turned the operation down, the first time
 }
 
-type ticketKey struct{}
-
 const (
 	maxConns    = 256
 	dialTimeout = 20 * time.Second

@@ -354,3 +354,26 @@ func TestDamagedCache(t *testing.T) {
 	dir, _ := checkout(t, s, git(r.URL, ""))
 	wantRepo(t, dir, r.URL)
 }
+
+// Servers that serve only what their refs point to have to be asked for everything.
+func TestOldServer(t *testing.T) {
+	srv := sourcetest.Start(t)
+	srv.Old()
+	r := srv.Repo("demo")
+	first := r.Commit("main", map[string]string{"a": "1"})
+	second := r.Commit("main", map[string]string{"a": "2", "b": "3"})
+	s := start(t)
+	for ref, want := range map[string]string{first: first, second: second, first[:7]: first, "main": second} {
+		src := git(r.URL, ref)
+		dir, _ := checkout(t, s, src)
+		if got := inRepo(t, dir, "rev-parse", "HEAD"); got != want {
+			t.Errorf("%s: %s is checked out, want %s", ref, got, want)
+		}
+		wantRepo(t, dir, r.URL)
+	}
+	src, err := s.Resolve(t.Context(), git(r.URL, strings.Repeat("4", 40)))
+	if err == nil {
+		_, err = s.Fetch(t.Context(), src, t.TempDir(), nil)
+	}
+	wantError(t, err, bindery.ErrRefNotFound, bindery.User)
+}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -265,4 +266,31 @@ func TestLockAndStaleSocket(t *testing.T) {
 	}
 	_, err := worker.Listen(dir)
 	wantKind(t, err, bindery.ErrLocked, bindery.User)
+}
+
+// On a full disk lines are lost, but no numbers, and the last event arrives.
+func TestDiskFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root: no small file system can be mounted")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=800k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	w := serve(t, dir, newFake())
+	start(t, w.Client, "b", "lines 20000")
+	evs := events(t, w.Client, "b", 0)
+	if n := len(evs); n < 100 || n > 19_000 || last(t, evs).Result == nil {
+		t.Errorf("%d events came; the last is %+v", n, evs[n-1])
+	}
+	if err := os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 800<<10), 0o600); err == nil {
+		t.Fatal("the disk is not full")
+	}
+	wantKind(t, w.Start(t.Context(), request("c", "lines 1")), bindery.ErrNoSpace, bindery.Ours)
+	w.stop()
+	w = serve(t, dir, newFake())
+	if again := events(t, w.Client, "b", 0); len(again) != len(evs) {
+		t.Errorf("after a restart %d events come, want %d", len(again), len(evs))
+	}
 }

@@ -35,6 +35,7 @@ type Server struct {
 	handlers map[string]http.HandlerFunc
 	lfs      map[string][]byte
 	exact    bool
+	old      bool
 }
 
 // Start starts a server on a free port of 127.0.0.1.
@@ -122,6 +123,14 @@ func (s *Server) Exact() {
 	s.exact = true
 }
 
+// Old makes the server speak the first version of the protocol only, in which a commit that is not the tip of a ref
+// is not served.
+func (s *Server) Old() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.old = true
+}
+
 // Requests returns "METHOD path" of each request so far.
 func (s *Server) Requests() []string {
 	s.mu.Lock()
@@ -141,6 +150,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	exact := s.exact
+	if s.old {
+		r.Header.Del("Git-Protocol")
+	}
 	s.mu.Unlock()
 	if handler != nil {
 		handler(w, r)
