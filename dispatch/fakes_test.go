@@ -30,11 +30,10 @@ type worker struct {
 }
 
 type attempt struct {
-	req       bindery.BuildRequest
-	events    []bindery.Event
-	acked     int64
-	done      bool
-	cancelled bool
+	req    bindery.BuildRequest
+	events []bindery.Event
+	acked  int64
+	done   bool
 }
 
 func newWorker() *worker {

@@ -29,9 +29,8 @@ type hub struct {
 	launched int
 	standing bindery.Standing
 
-	resolve func(bindery.Source) error                                    // nil: everything exists
-	launch  func(ctx context.Context, n int) error                        // nil: at once
-	submit  func(b bindery.Build, ask bindery.Ask) (bindery.Build, error) // nil: as it is
+	resolve func(bindery.Source) error             // nil: everything exists
+	launch  func(ctx context.Context, n int) error // nil: at once
 }
 
 func newHub() *hub {

@@ -29,10 +29,7 @@ func (s *Server) stories(r *http.Request) map[string]story {
 }
 
 func (s *Server) storybook(w http.ResponseWriter, r *http.Request) error {
-	names := make([]string, 0, len(pageNames))
-	for _, name := range []string{"start", "start-filled", "start-problem", "launch", "about", "error"} {
-		names = append(names, name)
-	}
+	names := []string{"start", "start-filled", "start-problem", "launch", "about", "error"}
 	return s.write(w, r, http.StatusOK, "storybook", pageData{Title: "Storybook", Body: names})
 }
 
