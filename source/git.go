@@ -78,17 +78,27 @@ func (s *Sources) gitConfig() string {
 [pack]
 	windowMemory = 64m
 `, file)
-	// Harmless mistakes of old programs, which many public repositories contain for ever.
+	b.WriteString(fsckConfig())
+	if s.lfs {
+		b.WriteString(lfsConfig())
+	}
+	return b.String()
+}
+
+// fsckConfig lets harmless mistakes of old programs pass, which many public repositories contain for ever.
+func fsckConfig() string {
+	var b strings.Builder
 	b.WriteString("[fetch \"fsck\"]\n")
 	for _, id := range []string{"zeroPaddedFilemode", "missingSpaceBeforeDate", "badTimezone", "badDate", "badDateOverflow", "zeroPaddedDate",
 		"badFilemode", "badEmail", "missingEmail", "missingNameBeforeEmail", "badName", "missingTaggerEntry", "missingTypeEntry", "duplicateEntries", "gitmodulesParse"} {
 		fmt.Fprintf(&b, "\t%s = ignore\n", id)
 	}
-	if s.lfs {
-		b.WriteString("[filter \"lfs\"]\n\tclean = git-lfs clean -- %f\n\tsmudge = git-lfs smudge -- %f\n\tprocess = git-lfs filter-process\n\trequired = true\n" +
-			"[lfs]\n\tlocksverify = false\n\tconcurrenttransfers = 4\n")
-	}
 	return b.String()
+}
+
+func lfsConfig() string {
+	return "[filter \"lfs\"]\n\tclean = git-lfs clean -- %f\n\tsmudge = git-lfs smudge -- %f\n\tprocess = git-lfs filter-process\n\trequired = true\n" +
+		"[lfs]\n\tlocksverify = false\n\tconcurrenttransfers = 4\n"
 }
 
 // A call is one run of git.
