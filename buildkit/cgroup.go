@@ -25,6 +25,7 @@ func makeCgroup(parent string, c Caps) error {
 	if parent == "" {
 		return nil
 	}
+	removeCgroup(parent) // with what the steps of an engine that was killed left; the directory's lock says it is dead
 	if _, err := os.Stat(filepath.Join(cgroupRoot, "cgroup.controllers")); err == nil {
 		return makeCgroup2(parent, c)
 	}

@@ -92,9 +92,12 @@ func (c *workerCmd) serve(ctx context.Context, a *app, policy source.Policy, log
 	if err != nil {
 		return err
 	}
+	scratch := a.inst.path("worker", "scratch")
+	if err := os.RemoveAll(scratch); err != nil { // checkouts of a worker that was killed
+		return err
+	}
 	builder, err := build.New(build.Config{
-		Sources: sources, Engine: engine, Generation: generation(), Base: c.Base,
-		Scratch: a.inst.path("worker", "scratch"), Log: log,
+		Sources: sources, Engine: engine, Generation: generation(), Base: c.Base, Scratch: scratch, Log: log,
 	})
 	if err != nil {
 		return err
