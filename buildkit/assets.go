@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 )
 
 // version goes into the generation: a change of the graph that no asset shows must change it.
@@ -18,7 +20,9 @@ var assets embed.FS
 // the same from the same plan.
 func Generation() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s %q\n", version, basePackages())
+	for _, suite := range slices.Sorted(maps.Keys(suites())) {
+		fmt.Fprintf(h, "%s %s %q\n", version, suite, basePackages(suite))
+	}
 	err := fs.WalkDir(assets, ".", func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err

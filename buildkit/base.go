@@ -45,7 +45,7 @@ func suiteOf(base string) string {
 
 // basePackages are what repositories compile against without asking for it: the contents of buildpack-deps, with
 // what the environments need.
-func basePackages() []string {
+func basePackages(suite string) []string {
 	const scm = "ca-certificates curl git gnupg mercurial netbase openssh-client procps subversion tzdata wget"
 	const build = "autoconf automake bzip2 default-libmysqlclient-dev dpkg-dev file g++ gcc imagemagick libbz2-dev libc6-dev libcurl4-openssl-dev " +
 		"libdb-dev libevent-dev libffi-dev libgdbm-dev libglib2.0-dev libgmp-dev libjpeg-dev libkrb5-dev liblzma-dev libmagickcore-dev " +
@@ -54,6 +54,10 @@ func basePackages() []string {
 	const own = "gettext-base less locales python3 python3-dev python3-venv"
 	list := strings.Fields(scm + " " + build + " " + own)
 	slices.Sort(list)
+	if suite == "bullseye" {
+		// Its archive is kept by the LTS team and names versions of these that it no longer has.
+		list = slices.DeleteFunc(list, func(p string) bool { return strings.HasPrefix(p, "libmagick") })
+	}
 	return list
 }
 
@@ -65,7 +69,7 @@ type layout struct {
 }
 
 func baseID(suite string) string {
-	sum := sha256.Sum256([]byte(suite + " " + runtime.GOARCH + " " + strings.Join(basePackages(), ",")))
+	sum := sha256.Sum256([]byte(suite + " " + runtime.GOARCH + " " + strings.Join(basePackages(suite), ",")))
 	return suite + "-" + hex.EncodeToString(sum[:])[:12]
 }
 
@@ -158,7 +162,7 @@ func (e *Engine) debstrap(ctx context.Context, suite, dir string) (*exec.Cmd, er
 	if err := os.WriteFile(canonical, []byte(archives{}.lines(suite)), 0o644); err != nil {
 		return nil, fmt.Errorf("bases: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, "mmdebstrap", "--variant=minbase", "--mode=root", "--include="+strings.Join(basePackages(), ","),
+	cmd := exec.CommandContext(ctx, "mmdebstrap", "--variant=minbase", "--mode=root", "--include="+strings.Join(basePackages(suite), ","),
 		`--aptopt=APT::Install-Recommends "false"`, `--aptopt=Acquire::Check-Valid-Until "false"`,
 		"--dpkgopt=force-unsafe-io",
 		// The image names Debian's own archives: which mirror this machine uses is nobody's business.

@@ -145,7 +145,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			}
 			return nil
 		case <-tick.C:
-			if err := e.collect(ctx); err != nil && ctx.Err() == nil {
+			if err := e.Collect(ctx); err != nil && ctx.Err() == nil {
 				e.cfg.Log.WarnContext(ctx, "garbage was not collected", "err", err)
 			}
 		case <-ctx.Done():

@@ -16,10 +16,10 @@ func (c Config) policy() []client.PruneInfo {
 	return []client.PruneInfo{{All: true, MaxUsedSpace: c.MaxCache, MinFreeSpace: c.MinFree, ReservedSpace: min(c.MaxCache, 2<<30)}}
 }
 
-// collect writes down when images were used, and makes room if the disk is short of it: BuildKit neither counts nor
+// Collect writes down when images were used, and makes room if the disk is short of it: BuildKit neither counts nor
 // frees what leases keep, so the images that nobody has used for longest go first, one by one. An image that a
 // session runs on stays.
-func (e *Engine) collect(ctx context.Context) error {
+func (e *Engine) Collect(ctx context.Context) error {
 	if err := e.records.flush(); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package buildkit_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -174,5 +175,74 @@ func TestCancel(t *testing.T) {
 	})
 	if !errors.Is(err, bindery.ErrCancelled) {
 		t.Errorf("got %v, want cancelled", err)
+	}
+}
+
+// A step that prints without end neither fills memory nor the log.
+func TestEndlessOutputIsCapped(t *testing.T) {
+	e := shared(t)
+	j := job("loud", repo(t, "postBuild", "head -c 50000000 /dev/zero | tr '\\0' 'x' | fold -w 100\n"))
+	j.Plan.PostBuild = "postBuild"
+	size := 0
+	_, err := e.Solve(t.Context(), j, func(ev bindery.Event) { size += len(ev.Message) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size > 20<<20 {
+		t.Errorf("%d bytes of events from one loud step", size)
+	}
+}
+
+// Images go by last use when the disk is short of space; one that a session runs on stays.
+func TestImagesAreEvictedWhenSpaceIsShort(t *testing.T) {
+	dir := tempDir(t)
+	c := config(t, dir)
+	c.MinFree = 1 << 60 // always short
+	e, _ := start(t, c)
+	busy := solve(t, e, small(t, "busy", "1"))
+	idle := solve(t, e, small(t, "idle", "2"))
+	if _, err := e.Prepare(t.Context(), "s", busy.Image.Name); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Collect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Image(t.Context(), idle.Image.Name); !errors.Is(err, bindery.ErrNotFound) {
+		t.Errorf("the idle image: got %v, want not found", err)
+	}
+	if _, err := e.Image(t.Context(), busy.Image.Name); err != nil {
+		t.Errorf("the image with a session: %v", err)
+	}
+}
+
+// Steps are under the configured cgroup, which bounds them together, and leaves with the engine.
+func TestStepsAreCapped(t *testing.T) {
+	c := config(t, tempDir(t))
+	c.CgroupParent = fmt.Sprintf("/bindery-test-caps-%d", os.Getpid())
+	c.Caps = buildkit.Caps{Memory: 512 << 20, PIDs: 300, CPU: 1}
+	e, stop := start(t, c)
+	j := job("capped", repo(t, "Dockerfile", "FROM debian:bookworm\nRUN cat /proc/self/cgroup; cat /sys/fs/cgroup/pids/../pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null; true\n"))
+	j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"}
+	s := &story{t: t}
+	if _, err := e.Solve(t.Context(), j, s.emit); err != nil {
+		t.Fatal(err)
+	}
+	dirs, _ := filepath.Glob("/sys/fs/cgroup/*" + c.CgroupParent)
+	if v2, err := os.Stat("/sys/fs/cgroup" + c.CgroupParent); err == nil && v2.IsDir() {
+		dirs = append(dirs, "/sys/fs/cgroup"+c.CgroupParent)
+	}
+	if len(dirs) == 0 {
+		t.Error("no cgroup while the engine runs")
+	}
+	for _, d := range dirs {
+		if b, err := os.ReadFile(filepath.Join(d, "pids.max")); err == nil && strings.TrimSpace(string(b)) != "300" {
+			t.Errorf("pids.max is %s in %s", b, d)
+		}
+	}
+	stop()
+	for _, d := range dirs {
+		if _, err := os.Stat(d); err == nil {
+			t.Errorf("%s is left", d)
+		}
 	}
 }

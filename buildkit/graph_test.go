@@ -1,0 +1,127 @@
+package buildkit
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/buildkit/client/llb"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/bindery-hub/bindery/plan"
+)
+
+func fullJob() plan.Job {
+	return plan.Job{GitDir: "/x/.git", Plan: plan.Plan{
+		Pack: plan.PackPython, Python: "3.11", Apt: []string{"cowsay", "fortune"}, PostBuild: "postBuild", Start: "start",
+		Env:     []plan.Install{{Tool: "pip", Files: []string{"requirements.txt"}}},
+		Content: []plan.Install{{Tool: "pip", Args: []string{"."}}},
+	}}
+}
+
+// marshal returns the definition of job with its operations in order: BuildKit's own order is by a map.
+func marshal(t *testing.T, job plan.Job) ([][]byte, []digest.Digest) {
+	t.Helper()
+	def, err := graph(job, root{llb.Image("base"), nil}).Marshal(t.Context(), llb.LinuxAmd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ops := slices.Clone(def.Def)
+	slices.SortFunc(ops, bytes.Compare)
+	var digests []digest.Digest
+	for _, op := range ops {
+		digests = append(digests, digest.FromBytes(op))
+	}
+	return ops, digests
+}
+
+func TestGraphIsAFunctionOfTheJob(t *testing.T) {
+	_, first := marshal(t, fullJob())
+	job := fullJob()
+	job.Labels, job.Name = map[string]string{"a": "b"}, "another" // config only
+	if _, second := marshal(t, job); cmp.Diff(first, second) != "" {
+		t.Errorf("two graphs of one plan differ: %s", cmp.Diff(first, second))
+	}
+}
+
+func TestGraphKnowsNothingOfTheMachine(t *testing.T) {
+	t.Setenv("HTTPS_PROXY", "http://secret-proxy.example:3128")
+	t.Setenv("PIP_INDEX_URL", "https://secret-index.example/simple")
+	ops, _ := marshal(t, fullJob())
+	for _, op := range ops {
+		for _, word := range []string{"secret-", "PROXY", "proxy", "CERT", "CA_BUNDLE", "ca.pem", "INDEX"} {
+			// The lock file and our scripts are operations too; they name none of these either.
+			if i := bytes.Index(op, []byte(word)); i >= 0 {
+				t.Errorf("%q is in the graph: ...%s...", word, op[max(0, i-40):min(len(op), i+40)])
+			}
+		}
+	}
+}
+
+func TestImageConfig(t *testing.T) {
+	job := fullJob()
+	job.Labels = map[string]string{"custom": "yes"}
+	c := imageConfig(job, []string{"PATH=/opt/tool/bin:/usr/bin", "LANG=C", "TOOL=1"}).Config
+	if c.User != "jovyan" || c.WorkingDir != "/home/jovyan" {
+		t.Errorf("user %q in %q", c.User, c.WorkingDir)
+	}
+	want := "PATH=/home/jovyan/.local/bin:/home/jovyan/.local/bin:/srv/conda/envs/notebook/bin:/srv/conda/bin:/srv/npm/bin:/opt/tool/bin:/usr/bin"
+	for _, kv := range []string{want, "LANG=en_US.UTF-8", "TOOL=1", "R2D_ENTRYPOINT=/home/jovyan/start", "PYTHONUNBUFFERED=1"} {
+		if !slices.Contains(c.Env, kv) {
+			t.Errorf("no %s in %q", kv, c.Env)
+		}
+	}
+	if strings.Contains(strings.Join(c.Env, " "), "NB_UID") {
+		t.Error("a build argument is in the image")
+	}
+	if c.Labels["repo2docker.ref"] != "None" || c.Labels["custom"] != "yes" {
+		t.Errorf("labels %v", c.Labels)
+	}
+}
+
+func TestArchives(t *testing.T) {
+	tests := []struct{ name, list, sources, want string }{
+		{"none", "", "", "deb http://deb.debian.org/debian bookworm main\n"},
+		{"one line", "deb [arch=amd64 signed-by=/k] https://mirror.example/debian stable main contrib # ours\n", "", "deb https://mirror.example/debian bookworm main\n"},
+		{"stanzas", "", "Types: deb\n# old\nURIs: http://m.example/d http://two.example\nSuites: trixie trixie-updates\nComponents: main\n\nTypes: deb\nURIs: http://s.example/d\nSuites: trixie-security\n", "deb http://m.example/d bookworm main\n"},
+		{"another distribution", "deb http://archive.ubuntu.com/ubuntu noble main\n", "", "deb http://deb.debian.org/debian bookworm main\n"},
+		{"a medium", "deb cdrom:[Debian]/ bookworm main\n", "", "deb http://deb.debian.org/debian bookworm main\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var a archives
+			a.readLines(tt.list)
+			a.readStanzas(tt.sources)
+			if got := a.lines("bookworm"); !strings.HasPrefix(got, tt.want) {
+				t.Errorf("got %q, want %q first", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestAddMissing(t *testing.T) {
+	got := addMissing([]string{"A=1", "PIP_CERT=mine"}, []string{"PIP_CERT=theirs", "B=2"})
+	if want := []string{"A=1", "PIP_CERT=mine", "B=2"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestTrouble(t *testing.T) {
+	for said, want := range map[string]string{
+		"write /x: no space left on device":                                    "no-space",
+		"E: Temporary failure resolving 'deb.debian.org'":                      "unreachable",
+		"error: dns error: failed to lookup address information":               "unreachable",
+		"ERROR: No matching distribution found for nothing==1":                 "",
+		"Because x was not found in the package registry and you require x==1": "",
+	} {
+		got := ""
+		if e := trouble(said); e != nil {
+			got = e.Kind.Error()
+		}
+		if got != want {
+			t.Errorf("%q: got %q, want %q", said, got, want)
+		}
+	}
+}
