@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -39,7 +41,10 @@ type config struct {
 	AllowSource   []string `yaml:"allow_source"`
 	LogFormat     string   `yaml:"log_format"`
 
-	IdleExit time.Duration `yaml:"idle_exit"`
+	IdleExit       time.Duration `yaml:"idle_exit"`
+	APITokens      []string      `yaml:"api_tokens"`
+	TrustedProxies []string      `yaml:"trusted_proxies"`
+	AllowOrigin    string        `yaml:"allow_origin"`
 
 	Sessions sessionConfig `yaml:"sessions"`
 	Steps    stepConfig    `yaml:"steps"`
@@ -173,8 +178,15 @@ func (c *config) check() error {
 	if _, _, err := parseAllow(c.AllowSource); err != nil {
 		return fmt.Errorf("allow_source: %w", err)
 	}
-	if _, err := parsePrefixes(c.Network.Allow); err != nil {
-		return fmt.Errorf("network.allow: %w", err)
+	for key, nets := range map[string][]string{"network.allow": c.Network.Allow, "trusted_proxies": c.TrustedProxies} {
+		if _, err := parsePrefixes(nets); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	for _, sum := range c.APITokens {
+		if raw, err := hex.DecodeString(sum); err != nil || len(raw) != sha256.Size {
+			return errors.New("api_tokens: an entry is not the SHA-256 sum of a token, in hexadecimal")
+		}
 	}
 	if c.LogFormat != "" && c.LogFormat != "text" && c.LogFormat != "json" {
 		return fmt.Errorf("log_format: %q is neither text nor json", c.LogFormat)

@@ -47,12 +47,15 @@ func planLocal(src bindery.Source, base string) (plan.Plan, error) {
 	if err != nil {
 		return plan.Plan{}, fmt.Errorf("open the repository: %w", err)
 	}
-	defer func() { _ = root.Close() }() // only read
+	defer func(r *os.Root) { _ = r.Close() }(root) // only read
 	if src.Subdir != "" {
-		if root, err = root.OpenRoot(filepath.FromSlash(src.Subdir)); err != nil {
+		sub, err := root.OpenRoot(filepath.FromSlash(src.Subdir))
+		if err != nil {
 			return plan.Plan{}, bindery.Errorf(bindery.ErrPlan, bindery.User, "Name a directory of the repository with --subdir.",
 				"The repository has no directory %q", bindery.Printable(src.Subdir)).Because(err)
 		}
+		defer func() { _ = sub.Close() }() // as above
+		root = sub
 	}
 	return plan.Detect(root.FS(), plan.Options{Base: base})
 }

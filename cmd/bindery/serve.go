@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
@@ -18,6 +19,7 @@ import (
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/dispatch"
 	"github.com/bindery-hub/bindery/proxy"
+	"github.com/bindery-hub/bindery/sched"
 	"github.com/bindery-hub/bindery/store"
 	"github.com/bindery-hub/bindery/web"
 )
@@ -167,7 +169,7 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	defer func() { _ = db.Close() }() // every commit is on disk already
 	hub, err := dispatch.New(dispatch.Config{
 		Store: db, Worker: visitorWorker{p.workers}, Launcher: hubLauncher{p.launcher}, Generation: generation(),
-		Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: p.hubLeases, Log: log,
+		Policy: sched.Config{Sessions: a.cfg.Sessions.Max}, Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: p.hubLeases, Log: log,
 	})
 	if err != nil {
 		return err
@@ -176,7 +178,7 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	if err != nil {
 		return err
 	}
-	visits, err := proxy.New(proxy.Config{Sessions: hub, Log: log})
+	visits, err := c.proxy(a, hub, d, log)
 	if err != nil {
 		return err
 	}
@@ -219,12 +221,36 @@ func (c *serveCmd) workerArgs() []string {
 	return w.policy()
 }
 
-func (c *serveCmd) sessionURL(d doors) string {
-	return cmp.Or(c.SessionURL, "http://"+d.sessions.Addr().String())
+func (c *serveCmd) sessionURL(d doors) string { return cmp.Or(c.SessionURL, urlOf(d.sessions)) }
+
+// urlOf is where visitors of this machine reach l. Without an address of its own, the host is left for each request
+// to say.
+func urlOf(l net.Listener) string {
+	addr, ok := l.Addr().(*net.TCPAddr)
+	if ok && addr.IP.IsUnspecified() {
+		return "http://:" + itoa(addr.Port)
+	}
+	return "http://" + l.Addr().String()
+}
+
+func (c *serveCmd) proxy(a *app, hub *dispatch.Dispatcher, d doors, log *slog.Logger) (*proxy.Proxy, error) {
+	proxies, err := parsePrefixes(a.cfg.TrustedProxies)
+	if err != nil {
+		return nil, err
+	}
+	link := c.PublicURL
+	if public := urlOf(d.public); link == "" && !strings.HasPrefix(public, "http://:") {
+		link = public
+	}
+	return proxy.New(proxy.Config{Sessions: hub, Hub: link, URL: c.SessionURL, Proxies: proxies, Log: log})
 }
 
 func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, d doors, log *slog.Logger) (*web.Server, error) {
 	secret, err := a.inst.secret("hub.secret")
+	if err != nil {
+		return nil, err
+	}
+	proxies, err := parsePrefixes(a.cfg.TrustedProxies)
 	if err != nil {
 		return nil, err
 	}
@@ -240,6 +266,7 @@ func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, d doors, log 
 		Checks:  func(ctx context.Context) []bindery.Check { return a.vital() },
 		Secret:  []byte(secret),
 		Version: thisRelease().Version, Generation: generation(),
-		URL: c.PublicURL, SessionURL: c.sessionURL(d), Log: log,
+		URL: c.PublicURL, SessionURL: c.sessionURL(d),
+		Tokens: a.cfg.APITokens, Proxies: proxies, AllowOrigin: a.cfg.AllowOrigin, Log: log,
 	})
 }
