@@ -219,7 +219,7 @@ func parseAllow(values []string) (nets []netip.Prefix, dirs []string, err error)
 		if dir, ok := strings.CutPrefix(v, "file:"); ok {
 			dir = strings.TrimPrefix(dir, "//")
 			if !filepath.IsAbs(dir) {
-				return nil, nil, fmt.Errorf("%q does not name an absolute directory after file:", bindery.Printable(v))
+				return nil, nil, fmt.Errorf("%q does not name an absolute directory after \"file\"", bindery.Printable(v))
 			}
 			dirs = append(dirs, filepath.Clean(dir))
 			continue

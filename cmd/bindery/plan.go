@@ -43,13 +43,14 @@ func (c *planCmd) Run(ctx context.Context, a *app) error {
 }
 
 func planLocal(src bindery.Source, base string) (plan.Plan, error) {
-	root, err := os.OpenRoot(src.URL)
+	repo, err := os.OpenRoot(src.URL)
 	if err != nil {
 		return plan.Plan{}, fmt.Errorf("open the repository: %w", err)
 	}
-	defer func(r *os.Root) { _ = r.Close() }(root) // only read
+	defer func() { _ = repo.Close() }() // only read
+	root := repo
 	if src.Subdir != "" {
-		sub, err := root.OpenRoot(filepath.FromSlash(src.Subdir))
+		sub, err := repo.OpenRoot(filepath.FromSlash(src.Subdir))
 		if err != nil {
 			return plan.Plan{}, bindery.Errorf(bindery.ErrPlan, bindery.User, "Name a directory of the repository with --subdir.",
 				"The repository has no directory %q", bindery.Printable(src.Subdir)).Because(err)

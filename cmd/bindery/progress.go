@@ -55,6 +55,9 @@ func (p *plain) Close() {
 
 func (p *plain) flush() {
 	for _, l := range p.board.take() {
+		if l.mark != "" {
+			l.text = l.mark + " " + l.text
+		}
 		if l.phase == "" {
 			fmt.Fprintln(p.w, l.text)
 			continue

@@ -43,7 +43,7 @@ func TestPlainDisplay(t *testing.T) {
 		p := newPlain(&out, time.Now)
 		start := time.Now()
 		for _, ev := range story(start) {
-			time.Sleep(ev.Time.Sub(time.Now()))
+			time.Sleep(time.Until(ev.Time))
 			p.Event(ev)
 		}
 		p.Note("The whole log is in %s", "/var/log/x")

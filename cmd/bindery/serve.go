@@ -30,7 +30,7 @@ type serveCmd struct {
 	SessionURL    string   `name:"session-url" help:"Where visitors reach the sessions' address, behind a proxy." placeholder:"URL" env:"BINDERY_SESSION_URL"`
 	PublicURL     string   `name:"public-url" help:"Where visitors reach the hub, behind a proxy." placeholder:"URL" env:"BINDERY_PUBLIC_URL"`
 	AllowSource   []string `help:"Let visitors build repositories at these addresses, or below this directory. Repeatable." placeholder:"CIDR|file:DIR" sep:"none"`
-	Slots         int      `help:"Builds at once (default: half of the cores, at least 2)." placeholder:"N" env:"BINDERY_SLOTS"`
+	Slots         int      `help:"Builds at once (default: one per core, at least 2)." placeholder:"N" env:"BINDERY_SLOTS"`
 	Base          string   `help:"What to build on: debian:SUITE or an image (default ${base})." placeholder:"BASE" env:"BINDERY_BASE"`
 	LogFormat     string   `help:"text or json (default text)." enum:",text,json" default:"" placeholder:"FORMAT" env:"BINDERY_LOG_FORMAT"`
 }
