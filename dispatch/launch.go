@@ -103,7 +103,8 @@ func (d *Dispatcher) admit(ctx context.Context, b bindery.Build, ask bindery.Ask
 	refused := ""
 	err = d.do(ctx, func(t *turn) {
 		s, mine, refused = d.sessions[d.requests[ask.Request]], false, ""
-		if ask.Request != "" && s != nil && s.Image == rec.Image && s.alive() {
+		// A pending session that nobody here brings up was an earlier process's, and is being taken down.
+		if ask.Request != "" && s != nil && s.Image == rec.Image && s.alive() && (s.owned || s.State == bindery.SessionReady) {
 			return
 		}
 		t.refused = ""

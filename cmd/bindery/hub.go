@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"iter"
 	"slices"
@@ -57,15 +58,21 @@ func (v visitorWorker) Cancel(ctx context.Context, id string, attempt int) error
 	return c.Cancel(ctx, id, attempt)
 }
 
+// Resolve asks again when the worker dies over it: to ask is harmless, and there is a new worker at once.
 func (v visitorWorker) Resolve(ctx context.Context, src bindery.Source) (bindery.Source, error) {
 	if err := visited(src); err != nil {
 		return src, err
 	}
-	c, err := v.w.client(ctx)
-	if err != nil {
-		return src, err
+	for tries := 1; ; tries++ {
+		c, err := v.w.client(ctx)
+		if err != nil {
+			return src, err
+		}
+		resolved, err := c.Resolve(ctx, src)
+		if tries == 3 || !errors.Is(err, bindery.ErrWorkerLost) {
+			return resolved, err
+		}
 	}
-	return c.Resolve(ctx, src)
 }
 
 func (v visitorWorker) Status(ctx context.Context) (bindery.WorkerStatus, error) {
