@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -17,14 +20,14 @@ import (
 	"github.com/bindery-hub/bindery/source/sourcetest"
 )
 
-// A gate stands before a Git server and holds back the packs until it is opened.
+// A gate stands before a Git server and holds back one kind of question until it is opened: for its refs, or for a pack.
 type gate struct {
 	url     string
-	reached chan struct{} // closed when the first pack is asked for
+	reached chan struct{} // closed when that is asked for the first time
 	open    func()
 }
 
-func newGate(t testing.TB, server string) *gate {
+func newGate(t testing.TB, server, stage string) *gate {
 	t.Helper()
 	to, err := url.Parse(server)
 	if err != nil {
@@ -34,8 +37,15 @@ func newGate(t testing.TB, server string) *gate {
 	g := &gate{reached: make(chan struct{}), open: sync.OnceFunc(func() { close(opened) })}
 	reach := sync.OnceFunc(func() { close(g.reached) })
 	proxy := httputil.NewSingleHostReverseProxy(to)
+	proxy.ErrorLog = log.New(io.Discard, "", 0) // its clients are killed
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // the client has gone
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		refs := bytes.Contains(body, []byte("command=ls-refs"))
+		if r.Method == http.MethodPost && (stage == "resolve" && refs || stage == "fetch" && !refs) {
 			reach()
 			select {
 			case <-opened:
@@ -55,7 +65,7 @@ func newGate(t testing.TB, server string) *gate {
 // start again once, from what is cached; all its lines are there from the first; the session answers; nothing is left.
 func TestKills(t *testing.T) {
 	h := theHub(t)
-	for _, stage := range []string{"fetch", "solve", "launch", "ready"} {
+	for _, stage := range []string{"resolve", "fetch", "solve", "launch", "ready"} {
 		for _, victim := range []string{"hub", "worker", "both"} {
 			t.Run(stage+"/"+victim, func(t *testing.T) { killAt(t, h, stage, victim) })
 		}
@@ -69,10 +79,7 @@ func killAt(t *testing.T, h *hub, stage, victim string) {
 	repo.Commit("main", requirements(map[string]string{
 		"postBuild": fmt.Sprintf("#!/bin/bash\n# %s\necho the beginning\nsleep 3\necho the end\n", t.Name()),
 	}))
-	g := newGate(t, srv.URL)
-	if stage != "fetch" {
-		g.open()
-	}
+	g := newGate(t, srv.URL, stage)
 	address := g.url + "/ann/kill"
 	before := h.remains(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
@@ -85,15 +92,13 @@ func killAt(t *testing.T, h *hub, stage, victim string) {
 		strike(t, h, victim)
 		g.open()
 	})
-	if stage == "fetch" {
-		go func() {
-			select {
-			case <-g.reached:
-				kill()
-			case <-ctx.Done():
-			}
-		}()
-	}
+	go func() {
+		select {
+		case <-g.reached: // at the stages resolve and fetch
+			kill()
+		case <-ctx.Done():
+		}
+	}()
 	first, err := h.watch(ctx, address, "main", query, func(e said) bool {
 		if (stage == "solve" && strings.Contains(e.Message, "the beginning")) || (stage == "launch" && e.Phase == bindery.PhaseLaunching) {
 			kill()
@@ -172,7 +177,7 @@ func checkKilled(t testing.TB, h *hub, stage, victim string, all story) {
 		t.Errorf("the session does not answer: %v", err)
 	}
 	text := all.text()
-	if stage == "fetch" || stage == "solve" || victim == "worker" {
+	if (stage != "launch" && stage != "ready") || victim == "worker" {
 		for _, want := range []string{"the beginning", "the end"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("the log has lost %q:\n%s", want, text)
