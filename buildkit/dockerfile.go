@@ -3,15 +3,18 @@ package buildkit
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
+
+	bindery "github.com/bindery-hub/bindery"
 )
 
 var fromRE = regexp.MustCompile(`(?mi)^\s*FROM\s+(?:--\S+\s+)*(\S+)`)
@@ -19,8 +22,7 @@ var fromRE = regexp.MustCompile(`(?mi)^\s*FROM\s+(?:--\S+\s+)*(\S+)`)
 // fromLines are the bases that a Dockerfile names and that are bootstrapped here, as "debian:SUITE". Everything else
 // it names is pulled.
 func (s *solve) fromLines() []string {
-	path := filepath.Join(s.job.Dir, filepath.FromSlash(s.job.Plan.Docker))
-	text, err := os.ReadFile(path)
+	text, err := readDockerfile(s.job.Dir, s.job.Plan.Docker)
 	if err != nil {
 		return nil // the frontend says so in its own words
 	}
@@ -59,6 +61,8 @@ func (s *solve) dockerfile(ctx context.Context, c gateway.Client) (*gateway.Resu
 		"build-arg:NB_USER":  userName,
 		"build-arg:NB_UID":   strconv.Itoa(userID),
 		"build-arg:REPO_DIR": home,
+		// Cache mounts have the names that Dockerfiles give them: these are each repository's own.
+		"build-arg:BUILDKIT_CACHE_MOUNT_NS": bindery.Key("cache", s.job.Source.Identity())[:16],
 	}
 	labels := labelsOf(s.job)
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
@@ -77,4 +81,23 @@ func (s *solve) dockerfile(ctx context.Context, c gateway.Client) (*gateway.Resu
 		return nil, errors.New("the Dockerfile builds nothing")
 	}
 	return res, nil
+}
+
+// readDockerfile reads a file of a repository: never one outside of it, never a pipe, and not without end.
+func readDockerfile(dir, name string) ([]byte, error) {
+	in, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("Dockerfile: %w", err)
+	}
+	defer in.Close()
+	info, err := in.Stat(name)
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("Dockerfile %s is not a file: %w", name, err)
+	}
+	f, err := in.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("Dockerfile: %w", err)
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 1<<20))
 }

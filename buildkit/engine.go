@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -42,10 +43,11 @@ type Config struct {
 	Network      Network
 	Nameserver   string // what steps ask for names; empty: what the machine asks
 	Trust        Trust
-	Volatile     bool  // steps write without waiting for the disk: twice as fast, and the cache is wiped when the machine dies
-	MaxCache     int64 // bytes of build cache; default 40 GB
-	MinFree      int64 // bytes of disk that the cache leaves free; default 5 GB
-	Parallel     int64 // steps at once; default: no limit
+	Allow        []netip.Prefix // addresses that are not public and may be fetched from all the same, by FROM and ADD
+	Volatile     bool           // steps write without waiting for the disk: twice as fast, and the cache is wiped when the machine dies
+	MaxCache     int64          // bytes of build cache; default 40 GB
+	MinFree      int64          // bytes of disk that the cache leaves free; default 5 GB
+	Parallel     int64          // steps at once; default: no limit
 	Log          *slog.Logger
 }
 
@@ -60,6 +62,7 @@ type Engine struct {
 	client   *client.Client
 	stores   *stores
 	records  *records
+	guard    *guard
 	stop     context.CancelFunc // of what BuildKit started for itself
 
 	gcMu    sync.Mutex // one collection at a time
@@ -75,7 +78,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("engine directory: %w", err)
 	}
-	e := &Engine{cfg: cfg, lock: flock.New(filepath.Join(cfg.Dir, "lock")), listener: bufconn.Listen(1 << 20)}
+	e := &Engine{cfg: cfg, lock: flock.New(filepath.Join(cfg.Dir, "lock")), listener: bufconn.Listen(1 << 20), guard: newGuard(cfg.Allow, os.Getenv)}
 	held, err := e.lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("lock the engine directory: %w", err)

@@ -33,6 +33,9 @@ func classify(err error) error {
 // trouble recognises what is nobody's mistake in what a program said: a full disk, a network that is away.
 func trouble(said string) *bindery.Error {
 	low := strings.ToLower(said)
+	if strings.Contains(low, errClosed.Error()) {
+		return bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Fetch from a public address; the operator can allow others.", "The build asks for something at an address that is not public")
+	}
 	if strings.Contains(low, "no space left on device") || strings.Contains(low, "enospc") {
 		return bindery.Errorf(bindery.ErrNoSpace, bindery.Ours, "Free space on the worker's disk, or lower the limit of its cache.", "The worker's disk is full")
 	}

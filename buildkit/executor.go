@@ -28,9 +28,7 @@ type stepExecutor struct {
 // Run runs one step.
 func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, mounts []executor.Mount, p executor.ProcessInfo, started chan<- struct{}) (resourcestypes.Recorder, error) {
 	p.Meta.Env = addMissing(p.Meta.Env, x.trust.env())
-	if x.trust.used() {
-		mounts = append(slices.Clone(mounts), executor.Mount{Src: hostDir(x.dir), Dest: trustMount, Readonly: true})
-	}
+	mounts = append(slices.Clone(mounts), executor.Mount{Src: hostDir(x.dir), Dest: trustMount, Readonly: true})
 	if !x.volatile {
 		return x.Executor.Run(ctx, id, root, mounts, p, started)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/moby/buildkit/client/llb"
 
+	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/plan"
 )
 
@@ -121,20 +122,27 @@ func (g *grapher) tool(ready llb.State) llb.State {
 	return run.AddMount("/out", llb.Scratch())
 }
 
+// sharedCache is of steps that run nothing but what Bindery trusts. Steps that run what a repository brings have a
+// cache of their repository's own: they could leave anything in it.
+const sharedCache = "bindery-uv"
+
+func (g *grapher) ownCache() string {
+	return sharedCache + "-" + bindery.Key("cache", g.job.Source.Identity())[:16]
+}
+
 // withUV lets a step run as the user with uv, and with a cache that stays on this machine. uv copies out of it:
 // links do not reach from one mount into another, even on the same file system.
-func (g *grapher) withUV(name string) llb.RunOption {
+func (g *grapher) withUV(name, cache string) llb.RunOption {
 	owned := llb.Scratch().File(llb.Mkdir("/cache", 0o755, llb.WithUIDGID(userID, userID)), llb.WithCustomName(hidden+"make a cache directory"))
 	return runOptions(
 		g.mounted(name),
 		llb.User(userName),
 		llb.AddMount(uvMount, g.uv, llb.Readonly),
-		llb.AddMount(cacheMount, owned, llb.SourcePath("/cache"), llb.AsPersistentCacheDir("bindery-uv", llb.CacheMountShared)),
+		llb.AddMount(cacheMount, owned, llb.SourcePath("/cache"), llb.AsPersistentCacheDir(cache, llb.CacheMountShared)),
 		llb.AddEnv("UV_CACHE_DIR", cacheMount),
 		llb.AddEnv("XDG_CACHE_HOME", cacheMount+"/xdg"),
 		llb.AddEnv("TMPDIR", cacheMount+"/tmp"),
 		llb.AddEnv("UV_LINK_MODE", "copy"),
-		llb.AddEnv("UV_COMPILE_BYTECODE", "1"),
 		llb.AddEnv("UV_NO_CONFIG", "1"),
 		llb.AddEnv("UV_NO_PROGRESS", "1"),
 		llb.AddEnv("UV_PYTHON_INSTALL_DIR", "/srv/conda/pythons"),
@@ -143,7 +151,7 @@ func (g *grapher) withUV(name string) llb.RunOption {
 }
 
 func (g *grapher) server(ready llb.State) llb.State {
-	return ready.Run(args("/bin/sh", assetsMount+"/server.sh", g.job.Plan.Python), g.withUV("Install the Jupyter servers")).Root()
+	return ready.Run(args("/bin/sh", assetsMount+"/server.sh", g.job.Plan.Python), g.withUV("Install the Jupyter servers", sharedCache), llb.AddEnv("UV_COMPILE_BYTECODE", "1")).Root()
 }
 
 func (g *grapher) apt(ready llb.State) llb.State {
@@ -175,7 +183,10 @@ func (g *grapher) requirements(env llb.State) llb.State {
 	reads = slices.Compact(reads)
 	spec := g.local(localFiles, "spec", llb.IncludePatterns(escape(reads)), llb.FollowPaths(escape(reads)), llb.WithCustomName(hidden+"load requirement files"))
 	env = env.File(llb.Copy(spec, "/", home+"/", &llb.CopyInfo{CopyDirContentsOnly: true, ChownOpt: owned()}), llb.WithCustomName(hidden+"copy requirement files"))
-	for _, in := range g.job.Plan.Env {
+	for i, in := range g.job.Plan.Env {
+		if i == 0 { // later ones meet an environment that runs packages of the repository's choice
+			env = env.Run(args(append([]string{"/bin/bash", assetsMount + "/wheels.sh"}, requirementArgs(in)...)...), g.withUV("Install "+whatOf(in), sharedCache)).Root()
+		}
 		env = g.pip(env, in)
 	}
 	return env
@@ -191,16 +202,25 @@ func escape(paths []string) []string {
 }
 
 func (g *grapher) pip(s llb.State, in plan.Install) llb.State {
-	argv := []string{"/bin/bash", assetsMount + "/pip.sh"}
+	argv := append([]string{"/bin/bash", assetsMount + "/pip.sh"}, requirementArgs(in)...)
+	return s.Run(args(argv...), g.withUV("Build and install "+whatOf(in), g.ownCache())).Root()
+}
+
+func requirementArgs(in plan.Install) []string {
+	var argv []string
 	for _, f := range in.Files {
-		argv = append(argv, "--requirement", f)
+		argv = append(argv, "--requirement="+f)
 	}
-	argv = append(argv, in.Args...)
+	return append(argv, in.Args...)
+}
+
+// whatOf names an install to a person.
+func whatOf(in plan.Install) string {
 	what := strings.Join(append(slices.Clone(in.Files), in.Args...), " ")
 	if what == "." {
-		what = "the repository's own package"
+		return "the repository's own package"
 	}
-	return s.Run(args(argv...), g.withUV("Install "+what)).Root()
+	return what
 }
 
 func (g *grapher) content(env llb.State) llb.State {

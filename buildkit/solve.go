@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -14,14 +13,12 @@ import (
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
-	"github.com/docker/cli/cli/config"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/session"
-	"github.com/moby/buildkit/session/auth/authprovider"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tonistiigi/fsutil"
 	fstypes "github.com/tonistiigi/fsutil/types"
@@ -123,7 +120,8 @@ func (s *solve) options() (client.SolveOpt, error) {
 			return opt, fmt.Errorf("repository: %w", err)
 		}
 	}
-	opt.Session = []session.Attachable{credentials()}
+	s.e.guard.name(s.job)
+	opt.Session = []session.Attachable{s.e.guard.credentials()}
 	img, err := json.Marshal(bindery.Image{Name: s.job.Name, EnvKey: s.job.EnvKey, ImageKey: s.job.ImageKey, Source: s.job.Source, Created: time.Now().UTC()})
 	if err != nil {
 		return opt, fmt.Errorf("image record: %w", err)
@@ -146,17 +144,6 @@ func (s *solve) options() (client.SolveOpt, error) {
 		}})
 	}
 	return opt, nil
-}
-
-// credentials answers registries with what docker login has stored.
-func credentials() session.Attachable {
-	file, err := config.Load(config.Dir())
-	if err != nil {
-		file = config.LoadDefaultConfigFile(os.Stderr)
-	}
-	return authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{
-		AuthConfigProvider: authprovider.LoadAuthConfig(file),
-	})
 }
 
 // files is the repository as it goes into the image: scripts that will be run are executable, whatever Git says.

@@ -55,6 +55,10 @@ func TestPythonRepository(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", cmd, got, want)
 		}
 	}
+	compiled := inside(t, e, made.Image.Name, "/bin/sh", "-c", "ls /srv/conda/envs/notebook/lib/python3.11/site-packages/__pycache__ | grep -c '^six'; ls -A /srv/conda/envs/notebook | grep -c bindery; true")
+	if compiled != "1\n0\n" {
+		t.Errorf("compiled and left over: %q", compiled)
+	}
 	t.Run("the same again", func(t *testing.T) {
 		if again := solve(t, e, j); again.Steps.Run != 0 {
 			t.Errorf("steps %+v, want none run", again.Steps)
@@ -97,6 +101,14 @@ func TestFailures(t *testing.T) {
 			bindery.ErrStep, bindery.User, "unknown instruction: FETCH"},
 		{"Dockerfile that copies nothing", []string{"Dockerfile", "FROM debian:bookworm\nCOPY nothing /\n"}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },
 			bindery.ErrStep, bindery.User, "nothing"},
+		{"Dockerfile from a closed registry", []string{"Dockerfile", "FROM 127.0.0.1:1/some/image\n"}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },
+			bindery.ErrNotAllowed, bindery.User, "not public"},
+		{"Dockerfile that adds from a closed address", []string{"Dockerfile", "FROM scratch\nADD http://127.0.0.1:1/x /\n"}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },
+			bindery.ErrNotAllowed, bindery.User, "not public"},
+		{"Dockerfile that adds a repository", []string{"Dockerfile", "FROM scratch\nADD https://git.example/x.git /\n"}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },
+			bindery.ErrStep, bindery.User, "not supported"},
+		{"Dockerfile that asks for the host's network", []string{"Dockerfile", "FROM debian:bookworm\nRUN --network=host true\n"}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },
+			bindery.ErrStep, bindery.User, "network.host is not allowed"},
 		{"disk full", []string{"postBuild", "echo write: No space left on device; exit 1\n"}, func(j *plan.Job) { j.Plan.PostBuild = "postBuild" },
 			bindery.ErrNoSpace, bindery.Ours, "disk is full"},
 	}
@@ -130,5 +142,17 @@ func TestDockerfile(t *testing.T) {
 	}
 	if made.Steps.Run != 1 {
 		t.Errorf("steps %+v, want one run", made.Steps)
+	}
+}
+
+// What uv cannot read goes to pip; what is no wheel is built, with a cache of the repository's own.
+func TestRequirementsThatAreNoWheels(t *testing.T) {
+	e := shared(t)
+	j := job("sdist", repo(t, "requirements.txt", "docopt==0.6.2\nsix\n"))
+	j.Plan.Env = []plan.Install{{Tool: "pip", Files: []string{"requirements.txt"}}}
+	made := solve(t, e, j)
+	got := inside(t, e, made.Image.Name, "/srv/conda/envs/notebook/bin/python", "-c", "import docopt; print(docopt.__version__)")
+	if got != "0.6.2\n" {
+		t.Errorf("got %q", got)
 	}
 }

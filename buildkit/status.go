@@ -118,9 +118,9 @@ func (p *progress) describe(name string) *vertex {
 		return v
 	}
 	switch {
-	case strings.HasPrefix(name, "Install "), name == "Fetch uv", name == "Prepare the base":
+	case strings.HasPrefix(name, "Install "), strings.HasPrefix(name, "Build and install "), name == "Fetch uv", name == "Prepare the base":
 		v.command, v.fetches = true, true
-		v.ours = !strings.HasPrefix(name, "Install ") || name == "Install the Jupyter servers"
+		v.ours = name == "Fetch uv" || name == "Prepare the base" || name == "Install the Jupyter servers"
 	case strings.HasPrefix(name, "Run "):
 		v.command = true
 	}

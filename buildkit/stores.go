@@ -37,7 +37,6 @@ import (
 	"github.com/moby/buildkit/util/grpcerrors"
 	_ "github.com/moby/buildkit/util/grpcutil/encoding/proto" // the codec that BuildKit's services are written for
 	"github.com/moby/buildkit/util/leaseutil"
-	"github.com/moby/buildkit/util/resolver"
 	"github.com/moby/buildkit/worker"
 	"github.com/moby/buildkit/worker/base"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -209,7 +208,7 @@ func (e *Engine) newWorker(ctx context.Context) (*base.Worker, error) {
 		GarbageCollect:   s.meta.GarbageCollect,
 		MountPoolRoot:    filepath.Join(s.dir, "cachemounts"),
 		ResourceMonitor:  monitor,
-		RegistryHosts:    resolver.NewRegistryConfig(nil),
+		RegistryHosts:    e.guard.registries(),
 		GCPolicy:         e.cfg.policy(),
 		BuildkitVersion:  client.BuildkitVersion{Package: "bindery", Version: version},
 	}
@@ -220,7 +219,7 @@ func (e *Engine) newWorker(ctx context.Context) (*base.Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine worker: %w", err)
 	}
-	return w, nil
+	return w, e.guard.sources(w)
 }
 
 func (e *Engine) newExecutor() (executor.Executor, *resources.Monitor, error) {

@@ -20,13 +20,8 @@ type Trust struct {
 	AptConf string   // lines of apt's configuration
 }
 
-func (t Trust) used() bool { return t.CAFile != "" || t.AptConf != "" }
-
 func (t Trust) env() []string {
-	env := slices.Clone(t.Env)
-	if t.used() {
-		env = append(env, "APT_CONFIG="+trustMount+"/apt.conf")
-	}
+	env := append(slices.Clone(t.Env), "APT_CONFIG="+trustMount+"/apt.conf")
 	if t.CAFile == "" {
 		return env
 	}
@@ -66,6 +61,22 @@ func (t Trust) write(dir string) error {
 	}
 	if err := os.WriteFile(filepath.Join(dir, "apt.conf"), []byte(conf), 0o644); err != nil {
 		return fmt.Errorf("trust store: %w", err)
+	}
+	return writeSources(dir)
+}
+
+// writeSources lays down, for each suite, where this machine gets its packages from; assets/apt.sh reads them. Where
+// that is Debian's own archives there is nothing to say.
+func writeSources(dir string) error {
+	machine := machineArchives("/etc/apt")
+	for suite := range suites() {
+		lines := machine.lines(suite)
+		if lines == (archives{}).lines(suite) {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(dir, "sources-"+suite+".list"), []byte(lines), 0o644); err != nil {
+			return fmt.Errorf("trust store: %w", err)
+		}
 	}
 	return nil
 }
