@@ -8,7 +8,7 @@ import (
 
 // startJupyter runs JupyterLab, or the classic notebook where an image has nothing newer. Its arguments are the flags;
 // nothing in it comes from a visitor.
-const startJupyter = `if command -v jupyter-lab >/dev/null 2>&1; then exec jupyter lab "$@"; fi
+const startJupyter = `if command -v jupyter-lab >/dev/null 2>&1; then exec jupyter-lab "$@"; fi
 exec jupyter notebook "$@" --NotebookApp.base_url="$BINDERY_BASE_URL" --NotebookApp.allow_origin='*' --NotebookApp.trust_xheaders=True --NotebookApp.allow_remote_access=True`
 
 // Command returns what the entrypoint of a session's image is to run, listening on port, and its environment as K=V.
