@@ -27,7 +27,7 @@ func (c *planCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	base := cmp.Or(c.Base, a.cfg.Base)
-	var p plan.Plan
+	var p planned
 	if src.Provider == bindery.ProviderLocal {
 		p, err = planLocal(src, base)
 	} else {
@@ -37,32 +37,51 @@ func (c *planCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if c.JSON {
-		return printJSON(a.stdout, p)
+		err = printJSON(a.stdout, p)
+	} else {
+		err = explain(a.stdout, p.Plan)
 	}
-	return explain(a.stdout, p)
+	if err == nil && p.Err != nil {
+		err = p.Err
+	}
+	return err
 }
 
-func planLocal(src bindery.Source, base string) (plan.Plan, error) {
+// planned is a plan, and why it cannot be built where that is so: what was detected is worth showing all the same.
+type planned struct {
+	plan.Plan
+	Err *bindery.Error `json:"error,omitempty"`
+}
+
+// judge tells a plan that cannot be built from files that no pack could be found for.
+func judge(p plan.Plan, err error) (planned, error) {
+	if err != nil && p.Pack == "" {
+		return planned{}, err
+	}
+	return planned{p, bindery.AsError(err)}, nil
+}
+
+func planLocal(src bindery.Source, base string) (planned, error) {
 	repo, err := os.OpenRoot(src.URL)
 	if err != nil {
-		return plan.Plan{}, fmt.Errorf("open the repository: %w", err)
+		return planned{}, fmt.Errorf("open the repository: %w", err)
 	}
 	defer func() { _ = repo.Close() }() // only read
 	root := repo
 	if src.Subdir != "" {
 		sub, err := repo.OpenRoot(filepath.FromSlash(src.Subdir))
 		if err != nil {
-			return plan.Plan{}, bindery.Errorf(bindery.ErrPlan, bindery.User, "Name a directory of the repository with --subdir.",
+			return planned{}, bindery.Errorf(bindery.ErrPlan, bindery.User, "Name a directory of the repository with --subdir.",
 				"The repository has no directory %q", bindery.Printable(src.Subdir)).Because(err)
 		}
 		defer func() { _ = sub.Close() }() // as above
 		root = sub
 	}
-	return plan.Detect(root.FS(), plan.Options{Base: base})
+	return judge(plan.Detect(root.FS(), plan.Options{Base: base}))
 }
 
-func (a *app) planRemote(ctx context.Context, src bindery.Source, base string) (plan.Plan, error) {
-	var p plan.Plan
+func (a *app) planRemote(ctx context.Context, src bindery.Source, base string) (planned, error) {
+	var p planned
 	if err := a.ready(); err != nil {
 		return p, err
 	}

@@ -172,7 +172,7 @@ func hostname() string {
 type planner struct{ b *build.Builder }
 
 func (p planner) Plan(ctx context.Context, src bindery.Source, base string) (json.RawMessage, error) {
-	made, err := p.b.Plan(ctx, src, base)
+	made, err := judge(p.b.Plan(ctx, src, base))
 	if err != nil {
 		return nil, err
 	}
