@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -14,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -212,20 +210,18 @@ func checkState(dir string) bindery.Check {
 }
 
 func checkMemory() bindery.Check {
-	k := bindery.Check{Name: "memory", Level: advised, Found: "unknown"}
-	f, err := os.Open("/proc/meminfo")
-	if err != nil {
-		return k
+	total := memoryTotal()
+	ok := total >= 1800<<20
+	return bindery.Check{Name: "memory", OK: ok, Level: advised, Found: size(total).String(), Remedy: unless(ok, "Builds and a session want 2G or more.")}
+}
+
+// memoryTotal is the machine's memory in bytes, 0 if unknown.
+func memoryTotal() int64 {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0
 	}
-	defer func() { _ = f.Close() }() // only read
-	for rows := bufio.NewScanner(f); rows.Scan(); {
-		if name, rest, ok := strings.Cut(rows.Text(), ":"); ok && name == "MemTotal" {
-			kb, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64) // 0 is "too little"
-			k.Found, k.OK = size(kb<<10).String(), kb >= 1800<<10
-		}
-	}
-	k.Remedy = unless(k.OK, "Builds and a session want 2G or more.")
-	return k
+	return int64(info.Totalram) * int64(info.Unit)
 }
 
 func checkTrust(steps stepConfig, getenv func(string) string) bindery.Check {

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
+	"os/exec"
 	"runtime"
 	"time"
 
@@ -45,7 +47,11 @@ func (c *workerCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if !c.Contained {
-		return worker.Foreground(ctx, append(a.args, "--contained"), a.stdout, a.stderr)
+		err := worker.Foreground(ctx, append(a.args, "--contained"), a.stdout, a.stderr)
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			return statusError(exit.ExitCode()) // it has said why
+		}
+		return err
 	}
 	if err := worker.Contain(a.inst.path("sessions"), a.inst.runDir()); err != nil {
 		return err
@@ -132,7 +138,7 @@ func (c *workerCmd) engine(ctx context.Context, a *app, net *bridge.Network, log
 	volatile := a.cfg.Steps.Volatile == nil || *a.cfg.Steps.Volatile
 	return buildkit.Open(ctx, buildkit.Config{
 		Dir: a.inst.path("worker", "engine"), BaseDir: a.inst.path("worker", "bases"), Runtime: program,
-		CgroupParent: a.inst.cgroup() + "/builds", Caps: buildkit.Caps{Memory: int64(a.cfg.Steps.Memory)},
+		CgroupParent: a.inst.cgroup() + "/builds", Caps: buildkit.Caps{Memory: cmp.Or(int64(a.cfg.Steps.Memory), memoryTotal()/5*4), PIDs: 1 << 14},
 		Network: stepNetwork{net}, Nameserver: net.Gateway().String(),
 		Trust:    buildkit.Trust{CAFile: trustFile(a.cfg.Steps, a.getenv), Env: trustEnv(a.cfg.Steps, a.getenv)},
 		Volatile: volatile, MaxCache: int64(a.cfg.Cache.Max), MinFree: int64(a.cfg.Cache.MinFree), Log: log,
