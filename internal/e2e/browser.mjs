@@ -43,6 +43,7 @@ try {
   const cell = page.locator('.jp-Notebook .jp-Cell .cm-content').first();
   await cell.click({ timeout: 60_000 });
   await page.keyboard.type('print("six times seven is", 6 * 7)');
+  await page.locator('#jp-main-statusbar').getByText('| Idle').waitFor({ timeout: 60_000 });
   await page.keyboard.press('Shift+Enter');
   const output = page.locator('.jp-OutputArea-output').first();
   await output.waitFor({ timeout: 60_000 });
