@@ -10,7 +10,6 @@ import (
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
-	"github.com/bindery-hub/bindery/worker"
 )
 
 type buildCmd struct {
@@ -94,40 +93,73 @@ func (a *app) build(ctx context.Context, w workers, req bindery.BuildRequest, sh
 	}
 	defer func() { _ = log.Close() }() // a log that cannot be finished is no reason to fail a build
 	m.Log = log.Name()
-	if err := client.Start(ctx, req); err != nil {
-		return m, err
-	}
-	result, err := follow(ctx, client, req, func(ev bindery.Event) {
+	each := func(ev bindery.Event) {
 		_, _ = log.WriteString(logText(ev)) // as above
-		show.Event(ev)
-	})
-	end, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer stop()
+		if ev.Err == nil {
+			show.Event(ev)
+		}
+	}
+	m.BuildResult, err = w.build(ctx, req, each)
+	for errors.Is(err, bindery.ErrWorkerLost) && req.Attempt < 3 && ctx.Err() == nil {
+		show.Note("The worker went away. What was finished is kept; trying again.")
+		req.Attempt++
+		m.BuildResult, err = w.build(ctx, req, each)
+	}
 	if ctx.Err() != nil {
-		_ = client.Cancel(end, req.ID, req.Attempt) // the worker may be the one that has gone
 		return m, context.Cause(ctx)
 	}
-	if err != nil {
-		if e, ok := errors.AsType[*bindery.Error](err); ok && e.Kind == bindery.ErrStep {
-			show.Note("The whole log is in %s", m.Log)
-		}
-		return m, err
+	if errors.Is(err, bindery.ErrStep) {
+		show.Note("The whole log is in %s", m.Log)
 	}
-	m.BuildResult = result
-	return m, nil
+	return m, err
 }
 
-// follow reads the events of a build to the last one, over a connection that may break, and acknowledges them.
-func follow(ctx context.Context, client *worker.Client, req bindery.BuildRequest, each func(bindery.Event)) (bindery.BuildResult, error) {
+// build carries out one attempt. When ctx ends, it is cancelled.
+func (w workers) build(ctx context.Context, req bindery.BuildRequest, each func(bindery.Event)) (bindery.BuildResult, error) {
+	client, err := w.client(ctx)
+	if err != nil {
+		return bindery.BuildResult{}, err
+	}
+	for err = client.Start(ctx, req); full(err); err = client.Start(ctx, req) {
+		select {
+		case <-ctx.Done():
+			return bindery.BuildResult{}, context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+	}
+	if err != nil {
+		return bindery.BuildResult{}, err
+	}
+	result, err := w.follow(ctx, req, each)
+	if ctx.Err() != nil {
+		end, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer stop()
+		_ = client.Cancel(end, req.ID, req.Attempt) // the worker may be the one that has gone
+	}
+	return result, err
+}
+
+// full reports whether err says that the worker has enough to do for now.
+func full(err error) bool {
+	e, ok := errors.AsType[*bindery.Error](err)
+	return ok && e.Kind == bindery.ErrNotReady && e.Fault == bindery.Transient
+}
+
+// follow reads the events of an attempt to the last one, over connections that may break, and acknowledges them. A
+// worker that has died is started again: it knows how far the attempt came.
+func (w workers) follow(ctx context.Context, req bindery.BuildRequest, each func(bindery.Event)) (bindery.BuildResult, error) {
 	var seq int64
-	for tries := 0; ; tries++ {
-		var broken error
+	var broken error
+	for range 20 {
+		client, err := w.client(ctx)
+		if err != nil {
+			return bindery.BuildResult{}, err
+		}
 		for ev, err := range client.Events(ctx, req.ID, req.Attempt, seq) {
-			if err != nil {
-				broken = err
+			if broken = err; err != nil {
 				break
 			}
-			seq, tries = ev.Seq, 0
+			seq = ev.Seq
 			each(ev)
 			if !ev.Last() {
 				continue
@@ -138,15 +170,17 @@ func follow(ctx context.Context, client *worker.Client, req bindery.BuildRequest
 			}
 			return *ev.Result, nil
 		}
-		if tries == 20 || ctx.Err() != nil || errors.Is(broken, bindery.ErrNotFound) {
-			return bindery.BuildResult{}, cmp.Or(broken, error(bindery.Errorf(bindery.ErrWorkerLost, bindery.Ours,
-				"Run the command again: finished steps are kept.", "The worker went away during the build")))
+		if errors.Is(broken, bindery.ErrNotFound) {
+			break
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(250 * time.Millisecond):
+			return bindery.BuildResult{}, context.Cause(ctx)
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
+	return bindery.BuildResult{}, bindery.Errorf(bindery.ErrWorkerLost, bindery.Ours,
+		"Run the command again: finished steps are kept.", "The worker went away during the build").Because(broken)
 }
 
 // logText is an event as text of the log file.

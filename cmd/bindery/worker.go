@@ -135,11 +135,15 @@ func (c *workerCmd) engine(ctx context.Context, a *app, net *bridge.Network, log
 	if err := net.Sweep(ctx, func(id string) bool { return !isStep(id) }); err != nil {
 		return nil, err
 	}
+	allow, err := parsePrefixes(a.cfg.Network.Allow)
+	if err != nil {
+		return nil, err
+	}
 	volatile := a.cfg.Steps.Volatile == nil || *a.cfg.Steps.Volatile
 	return buildkit.Open(ctx, buildkit.Config{
 		Dir: a.inst.path("worker", "engine"), BaseDir: a.inst.path("worker", "bases"), Runtime: program,
 		CgroupParent: a.inst.cgroup() + "/builds", Caps: buildkit.Caps{Memory: cmp.Or(int64(a.cfg.Steps.Memory), memoryTotal()/5*4), PIDs: 1 << 14},
-		Network: stepNetwork{net}, Nameserver: net.Gateway().String(),
+		Network: stepNetwork{net}, Allow: allow, Nameserver: net.Gateway().String(),
 		Trust:    buildkit.Trust{CAFile: trustFile(a.cfg.Steps, a.getenv), Env: trustEnv(a.cfg.Steps, a.getenv)},
 		Volatile: volatile, MaxCache: int64(a.cfg.Cache.Max), MinFree: int64(a.cfg.Cache.MinFree), Log: log,
 	})
