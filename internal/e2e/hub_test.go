@@ -293,7 +293,7 @@ func decode(t testing.TB, r io.Reader, into any) {
 // list returns the ids of the sessions that have not ended.
 func (h *hub) list(t testing.TB) []string {
 	t.Helper()
-	all, err := h.client(t).Sessions(t.Context())
+	all, err := h.client(t).Sessions(context.WithoutCancel(t.Context())) // in cleanups too
 	if err != nil {
 		t.Fatal(err)
 	}

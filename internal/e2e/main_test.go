@@ -104,8 +104,16 @@ func theHub(t testing.TB) *hub {
 		}
 		shared.hub = h
 	}
-	shared.hub.start(t)
-	return shared.hub
+	h := shared.hub
+	h.start(t)
+	t.Cleanup(func() { // a test that failed must not make the next one fail
+		if h.running() {
+			for _, id := range h.list(t) {
+				h.stop(t, id)
+			}
+		}
+	})
+	return h
 }
 
 // eventually waits until ok says so, and fails the test when it does not in time.
