@@ -106,6 +106,7 @@ func (c Config) checked() (Config, error) {
 }
 
 func (e *Engine) open(ctx context.Context) error {
+	e.clearLeftovers(ctx)
 	if err := e.checkBoot(ctx); err != nil {
 		return err
 	}
@@ -119,7 +120,7 @@ func (e *Engine) open(ctx context.Context) error {
 	if e.stores, err = openStores(ctx, e.cfg); err != nil {
 		return err
 	}
-	if e.records, err = openRecords(filepath.Join(e.cfg.Dir, "images.db")); err != nil {
+	if e.records, err = openRecords(filepath.Join(e.cfg.Dir, "images.db"), e.cfg.Volatile); err != nil {
 		return err
 	}
 	// BuildKit's own loops end with this context, which must outlive the caller's.

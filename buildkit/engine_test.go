@@ -43,8 +43,11 @@ func config(t testing.TB, dir string) buildkit.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Trust: machineTrust()}
+	return buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Trust: machineTrust(), CgroupParent: cgroupOf(dir)}
 }
+
+// cgroupOf names a cgroup of a test's own.
+func cgroupOf(dir string) string { return "/bindery-test-" + filepath.Base(dir) }
 
 // machineTrust is what steps need on this machine.
 func machineTrust() buildkit.Trust {

@@ -32,8 +32,8 @@ type records struct {
 
 func imagesBucket() []byte { return []byte("images") }
 
-func openRecords(path string) (*records, error) {
-	db, err := bolt.Open(path, 0o600, nil)
+func openRecords(path string, volatile bool) (*records, error) {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{NoSync: volatile})
 	if err != nil {
 		return nil, fmt.Errorf("image records: %w", err)
 	}
