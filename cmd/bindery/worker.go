@@ -68,11 +68,7 @@ func (c *workerCmd) serve(ctx context.Context, a *app, policy source.Policy, log
 		return err
 	}
 	defer func() { _ = listener.Close() }() // the server may have closed it
-	text, err := json.Marshal(settings{a.program(), c.policy()})
-	if err != nil {
-		return err
-	}
-	if err := writeFile(a.inst.path(settingsFile), text); err != nil {
+	if err := a.inst.saveSettings(settings{a.program(), c.policy()}); err != nil {
 		return err
 	}
 	net, err := a.network(ctx, log)
@@ -111,12 +107,13 @@ func (c *workerCmd) serve(ctx context.Context, a *app, policy source.Policy, log
 	server, err := worker.New(worker.Config{
 		Builder: builder, Images: engine, Resolver: sources, Planner: planner{builder},
 		Dir: a.inst.path("worker"), Name: hostname(), Version: thisRelease().Version, Generation: generation(),
-		Slots: c.Slots, Usage: engine.Usage, IdleExit: c.IdleExit, Log: log,
-		Checks: func(ctx context.Context) []bindery.Check { return net.Checks(ctx) },
+		Slots: c.Slots, Usage: engine.Usage, Checks: net.Checks, IdleExit: c.IdleExit, Log: log,
+		Secrets: passwords(trustEnv(a.cfg.Steps, a.getenv)),
 	})
 	if err != nil {
 		return err
 	}
+	log.InfoContext(ctx, "the worker serves", "state", a.inst.dir, "slots", c.Slots, "pid", os.Getpid())
 	group.Go(func() error { return engine.Run(ctx) })
 	group.Go(func() error { return quietly(ctx, net.ServeDNS(ctx)) })
 	group.Go(func() error {
