@@ -75,7 +75,7 @@ func (t *teller) ready(out ready) error {
 }
 
 // fail reports err to a parent that still listens; it says whether there was one.
-func (t *teller) fail(a *app, ctx context.Context, err error) bool {
+func (t *teller) fail(ctx context.Context, err error) bool {
 	if t == nil || t.pipe == nil {
 		return false
 	}

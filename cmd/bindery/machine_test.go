@@ -51,6 +51,13 @@ func TestMachineEnv(t *testing.T) {
 	}
 }
 
+func TestPasswords(t *testing.T) {
+	got := passwords([]string{"A=http://u:one@h/", "B=http://u:one@h/x", "C=http://u@h/", "D=plain", "E=https://:two@h"})
+	if diff := cmp.Diff([]string{"one", "two"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestSourceArgs(t *testing.T) {
 	dir := t.TempDir()
 	plainDir, repo := filepath.Join(dir, "plain"), filepath.Join(dir, "répo x")

@@ -85,7 +85,7 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 	}
 	o := &owner{cmd: c, app: a, show: show, tell: tell, id: cmp.Or(c.Session, dispatch.RunID(src))}
 	err = o.run(ctx, src)
-	if err != nil && tell.fail(a, ctx, err) {
+	if err != nil && tell.fail(ctx, err) {
 		return statusError(exitFailed)
 	}
 	return err

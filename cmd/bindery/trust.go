@@ -57,6 +57,22 @@ func trustEnv(steps stepConfig, getenv func(string) string) []string {
 	return all
 }
 
+// passwords returns those in the URLs of an environment: programs print their settings, and logs are for everybody.
+func passwords(env []string) []string {
+	var all []string
+	for _, kv := range env {
+		_, value, _ := strings.Cut(kv, "=")
+		u, err := url.Parse(value)
+		if err != nil {
+			continue
+		}
+		if word, ok := u.User.Password(); ok && word != "" && !slices.Contains(all, word) {
+			all = append(all, word)
+		}
+	}
+	return all
+}
+
 // iniValue reads one key of the first file that has it, in the form that pip and npm share: key = value.
 func iniValue(key string, files ...string) string {
 	for _, file := range files {

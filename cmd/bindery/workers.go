@@ -119,6 +119,14 @@ func (w workers) current(ctx context.Context) (*worker.Client, bool, error) {
 	return c, err == nil && w.fits(), err
 }
 
+func (i instance) saveSettings(s settings) error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return writeFile(i.path(settingsFile), text)
+}
+
 // fits reports whether the running worker is the wanted one. Without flags of its own to insist on, a command takes
 // any worker of its program.
 func (w workers) fits() bool {
