@@ -87,16 +87,16 @@ func (s *solve) dockerfile(ctx context.Context, c gateway.Client) (*gateway.Resu
 func readDockerfile(dir, name string) ([]byte, error) {
 	in, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, fmt.Errorf("Dockerfile: %w", err)
+		return nil, fmt.Errorf("open the repository: %w", err)
 	}
 	defer in.Close()
 	info, err := in.Stat(name)
 	if err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("Dockerfile %s is not a file: %w", name, err)
+		return nil, bindery.Errorf(bindery.ErrPlan, bindery.User, "Make it an ordinary file of the repository.", "%s is not a file", bindery.Printable(name)).Because(err)
 	}
 	f, err := in.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("Dockerfile: %w", err)
+		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, 1<<20))
