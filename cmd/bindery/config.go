@@ -60,6 +60,7 @@ type sessionConfig struct {
 	Idle   time.Duration     `yaml:"idle"`
 	Age    time.Duration     `yaml:"age"`
 	Max    int               `yaml:"max"`
+	Trust  bool              `yaml:"trust"`
 	Env    map[string]string `yaml:"env"`
 }
 

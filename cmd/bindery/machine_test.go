@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -236,5 +237,23 @@ func TestBuildLogsAreFew(t *testing.T) {
 	}
 	if all, _ := filepath.Glob(inst.path("logs", "*")); len(all) != 50 {
 		t.Errorf("%d logs are kept", len(all))
+	}
+}
+
+func TestSessionsAreToldNothing(t *testing.T) {
+	ca := write(t, filepath.Join(t.TempDir(), "ca.pem"), "", 0o644)
+	getenv := func(k string) string { return map[string]string{"HTTPS_PROXY": "http://proxy", "SSL_CERT_FILE": ca}[k] }
+	a := &app{getenv: getenv, cfg: config{Sessions: sessionConfig{Env: map[string]string{"A": "b"}}}}
+	env, binds, err := a.sessionTrust()
+	if diff := cmp.Diff([]string{"A=b"}, env); diff != "" || binds != nil || err != nil {
+		t.Errorf("%v, %v (-want +got):\n%s", binds, err, diff)
+	}
+	a.cfg.Sessions.Trust = true
+	env, binds, err = a.sessionTrust()
+	if !slices.Contains(env, "HTTPS_PROXY=http://proxy") || !slices.Contains(env, "SSL_CERT_FILE="+sessionCA) || env[len(env)-1] != "A=b" {
+		t.Errorf("with trust: %v", env)
+	}
+	if len(binds) != 1 || binds[0].Source != ca || err != nil {
+		t.Errorf("with trust: %v, %v", binds, err)
 	}
 }

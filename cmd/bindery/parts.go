@@ -77,15 +77,34 @@ func (a *app) launcher(p *parts, log *slog.Logger) (*runc.Launcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	env, err := environ(a.cfg.Sessions.Env)
+	env, binds, err := a.sessionTrust()
 	if err != nil {
 		return nil, err
 	}
 	return runc.New(runc.Config{
 		Dir: a.inst.path("sessions"), Runtime: program, CgroupParent: a.inst.cgroup() + "/sessions",
 		Images: p.workers, Network: ports{p.net}, Nameserver: p.net.Gateway().String(),
-		Env: env, Shim: []string{ourselves(), shimCommand}, Defaults: a.cfg.Sessions.limits(), Log: log,
+		Env: env, Binds: binds, Shim: []string{ourselves(), shimCommand}, Defaults: a.cfg.Sessions.limits(), Log: log,
 	})
+}
+
+// sessionCA is where sessions find this machine's certificates, when they are given them.
+const sessionCA = "/run/bindery/ca.pem"
+
+// sessionTrust returns what every session gets of this machine. By itself that is nothing.
+func (a *app) sessionTrust() (env []string, binds []runc.Bind, err error) {
+	if a.cfg.Sessions.Trust {
+		env = trustEnv(a.cfg.Steps, a.getenv)
+		if file := trustFile(a.cfg.Steps, a.getenv); file != "" {
+			binds = []runc.Bind{{Source: file, Target: sessionCA}}
+			for _, name := range []string{"SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS"} {
+				env = append(env, name+"="+sessionCA)
+			}
+			env = append(env, "UV_NATIVE_TLS=1")
+		}
+	}
+	own, err := environ(a.cfg.Sessions.Env)
+	return append(env, own...), binds, err
 }
 
 // limits are those of the configuration file; what it leaves out is the launcher's to choose.
