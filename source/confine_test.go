@@ -94,11 +94,12 @@ func TestNothingStaysMounted(t *testing.T) {
 	srv := sourcetest.Start(t)
 	r := srv.Repo("demo")
 	r.Commit("main", map[string]string{"a": "1"})
-	before := read(t, "/proc/self/mountinfo")
 	s := start(t)
 	dir, _ := checkout(t, s, git(r.URL, ""))
-	if got := read(t, "/proc/self/mountinfo"); got != before {
-		t.Errorf("mounts are seen outside:\n%s", got)
+	for line := range strings.Lines(read(t, "/proc/self/mountinfo")) {
+		if strings.Contains(line, "/"+t.Name()) { // part of the test's own directories; others mount things too
+			t.Errorf("a mount is seen outside: %s", line)
+		}
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		t.Error(err)
