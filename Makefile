@@ -1,6 +1,14 @@
 # make prints this file's targets: a target is described by the text after its ##.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run test check build setup bench
+
+# Of what go build -v says, each fortieth module and package stands for the others; all else is printed.
+COUNT = function say(n, what) { if (n % 40 == 0) { print "    " n " " what; fflush() } } \
+	/^go: downloading/ { say(++d, "modules downloaded"); next } \
+	/^[^ :]+$$/ { say(++p, "packages compiled"); next } \
+	{ print; fflush() }
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
@@ -21,7 +29,7 @@ check: ## run every check and every test on a machine that is set up
 
 build: ## build bin/bindery
 	@echo "==> building bin/bindery (minutes the first time, with every module to download; then seconds)"
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/bindery ./cmd/bindery
+	@CGO_ENABLED=0 go build -v -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/bindery ./cmd/bindery 2>&1 | awk '$(COUNT)'
 
 setup: ## install what running and testing need
 	@scripts/setup test
