@@ -2,6 +2,9 @@ package e2e
 
 import (
 	"encoding/json"
+	"io"
+	"log"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -136,7 +139,7 @@ func TestHubsSessionsByCommand(t *testing.T) {
 func TestBuildCommand(t *testing.T) {
 	h := theHub(t)
 	dir := sample(t, requirements(map[string]string{"postBuild": "#!/bin/bash\necho built > built.txt\n"}))
-	srv := httptest.NewServer(registry.New())
+	srv := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer srv.Close()
 	image := strings.TrimPrefix(srv.URL, "http://") + "/ann/sample:one"
 	layout := filepath.Join(t.TempDir(), "layout")
@@ -224,4 +227,56 @@ func TestDoctorAndVersion(t *testing.T) {
 		}
 	}
 	keys(t, h.must(t, "version", "--json"), "version", "generation")
+}
+
+// TestHubByToken reaches the hub as another machine would: by its URL, with a token of the configuration file.
+func TestHubByToken(t *testing.T) {
+	h := theHub(t)
+	ready, _ := h.launch(t, made(t, requirements(nil)), "main")
+	url := "http://" + h.listen
+	if ls := h.must(t, "sessions", "ls", "--hub", url, "--token", apiToken); !strings.Contains(ls, ready.session()) {
+		t.Errorf("sessions ls by URL does not list %s:\n%s", ready.session(), ls)
+	}
+	for _, args := range [][]string{
+		{"sessions", "ls", "--hub", url, "--token", "not the token"},
+		{"sessions", "stop", ready.session(), "--hub", url},
+	} {
+		if r := h.run(t, args...); r.code != 1 {
+			t.Errorf("bindery %s: %+v, want a refusal", strings.Join(args, " "), r)
+		}
+	}
+	h.must(t, "sessions", "stop", ready.session(), "--hub", url, "--token", apiToken)
+	if ls := h.must(t, "sessions", "ls"); strings.Contains(ls, ready.session()) {
+		t.Errorf("it still runs:\n%s", ls)
+	}
+}
+
+// TestPublicRoutes asks for what BinderHub's clients and probes ask for.
+func TestPublicRoutes(t *testing.T) {
+	h := theHub(t)
+	for path, want := range map[string]struct {
+		status int
+		says   string
+	}{
+		"/":                  {200, "<form"},
+		"/health":            {200, `"ok":true`},
+		"/versions":          {200, `"binderhub"`},
+		"/api/repoproviders": {200, `"git"`},
+		"/badge_logo.svg":    {200, "<svg"},
+		"/v2/git/https%3A%2F%2Fexample.org%2Fr/main": {200, "example.org"},
+		"/no/such/page": {404, ""},
+	} {
+		resp, err := http.Get("http://" + h.listen + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if plain := strings.ReplaceAll(string(text), `": `, `":`); resp.StatusCode != want.status || !strings.Contains(plain, want.says) {
+			t.Errorf("GET %s: %s, want %d with %q:\n%.300s", path, resp.Status, want.status, want.says, text)
+		}
+	}
 }

@@ -151,7 +151,7 @@ func TestMachinesErrors(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		small, err := newHub(filepath.Join(dir, "state"), "10.234.32.0/24")
+		small, err := newHub(filepath.Join(dir, "state"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +29,7 @@ import (
 type hub struct {
 	dir      string // the state directory
 	id       string // six hex digits that its bridge, control groups and run directory are named after
+	subnet   netip.Prefix
 	config   string // path of its configuration file
 	listen   string
 	sessions string // where sessions are served
@@ -36,26 +38,51 @@ type hub struct {
 	ended    chan struct{} // closed when serve has ended
 }
 
+// apiToken opens the native API of every hub of these tests.
+const apiToken = "the-token-of-the-end-to-end-tests"
+
 // newHub lays out a state directory, with the base that an earlier run bootstrapped when there is one.
-func newHub(dir, subnet string) (*hub, error) {
+func newHub(dir string) (*hub, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256([]byte(dir))
 	h := &hub{dir: dir, id: hex.EncodeToString(sum[:3]), config: dir + ".yaml", log: dir + ".log"}
 	var err error
+	if h.subnet, err = freeSubnet(int(sum[3])); err != nil {
+		return nil, err
+	}
 	if h.listen, err = freeAddr(); err != nil {
 		return nil, err
 	}
 	if h.sessions, err = freeAddr(); err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf("state_dir: %s\nlisten: %s\nsession_listen: %s\nallow_source: [127.0.0.0/8, 'file:%s']\nnetwork: {subnet: %s}\nsessions: {memory: 1G}\nslots: 2\n",
-		h.dir, h.listen, h.sessions, shared.dir, subnet)
+	text := fmt.Sprintf("state_dir: %s\nlisten: %s\nsession_listen: %s\nallow_source: [127.0.0.0/8, 'file:%s']\nnetwork: {subnet: %s}\nsessions: {memory: 1G}\nslots: 2\napi_tokens: [%x]\n",
+		h.dir, h.listen, h.sessions, shared.dir, h.subnet, sha256.Sum256([]byte(apiToken)))
 	if err := os.WriteFile(h.config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
 	return h, h.seed()
+}
+
+// freeSubnet returns a part of 10.234.0.0/16 that no bridge of this machine has, looking from the nth on.
+func freeSubnet(n int) (netip.Prefix, error) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	for i := range 16 {
+		subnet := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 234, byte((n + i) % 16 * 16), 0}), 20)
+		taken := slices.ContainsFunc(addrs, func(a net.Addr) bool {
+			p, err := netip.ParsePrefix(a.String())
+			return err == nil && p.Overlaps(subnet)
+		})
+		if !taken {
+			return subnet, nil
+		}
+	}
+	return netip.Prefix{}, errors.New("10.234.0.0/16 is full of other hubs' bridges")
 }
 
 func freeAddr() (string, error) {

@@ -50,7 +50,7 @@ func TestIsolation(t *testing.T) {
 	}
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	gateway := strings.Join(strings.Split(s.Address, ".")[:2], ".") + ".0.1"
+	gateway := h.subnet.Addr().Next().String()
 	targets := []string{
 		"neighbour=" + s.Address,
 		"gateway=" + gateway + ":" + port,

@@ -55,6 +55,9 @@ func runAll(m *testing.M) (status int, err error) {
 		}
 		kept = false
 	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return 0, err
+	}
 	if err := os.Chmod(dir, 0o755); err != nil { // one test is not root
 		return 0, err
 	}
@@ -98,7 +101,7 @@ func buildBinary(dir string) (string, error) {
 func theHub(t testing.TB) *hub {
 	t.Helper()
 	if shared.hub == nil {
-		h, err := newHub(filepath.Join(shared.dir, "hub"), "10.234.0.0/20")
+		h, err := newHub(filepath.Join(shared.dir, "hub"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -22,7 +22,7 @@ func BenchmarkTable(b *testing.B) {
 	add := func(what, prototype, format string, args ...any) {
 		table = append(table, figure{what, prototype, fmt.Sprintf(format, args...)})
 	}
-	h, err := newHub(filepath.Join(shared.dir, "bench"), "10.234.16.0/20")
+	h, err := newHub(filepath.Join(shared.dir, "bench"))
 	if err != nil {
 		b.Fatal(err)
 	}
