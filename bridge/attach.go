@@ -34,6 +34,11 @@ func (n *Network) Attach(ctx context.Context, id string) (Port, error) {
 		return Port{}, noNetwork("netlink", err)
 	}
 	defer h.Close()
+	if _, err := h.LinkByName(n.cfg.Name); err != nil { // another process has retired it
+		if err := n.raise(h); err != nil {
+			return Port{}, err
+		}
+	}
 	addr, found, err := n.leaseOf(id)
 	if err != nil {
 		return Port{}, err

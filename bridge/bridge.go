@@ -93,14 +93,21 @@ func (n *Network) Up(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	if err := os.MkdirAll(n.cfg.RunDir, 0o700); err != nil {
-		return fmt.Errorf("make %s: %w", n.cfg.RunDir, err)
-	}
 	h, err := netlink.NewHandle()
 	if err != nil {
 		return noNetwork("netlink", err)
 	}
 	defer h.Close()
+	if err := n.raise(h); err != nil {
+		return err
+	}
+	return n.sweep(h, func(string) bool { return true })
+}
+
+func (n *Network) raise(h *netlink.Handle) error {
+	if err := os.MkdirAll(n.cfg.RunDir, 0o700); err != nil {
+		return fmt.Errorf("make %s: %w", n.cfg.RunDir, err)
+	}
 	if err := n.raiseBridge(h); err != nil {
 		return noNetwork("bridge "+n.cfg.Name, err)
 	}
@@ -113,7 +120,22 @@ func (n *Network) Up(ctx context.Context) error {
 	if err := n.forward(h); err != nil {
 		return noNetwork("forwarding", err)
 	}
-	return n.sweep(h, func(string) bool { return true })
+	return nil
+}
+
+// Retire takes the bridge and its filter down if nothing is attached, and reports whether it did. The next Attach, in
+// whatever process, raises them again.
+func (n *Network) Retire(ctx context.Context) (bool, error) {
+	unlock, err := n.lock(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	ids, err := n.Attached()
+	if err != nil || len(ids) > 0 {
+		return false, err
+	}
+	return true, n.lower()
 }
 
 // Down removes everything that Up and Attach made. Forwarding stays switched on: others may have come to rely on it.
@@ -123,6 +145,10 @@ func (n *Network) Down(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	return n.lower()
+}
+
+func (n *Network) lower() error {
 	h, err := netlink.NewHandle()
 	if err != nil {
 		return noNetwork("netlink", err)
@@ -132,6 +158,7 @@ func (n *Network) Down(ctx context.Context) error {
 	if link, err := h.LinkByName(n.cfg.Name); err == nil && link.Type() == "bridge" {
 		errs = append(errs, h.LinkDel(link))
 	}
+	_ = os.Remove(n.cfg.RunDir) // it stays while something else is in it
 	return errors.Join(errs...)
 }
 

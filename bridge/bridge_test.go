@@ -379,6 +379,33 @@ func rules(t *testing.T) string {
 	return string(out)
 }
 
+// A bridge in use stays; one that nobody uses goes, and comes back for the next container.
+func TestRetire(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	ctx := t.Context()
+	before, wasRules := links(t), rules(t)
+	n := newNetwork(t, nil)
+	must(t, n.Up(ctx))
+	for range 2 {
+		attach(t, n, "a")
+		if gone, err := n.Retire(ctx); gone || err != nil {
+			t.Errorf("Retire with a container attached = %v, %v", gone, err)
+		}
+		must(t, n.Detach(ctx, "a"))
+		if gone, err := n.Retire(ctx); !gone || err != nil {
+			t.Errorf("Retire = %v, %v", gone, err)
+		}
+		if diff := cmp.Diff(before, links(t)); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff(wasRules, rules(t)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
 func TestDownLeavesNothing(t *testing.T) {
 	if !alone(t) {
 		return

@@ -36,6 +36,9 @@ func (n *Network) ServeDNS(ctx context.Context) error {
 		return ended(ctx, err)
 	}
 	defer turn.Close()
+	if err := n.Up(ctx); err != nil { // the process that served before may have retired the bridge
+		return ended(ctx, err)
+	}
 	packets, listener, err := n.listenDNS(ctx)
 	if err != nil {
 		return ended(ctx, err)

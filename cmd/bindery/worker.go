@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -78,6 +79,7 @@ func (c *workerCmd) serve(ctx context.Context, a *app, policy source.Policy, log
 	if err := net.Up(ctx); err != nil {
 		return err
 	}
+	defer retire(context.WithoutCancel(ctx), a.inst, net, log)
 	engine, err := c.engine(ctx, a, net, log)
 	if err != nil {
 		return err
@@ -121,6 +123,26 @@ func (c *workerCmd) serve(ctx context.Context, a *app, policy source.Policy, log
 		return server.Run(ctx, listener)
 	})
 	return group.Wait()
+}
+
+// retire takes away what an instance shares between its processes, unless one of them still uses it.
+func retire(ctx context.Context, inst instance, net *bridge.Network, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	gone, err := net.Retire(ctx)
+	if err != nil {
+		log.ErrorContext(ctx, "the network was not taken down", "err", err)
+	}
+	if !gone {
+		return
+	}
+	_ = os.Remove(inst.runDir()) // here and below: one in use refuses
+	trees, _ := filepath.Glob("/sys/fs/cgroup/*" + inst.cgroup())
+	for _, tree := range append(trees, "/sys/fs/cgroup"+inst.cgroup()) {
+		_ = os.Remove(filepath.Join(tree, "sessions"))
+		_ = os.Remove(filepath.Join(tree, "builds"))
+		_ = os.Remove(tree)
+	}
 }
 
 func (c *workerCmd) engine(ctx context.Context, a *app, net *bridge.Network, log *slog.Logger) (*buildkit.Engine, error) {
