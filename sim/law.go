@@ -24,7 +24,7 @@ type Law struct {
 	Patience time.Duration // median of a log-normal law: how long a visitor waits. default: 45 minutes
 	Restless float64       // sigma of its logarithm. default: 0.8
 	Return   float64       // share of those who left or were refused that try again. default: 0.7; negative: none
-	Pause    time.Duration // mean, before trying again. default: 1 minute
+	Pause    time.Duration // mean, before trying again. default: 8 minutes
 
 	LaunchMedian time.Duration // from a built image to a running session. default: 8 seconds
 	Fill         time.Duration // a worker without scratch space fails a build after at most this. default: 10 minutes
@@ -38,7 +38,7 @@ func (l Law) withDefaults() Law {
 	l.Patience = cmp.Or(l.Patience, 45*time.Minute)
 	l.Restless = cmp.Or(l.Restless, 0.8)
 	l.Return = cmp.Or(l.Return, 0.7)
-	l.Pause = cmp.Or(l.Pause, time.Minute)
+	l.Pause = cmp.Or(l.Pause, 8*time.Minute)
 	l.LaunchMedian = cmp.Or(l.LaunchMedian, 8*time.Second)
 	l.Fill = cmp.Or(l.Fill, 10*time.Minute)
 	return l

@@ -15,6 +15,7 @@ type pool struct {
 	fronts []*front
 	pods   map[int]*attempt
 	held   map[int][]*request // by spec: requests that hold threads, in order
+	nodes  []*node            // of the cluster: it has no slots
 }
 
 type front struct {
@@ -39,6 +40,9 @@ func newPool(r *room, age time.Duration) *pool {
 	p := &pool{r: r, age: age, pods: map[int]*attempt{}, held: map[int][]*request{}}
 	for range r.cfg.Frontends {
 		p.fronts = append(p.fronts, &front{free: 2 * r.cfg.Threads})
+	}
+	for i := range r.cfg.Cluster + r.cfg.Scratch {
+		p.nodes = append(p.nodes, &node{id: i, up: true, scratch: i < r.cfg.Cluster})
 	}
 	return p
 }
@@ -78,7 +82,7 @@ func (p *pool) pump(f *front) {
 
 // begin makes a pod. The cluster puts it on any worker: nothing knows which of them can build.
 func (p *pool) begin(spec int) {
-	n := p.r.nodes[p.r.chance.about("node", spec, p.r.specs[spec].attempts).IntN(len(p.r.nodes))]
+	n := p.nodes[p.r.chance.about("node", spec, p.r.specs[spec].attempts).IntN(len(p.nodes))]
 	p.pods[spec] = p.r.start(spec, n, p.age)
 }
 

@@ -32,6 +32,7 @@ type Config struct {
 	Workers   int                      // that the slots are spread over. default: one for two slots
 	Frontends int                      // of a thread pool. default: 2
 	Threads   int                      // a thread pool's limit of builds for each front end. default: 32
+	Cluster   int                      // nodes that a thread pool's builds are put on. default: 6
 	Wipe      time.Time                // when every image is gone; zero: never
 	Old       bool                     // images of the old generation serve until the new ones are there; thread pools cannot
 	Costs     map[string]time.Duration // how long builds of a repository take, whatever the law says
@@ -59,6 +60,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Workers = cmp.Or(c.Workers, (c.Slots+1)/2)
 	c.Frontends = cmp.Or(c.Frontends, 2)
 	c.Threads = cmp.Or(c.Threads, 32)
+	c.Cluster = cmp.Or(c.Cluster, 6)
 	c.Autoscale.Delay = cmp.Or(c.Autoscale.Delay, 4*time.Minute)
 	c.Autoscale.Idle = cmp.Or(c.Autoscale.Idle, 10*time.Minute)
 	c.Law = c.Law.withDefaults()
