@@ -14,7 +14,7 @@ import (
 // Sizes of the chart, in pixels: panels one below the other.
 const (
 	chartWidth  = 960
-	panelHeight = 190
+	panelHeight = 210
 	panelGap    = 58
 	marginLeft  = 64
 	marginRight = 150
@@ -86,34 +86,39 @@ func (p *panel) left() float64   { return marginLeft }
 func (p *panel) right() float64  { return chartWidth - marginRight }
 func (p *panel) bottom() float64 { return float64(p.top + panelHeight) }
 
-// day draws what a policy's room looked like.
+// day draws what a policy's room looked like: who wants builds above, what runs below, each on a scale of its own.
 func (rep *Report) day(p panel, name string) {
 	res := rep.Policies[name]
 	n := len(res.Series.Samples)
 	xs, wanted, running, launching := make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)
-	most := 10.0
 	for i, s := range res.Series.Samples {
 		xs[i] = float64(i) * res.Series.Step
 		wanted[i], running[i], launching[i] = float64(s.Wanted), float64(s.Running), float64(s.Launching)
-		most = max(most, wanted[i], running[i], launching[i])
 	}
-	step := tick(most)
-	most = math.Ceil(most/step) * step
-	p.x = func(v float64) float64 { return p.left() + v/rep.Length*(p.right()-p.left()) }
-	p.y = func(v float64) float64 { return p.bottom() - v/most*panelHeight }
 	p.text(p.left(), float64(p.top-10), "start", fmt.Sprintf("%s: %d of %d specs, %d of %d launches served; %d builds started, %d finished",
 		name, res.Specs.Served, res.Specs.Asked, res.Launches.Served, res.Launches.Asked, res.Builds.Started, res.Builds.Finished))
+	p.x = func(v float64) float64 { return p.left() + v/rep.Length*(p.right()-p.left()) }
+	rep.clock(p)
+	p.scale(0, 0.5, slices.Max(append(wanted, 10)))
+	p.line(blue, xs, wanted)
+	p.scale(0.58, 1, max(slices.Max(append(running, 5)), slices.Max(append(launching, 5))))
+	p.line(green, xs, launching)
+	p.line(orange, xs, running)
+	p.legend(0, blue, "builds wanted")
+	p.legend(6, orange, "builds running")
+	p.legend(7, green, "launches")
+}
+
+// scale makes a part of the panel reach from 0 to most, and draws its lines.
+func (p *panel) scale(from, to, most float64) {
+	step := tick(most)
+	most = math.Ceil(most/step) * step
+	bottom, height := float64(p.top)+to*panelHeight, (to-from)*panelHeight
+	p.y = func(v float64) float64 { return bottom - v/most*height }
 	for v := 0.0; v <= most; v += step {
 		p.rule(p.left(), p.y(v), p.right(), p.y(v))
 		p.text(p.left()-8, p.y(v)+4, "end", fmt.Sprintf("%g", v))
 	}
-	rep.clock(p)
-	p.line(blue, xs, wanted)
-	p.line(green, xs, launching)
-	p.line(orange, xs, running)
-	p.legend(0, blue, "builds wanted")
-	p.legend(1, orange, "builds running")
-	p.legend(2, green, "launches")
 }
 
 // clock marks the hours, or the days of a long window, below a panel.
@@ -137,7 +142,7 @@ func (rep *Report) clock(p panel) {
 func tick(most float64) float64 {
 	unit := math.Pow(10, math.Floor(math.Log10(most/5)))
 	for _, f := range []float64{1, 2, 5} {
-		if most/(f*unit) <= 6 {
+		if most/(f*unit) <= 5 {
 			return f * unit
 		}
 	}

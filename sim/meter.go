@@ -3,6 +3,7 @@ package sim
 import (
 	"time"
 
+	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/sched"
 )
 
@@ -137,6 +138,7 @@ func (m *meter) run(r *room, id, n int) {
 func (m *meter) change(r *room, id int, do func(*spec)) {
 	s := &r.specs[id]
 	o := &m.owners[s.owner]
+	s.need(r.now)
 	before, starved := s.pending(), o.pending > 0 && o.running == 0
 	do(s)
 	if after := s.pending(); after != before {
@@ -154,6 +156,14 @@ func (m *meter) change(r *room, id int, do func(*spec)) {
 	case !now && starved:
 		o.longest = max(o.longest, r.now-o.starved)
 	}
+}
+
+// need counts how long a spec has been needed: while somebody waits, or in the background until it is built.
+func (s *spec) need(now time.Duration) {
+	if s.needed && !s.built && (s.wanted > 0 || s.class == bindery.Background) {
+		s.needs += now - s.at
+	}
+	s.at = now
 }
 
 func (s *spec) pending() bool { return s.wanted > 0 && s.running == 0 && !s.image }

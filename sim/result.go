@@ -33,7 +33,7 @@ type Result struct {
 	Wait     Table `json:"wait_seconds"`
 	Slowdown Table `json:"slowdown"` // (wait + launch) / (the same, had the build started when it was first asked for)
 
-	// The same of builds: from when they were first wanted to their first start; to their image, over their cost.
+	// The same of builds: for how long somebody waited until their first start; until their image, over their cost.
 	BuildWait     Table `json:"build_wait_seconds"`
 	BuildSlowdown Table `json:"build_slowdown"`
 
@@ -215,19 +215,14 @@ func (r *room) countBuilds(res *Result) {
 		if !s.needed {
 			continue
 		}
-		begun, ready := s.begun, s.readyAt
+		s.need(r.now)
+		begun := s.begun
 		if !s.started {
-			begun = r.now
+			begun = s.needs
 		}
-		if !s.built {
-			// It counts with what it has waited already, once that is longer than it should have taken.
-			ready = max(r.now, s.first+s.cost)
-			if r.now < s.first+s.cost && s.started {
-				ready = s.begun + s.cost
-			}
-		}
-		slowdown := float64(ready-s.first) / float64(s.cost)
-		waits.add(s.class, s.cost, (begun - s.first).Seconds())
+		// Those who left before their build was to end did not make it faster.
+		slowdown := max(1, float64(s.needs)/float64(s.cost))
+		waits.add(s.class, s.cost, begun.Seconds())
 		slow.add(s.class, s.cost, slowdown)
 		if !s.special && s.class != bindery.Background {
 			first = append(first, slowdown)

@@ -47,9 +47,10 @@ type spec struct {
 	asked    bool
 	first    time.Duration // when it was first asked for and had no image
 	needed   bool          // it was, ever
-	begun    time.Duration // when its first build started
+	needs    time.Duration // how long somebody needed it since then, up to at: it waits for nobody when all have gone
+	at       time.Duration
+	begun    time.Duration // needs, when its first build started
 	started  bool
-	readyAt  time.Duration
 	built    bool
 	attempts int
 	served   bool
@@ -168,7 +169,7 @@ func (r *room) wipe() {
 	for i := range r.specs {
 		s := &r.specs[i]
 		s.old = r.cfg.Old && (s.image || s.old)
-		s.image, s.needed, s.started, s.built = false, false, false, false
+		s.image, s.needed, s.started, s.built, s.needs = false, false, false, false, 0
 	}
 }
 
@@ -255,10 +256,10 @@ func (r *room) start(id int, n *node, limit time.Duration) *attempt {
 	s.attempts++
 	a := &attempt{spec: id, n: s.attempts, node: n, began: r.now, live: true}
 	n.running = append(n.running, a)
-	if !s.started {
-		s.started, s.begun = true, r.now
-	}
 	r.meter.begun(r, a)
+	if !s.started {
+		s.started, s.begun = true, s.needs
+	}
 	length, out := r.fate(a)
 	if limit > 0 && limit < length {
 		length, out = limit, sched.TooOld
@@ -290,7 +291,8 @@ func (r *room) end(a *attempt, out sched.Outcome) {
 	r.drop(a)
 	s := &r.specs[a.spec]
 	if out == sched.Succeeded {
-		s.image, s.old, s.built, s.readyAt = true, false, true, r.now
+		s.need(r.now)
+		s.image, s.old, s.built = true, false, true
 	}
 	r.meter.finished(r, a, out)
 	r.policy.ended(a, out)

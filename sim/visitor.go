@@ -45,7 +45,7 @@ func (r *room) arrive(i int) {
 	s := &r.specs[v.spec]
 	s.asked = true
 	if !s.image && !s.needed {
-		s.needed, s.first, v.first, s.class = true, r.now, true, v.class
+		s.needed, s.first, s.at, v.first, s.class = true, r.now, r.now, true, v.class
 		if s.old {
 			s.class = bindery.Background
 		}

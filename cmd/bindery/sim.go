@@ -19,14 +19,14 @@ type simCmd struct {
 
 type simRunCmd struct {
 	Trace string `help:"Directory of recorded launches (launches-YYYY-MM.csv.gz, specs.csv.gz). Without it, demand of the same shape is generated." placeholder:"DIR" type:"existingdir"`
-	From  string `help:"Beginning of the window, like 2019-03-17T08:00Z." placeholder:"TIME" default:"2019-03-17T08:00Z"`
-	For   string `help:"Length of the window, like 90m, 24h, 7d." placeholder:"DURATION" default:"24h"`
+	From  string `help:"Beginning of the window, like 2019-03-17T08:00Z (the default)." placeholder:"TIME" default:"2019-03-17T08:00Z"`
+	For   string `help:"Length of the window, like 90m, 24h, 7d (default 24h)." placeholder:"DURATION" default:"24h"`
 
-	Policy    []string `help:"Policies to compare: fair, fifo, pool2019, poolnow, alone." placeholder:"NAME" default:"fair,fifo,pool2019,poolnow"`
-	Slots     int      `help:"Slots that builds share." placeholder:"N" default:"8"`
+	Policy    []string `help:"Policies to compare, of fair, fifo, pool2019, poolnow, alone (default: the first four)." placeholder:"NAME" default:"fair,fifo,pool2019,poolnow"`
+	Slots     int      `help:"Slots that builds share (default ${default})." placeholder:"N" default:"8"`
 	Workers   int      `help:"Workers that the slots are spread over (default: one for two slots)." placeholder:"N"`
-	Frontends int      `help:"Front ends of a thread pool." placeholder:"N" default:"2"`
-	Threads   int      `help:"A thread pool's limit of builds, for each front end." placeholder:"N" default:"32"`
+	Frontends int      `help:"Front ends of a thread pool (default ${default})." placeholder:"N" default:"2"`
+	Threads   int      `help:"A thread pool's limit of builds, for each front end (default ${default})." placeholder:"N" default:"32"`
 
 	Wipe               string   `help:"When every image is gone." placeholder:"TIME"`
 	OldGeneration      bool     `help:"Images from before go on serving until the new ones are built. Thread pools cannot do that."`
@@ -35,10 +35,10 @@ type simRunCmd struct {
 	Failing            float64  `help:"Share of specs that cannot be built." placeholder:"SHARE"`
 	Autoscale          int      `help:"Add workers up to so many slots while builds wait." placeholder:"SLOTS"`
 
-	Scale      float64 `help:"Of generated demand: how busy, against a large public hub of 2019." placeholder:"FACTOR" default:"1"`
+	Scale      float64 `help:"Of generated demand: how busy, against a large public hub of 2019 (default ${default})." placeholder:"FACTOR" default:"1"`
 	Unattended float64 `help:"Of generated demand: scripts and bots, for each person." placeholder:"SHARE"`
 
-	Seed  uint64 `help:"Equal seeds give equal results." placeholder:"N" default:"1"`
+	Seed  uint64 `help:"Equal seeds give equal results (default ${default})." placeholder:"N" default:"1"`
 	Chart string `help:"Draw the day and the wait-time curves to this file, as SVG." placeholder:"FILE.svg"`
 	JSON  bool   `help:"Print a JSON object with every measure."`
 }
