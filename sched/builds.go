@@ -40,7 +40,9 @@ func (in Submit) apply(s *Scheduler, now time.Time) {
 	s.builds[b.ID], s.keys[b.Key] = b, b
 	s.decide(Queue{Build: b.ID})
 	s.supersede(b, now)
-	s.arrivals.count(now, 1)
+	if f := s.bucket(b.Class).flows[byOwner][b.Owner]; f == nil || f.busy == 0 {
+		s.arrivals.count(now, 1) // who has builds waiting already overtakes nobody with one more
+	}
 	s.enqueue(b, now)
 }
 

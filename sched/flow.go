@@ -31,8 +31,8 @@ const (
 type flow struct {
 	name string
 	side side
-	tag  float64 // finish tag, in slot-seconds by weight
-	busy int     // builds of it that wait or run
+	tag  float64   // finish tag, in slot-seconds by weight
+	busy int       // builds of it that wait or run
 	left time.Time // when busy became 0
 	post [sizes]*post
 }
@@ -154,7 +154,8 @@ func (k *bucket) leave(b *build) {
 // hold puts a lane where its higher tag is.
 func (k *bucket) hold(l *lane) {
 	l.held = byOwner
-	if l.flow[byRequester].tag > l.flow[byOwner].tag {
+	// Of equal tags the one that has more to do will rise first.
+	if o, r := l.flow[byOwner], l.flow[byRequester]; r.tag > o.tag || r.tag == o.tag && r.busy > o.busy {
 		l.held = byRequester
 	}
 	l.other = l.flow[1-l.held].tag

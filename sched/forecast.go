@@ -27,8 +27,8 @@ type outlook struct {
 }
 
 const (
-	mostAhead   = 2000  // waiting builds that a forecast looks at
-	mostStarts  = 16000 // builds started in all plays of one forecast, about
+	mostAhead   = 1000 // waiting builds that a forecast looks at
+	mostStarts  = 8000 // builds started in all plays of one forecast, about
 	fewestPlays = 8
 	mostPlays   = 40
 	staleAfter  = time.Second
@@ -134,12 +134,7 @@ func (s *Scheduler) nearest() []*build {
 	}
 	each := max(1, mostAhead/max(1, len(lanes)))
 	for _, l := range lanes {
-		first := slices.Clone(l.builds)
-		if len(first) > each {
-			slices.SortFunc(first, byLane)
-			first = first[:each]
-		}
-		chosen = append(chosen, first...)
+		chosen = l.builds.first(each, chosen)
 	}
 	if s.later > 0 {
 		for _, b := range s.builds {
@@ -157,13 +152,6 @@ func (s *Scheduler) nearest() []*build {
 		return cmp.Compare(a.order, b.order)
 	})
 	return chosen[:min(len(chosen), mostAhead)]
-}
-
-func byLane(a, b *build) int {
-	if a.before(b) {
-		return -1
-	}
-	return 1
 }
 
 // play runs a fork of the scheduler until all chosen builds have started.

@@ -71,3 +71,27 @@ func (p pile[T]) down(i int) (moved bool) {
 		i, moved = best, true
 	}
 }
+
+// first appends the first n elements to out, in order.
+func (p pile[T]) first(n int, out []T) []T {
+	next := make([]int, 0, 16) // places whose parents are taken; few, so the best is looked for
+	if len(p) > 0 {
+		next = append(next, 0)
+	}
+	for ; n > 0 && len(next) > 0; n-- {
+		best := 0
+		for i := range next {
+			if p[next[i]].before(p[next[best]]) {
+				best = i
+			}
+		}
+		i := next[best]
+		out = append(out, p[i])
+		next[best] = next[len(next)-1]
+		next = next[:len(next)-1]
+		for c := 2*i + 1; c <= 2*i+2 && c < len(p); c++ {
+			next = append(next, c)
+		}
+	}
+	return out
+}

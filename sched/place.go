@@ -7,7 +7,11 @@ import (
 )
 
 // mostSkips bounds one search. Builds behind so many that may not start now wait for the next search.
-const mostSkips = 1000
+const (
+	mostSkips  = 1000
+	mostCapped = 100 // of them because they are over a cap
+	mostOver   = 32  // of these in one flow
+)
 
 // place starts what may start.
 func (s *Scheduler) place(now time.Time) {
@@ -109,6 +113,9 @@ func (s *Scheduler) find(k *bucket, z size, strict bool, now time.Time) (*build,
 	lot := &k.lots[z]
 	var aside []*post
 	skips := 0
+	if strict {
+		skips = mostSkips - mostCapped
+	}
 	var found *build
 	var where *worker
 	for found == nil && len(*lot) > 0 && skips < mostSkips {
@@ -135,7 +142,7 @@ func (s *Scheduler) find(k *bucket, z size, strict bool, now time.Time) (*build,
 // head finds the first build of a post that may start. Lanes that the other flow should hold are given to it.
 func (s *Scheduler) head(k *bucket, p *post, strict bool, skips *int, now time.Time) (found *build, where *worker) {
 	var aside []*lane
-	for len(p.lanes) > 0 && *skips < mostSkips {
+	for len(p.lanes) > 0 && *skips < mostSkips && (!strict || len(aside) < mostOver) {
 		l := p.lanes[0]
 		other := l.flow[1-l.held]
 		if other.tag > p.flow.tag {

@@ -221,7 +221,7 @@ type rate struct {
 	last time.Time
 }
 
-const rateMemory = 10 * time.Minute
+const rateMemory = 30 * time.Minute
 
 func (r *rate) count(now time.Time, n float64) {
 	r.n = r.fade(now) + n

@@ -78,7 +78,11 @@ func (s *Scheduler) reason(b *build, ahead int, now time.Time) string {
 		return "No worker has room on its disk for it; " + others(ahead)
 	}
 	text := fmt.Sprintf("Every slot is taken (%d); ", s.slots)
+	// Caps bind only while others wait.
+	k := s.bucket(b.Class)
+	alone := func(d side) bool { return k.waiting <= b.lane.flow[d].busy-s.running[1+d][b.lane.flow[d].name] }
 	switch {
+	case alone(byOwner) || alone(byRequester):
 	case s.overRepo(b.Repo):
 		text = fmt.Sprintf("This repository has its share of the slots (%d of %d); ", s.running[0][b.Repo], s.slots)
 	case s.over(byOwner, b.Owner):
