@@ -97,8 +97,8 @@ func (f *fair) ready(n *node) {
 	}
 }
 
-func (f *fair) gone(n *node)                 { f.step(sched.WorkerLost{Worker: n.name()}) }
-func (f *fair) wantsNode(time.Duration) bool { return f.waiting() > 0 }
+func (f *fair) gone(n *node) { f.step(sched.WorkerLost{Worker: n.name()}) }
+func (f *fair) grows() bool  { return f.waiting() > 0 }
 
 func (f *fair) waiting() int {
 	n := 0

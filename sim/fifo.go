@@ -105,10 +105,10 @@ func (f *fifo) take(spec int) []*visitor {
 	return all
 }
 
-func (f *fifo) ready(*node)                  { f.fill() }
-func (f *fifo) gone(*node)                   {}
-func (f *fifo) waiting() int                 { return len(f.line) }
-func (f *fifo) wantsNode(time.Duration) bool { return len(f.line) > 0 }
+func (f *fifo) ready(*node)  { f.fill() }
+func (f *fifo) gone(*node)   {}
+func (f *fifo) waiting() int { return len(f.line) }
+func (f *fifo) grows() bool  { return len(f.line) > 0 }
 
 func without(all []*visitor, v *visitor) []*visitor {
 	for i, x := range all {

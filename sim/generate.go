@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"path"
 	"sort"
 	"strconv"
 	"strings"
@@ -23,7 +24,8 @@ type Demand struct {
 	Scale      float64   // of the hour-of-week rates. default: 1
 	Heads      []float64 // shares of the few most wanted specs. default: 0.45, 0.13
 	Zipf       float64   // exponent of the rest. default: 1.1
-	Specs      int       // of the rest. default: 20,000
+	Specs      int       // of the rest. default: 600
+	Strangers  float64   // specs a day that the hub has never seen. default: 100; negative: none
 	Bursts     float64   // classes a day: one spec, ten minutes, one address. default: 11.8; negative: none
 	Unattended float64   // share of scripts and bots, beyond the people. default: 0
 }
@@ -38,7 +40,8 @@ func (d Demand) withDefaults() Demand {
 		d.Heads = []float64{0.45, 0.13}
 	}
 	d.Zipf = cmp.Or(d.Zipf, 1.1)
-	d.Specs = cmp.Or(d.Specs, 20_000)
+	d.Specs = cmp.Or(d.Specs, 600)
+	d.Strangers = cmp.Or(d.Strangers, 100)
 	d.Bursts = cmp.Or(d.Bursts, 11.8)
 	return d
 }
@@ -56,6 +59,10 @@ func hourly(s string) (rates [24]float64) {
 	return rates
 }
 
+// heads are the names of the most wanted repositories. What is asked of a recorded day about them can be asked of a
+// generated one.
+var heads = [...]string{"gh/ipython/ipython-in-depth", "gh/jupyterlab/jupyterlab-demo"}
+
 // Generate makes demand of the shape of a public hub: two heads, then Zipf; rates by hour of the week; bursts.
 func Generate(d Demand) *Workload {
 	d = d.withDefaults()
@@ -64,6 +71,7 @@ func Generate(d Demand) *Workload {
 	g.cumulate()
 	g.people()
 	g.classes()
+	g.strangers()
 	g.w.sort()
 	return g.w
 }
@@ -91,10 +99,13 @@ func (g *generator) spec(rank int) int {
 	if !ok {
 		owner := fmt.Sprintf("gh/owner%d", rank/4)
 		repo := fmt.Sprintf("%s/repo%d", owner, rank)
+		if rank < len(heads) {
+			repo = heads[rank]
+			owner = path.Dir(repo)
+		}
 		id = len(g.w.Specs)
 		g.ids[rank] = id
-		// Of those at the end of the tail the hub has never heard.
-		g.w.Specs = append(g.w.Specs, Spec{Name: repo + "/master", Repo: repo, Owner: owner, Known: rank < g.d.Specs/10})
+		g.w.Specs = append(g.w.Specs, Spec{Name: repo + "/master", Repo: repo, Owner: owner, Known: rank < len(g.d.Heads)+g.d.Specs})
 	}
 	return id
 }
@@ -145,5 +156,22 @@ func (g *generator) classes() {
 				g.w.Launches = append(g.w.Launches, Launch{At: at, Spec: spec, Requester: who, Class: bindery.Attended})
 			}
 		}
+	}
+}
+
+// strangers are repositories that nobody has launched before. Most are launched once, some again within the hour.
+func (g *generator) strangers() {
+	mean := g.d.Strangers * g.d.Scale * g.d.For.Hours() / 24
+	rank := len(g.d.Heads) + g.d.Specs
+	for t := g.rnd.ExpFloat64(); t < mean; t += g.rnd.ExpFloat64() {
+		at := time.Duration(t / mean * float64(g.d.For))
+		for at < g.d.For {
+			g.w.Launches = append(g.w.Launches, Launch{At: at, Spec: g.spec(rank), Class: bindery.Attended})
+			if g.rnd.Float64() < 0.6 {
+				break
+			}
+			at += time.Duration(g.rnd.ExpFloat64() * float64(20*time.Minute))
+		}
+		rank++
 	}
 }

@@ -125,9 +125,9 @@ func (p *pool) ended(a *attempt, out sched.Outcome) {
 	}
 }
 
-func (p *pool) ready(*node)                  {}
-func (p *pool) gone(*node)                   {}
-func (p *pool) wantsNode(time.Duration) bool { return false } // the cluster grows with sessions, not with builds
+func (p *pool) ready(*node) {}
+func (p *pool) gone(*node)  {}
+func (p *pool) grows() bool { return false } // the cluster grows with sessions, not with builds
 
 // waiting counts the tasks in line that would make a pod, or wait for one.
 func (p *pool) waiting() int {

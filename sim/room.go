@@ -11,14 +11,14 @@ import (
 
 // A policy decides which builds run. The room tells it what happens.
 type policy interface {
-	ask(v *visitor)                          // somebody wants an image that is not there
-	prepare(spec int)                        // nobody waits for it, but it is to be built: the old image serves meanwhile
-	leave(v *visitor)                        // somebody who asked has gone
-	ended(a *attempt, out sched.Outcome)     // a build that it started
-	ready(n *node)                           // a worker has come
-	gone(n *node)                            // a worker has gone, and all that ran on it; each of those ended as lost
-	waiting() int                            // builds that have no slot
-	wantsNode(now time.Duration) (more bool) // the autoscaler asks
+	ask(v *visitor)                      // somebody wants an image that is not there
+	prepare(spec int)                    // nobody waits for it, but it is to be built: the old image serves meanwhile
+	leave(v *visitor)                    // somebody who asked has gone
+	ended(a *attempt, out sched.Outcome) // a build that it started
+	ready(n *node)                       // a worker has come
+	gone(n *node)                        // a worker has gone, and all that ran on it; each of those ended as lost
+	waiting() int                        // builds that have no slot
+	grows() bool                         // the autoscaler may add a worker for what waits
 }
 
 // A room is one simulation: machines, specs, visitors and a clock.
@@ -240,7 +240,7 @@ func (r *room) scale() {
 			r.close(n)
 		}
 	}
-	for slots+2 <= as.Most && r.policy.wantsNode(r.now) && r.meter.booting*2 < r.policy.waiting() && slots+2*r.meter.booting+2 <= as.Most {
+	for slots+2 <= as.Most && r.policy.grows() && r.meter.booting*2 < r.policy.waiting() && slots+2*r.meter.booting+2 <= as.Most {
 		r.meter.booting++
 		r.at(r.now+as.Delay, func() {
 			r.meter.booting--
