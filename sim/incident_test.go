@@ -59,7 +59,7 @@ func bursts(t *testing.T, r *sim.Result) {
 	}
 	for _, h := range []float64{4, 8, 12} {
 		before, after := running(h-1, h), running(h, h+0.5)
-		if slices.Min(before) > 2 {
+		if slices.Min(before) > 4 {
 			t.Errorf("at least %d builds run in the hour before %v h", slices.Min(before), h)
 		}
 		if slices.Max(after) < 3*slices.Min(before) || slices.Max(after) < 10 {

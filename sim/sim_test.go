@@ -196,8 +196,8 @@ func TestConservation(t *testing.T) {
 // TestSameBytes runs a day twice.
 func TestSameBytes(t *testing.T) {
 	day := func(seed uint64) []byte {
-		w := sim.Generate(sim.Demand{For: 6 * time.Hour, Seed: seed})
-		rep := run(t, sim.Config{Workload: w, Policies: sim.Policies(), Seed: seed, Wipe: w.From, Scratch: 1, Law: sim.Law{Failing: 0.1, Passing: 0.05, Crash: 2 * time.Hour}})
+		w := sim.Generate(sim.Demand{For: 2 * time.Hour, Seed: seed, Scale: 0.5})
+		rep := run(t, sim.Config{Workload: w, Policies: sim.Policies(), Seed: seed, Wipe: w.From, Scratch: 1, Law: sim.Law{Failing: 0.1, Passing: 0.05, Crash: time.Hour}})
 		text, err := json.Marshal(rep)
 		if err != nil {
 			t.Fatal(err)
