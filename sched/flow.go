@@ -186,9 +186,6 @@ func (k *bucket) drop(l *lane) {
 	default:
 		lot.fix(p.at)
 	}
-	if len(p.lanes) == 0 && p.at < 0 {
-		f.post[l.size] = nil
-	}
 }
 
 // fix restores the order after something about a lane changed.

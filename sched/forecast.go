@@ -188,6 +188,7 @@ func (s *Scheduler) play(chosen []*build, now time.Time, n int) *lookahead {
 		for len(a.runs) > 0 && !a.runs[0].at.After(at) {
 			e := heap.Pop(&a.runs).(end)
 			f.settle(e.b, false, at)
+			f.place(at)
 		}
 		f.place(at)
 	}
