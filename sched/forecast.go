@@ -119,22 +119,18 @@ func at(x []float64, p float64) float64 {
 	return x[lo] + (i-float64(lo))*(x[lo+1]-x[lo])
 }
 
-// nearest chooses the waiting builds that a forecast looks at: of each lane the first ones.
-func (s *Scheduler) nearest() []*build {
-	var lanes []*lane
-	var chosen []*build
+// nearest chooses the waiting builds that a forecast looks at: of the flows with the lowest tags the first ones.
+func (s *Scheduler) nearest() (chosen []*build) {
 	for _, k := range s.buckets {
-		for z := range k.lanes {
-			for _, l := range k.lanes[z] {
-				if l.at >= 0 {
-					lanes = append(lanes, l)
+		for z := range k.lots {
+			posts := k.lots[z].first(mostAhead, nil)
+			for _, p := range posts {
+				lanes := p.lanes.first(max(1, mostAhead/len(posts)), nil)
+				for _, l := range lanes {
+					chosen = l.builds.first(max(1, mostAhead/len(posts)/len(lanes)), chosen)
 				}
 			}
 		}
-	}
-	each := max(1, mostAhead/max(1, len(lanes)))
-	for _, l := range lanes {
-		chosen = l.builds.first(each, chosen)
 	}
 	if s.later > 0 {
 		for _, b := range s.builds {
