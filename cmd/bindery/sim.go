@@ -9,7 +9,6 @@ import (
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
-	"github.com/bindery-hub/bindery/sched"
 	"github.com/bindery-hub/bindery/sim"
 )
 
@@ -33,6 +32,7 @@ type simRunCmd struct {
 	Cost               []string `help:"How long builds of a repository take. Repeatable." placeholder:"PROVIDER/OWNER/REPO=DURATION" sep:"none"`
 	ScratchlessWorkers int      `help:"More workers, without scratch space for builds." placeholder:"N"`
 	Failing            float64  `help:"Share of specs that cannot be built." placeholder:"SHARE"`
+	MaxAge             string   `help:"Age at which fair stops a build (default: the queue's own)." placeholder:"DURATION"`
 	Autoscale          int      `help:"Add workers up to so many slots while builds wait." placeholder:"SLOTS"`
 
 	Scale      float64 `help:"Of generated demand: how busy, against a large public hub of 2019 (default ${default})." placeholder:"FACTOR" default:"1"`
@@ -76,7 +76,7 @@ func (c *simRunCmd) config() (sim.Config, error) {
 	cfg := sim.Config{
 		Policies: c.Policy, Seed: c.Seed, Slots: c.Slots, Workers: c.Workers, Frontends: c.Frontends, Threads: c.Threads,
 		Old: c.OldGeneration, Scratch: c.ScratchlessWorkers, Law: sim.Law{Failing: c.Failing},
-		Autoscale: sim.Autoscale{Most: c.Autoscale}, Sched: sched.Config{}, Now: time.Now,
+		Autoscale: sim.Autoscale{Most: c.Autoscale}, Now: time.Now,
 	}
 	from, err := parseTime("--from", c.From)
 	if err != nil {
@@ -88,6 +88,11 @@ func (c *simRunCmd) config() (sim.Config, error) {
 	}
 	if c.Wipe != "" {
 		if cfg.Wipe, err = parseTime("--wipe", c.Wipe); err != nil {
+			return cfg, err
+		}
+	}
+	if c.MaxAge != "" {
+		if cfg.Sched.MaxAge, err = parseSpan("--max-age", c.MaxAge); err != nil {
 			return cfg, err
 		}
 	}
