@@ -157,7 +157,7 @@ func TestAutoscale(t *testing.T) {
 func TestConservation(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := sim.Generate(sim.Demand{
-			From: start, For: 3 * time.Hour, Seed: rapid.Uint64().Draw(t, "demand"),
+			From: start, For: 2 * time.Hour, Seed: rapid.Uint64().Draw(t, "demand"),
 			Scale: rapid.Float64Range(0.02, 0.3).Draw(t, "scale"), Unattended: rapid.Float64Range(0, 0.5).Draw(t, "bots"),
 		})
 		if len(w.Launches) == 0 {

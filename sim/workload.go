@@ -37,19 +37,6 @@ type Launch struct {
 	Stays     bool          // whatever it takes; else the law says how long
 }
 
-// asked counts the specs that somebody asks for.
-func (w *Workload) asked() int {
-	seen := make([]bool, len(w.Specs))
-	n := 0
-	for _, l := range w.Launches {
-		if !seen[l.Spec] {
-			seen[l.Spec] = true
-			n++
-		}
-	}
-	return n
-}
-
 // sort puts the launches in order, and keeps the order of equal times.
 func (w *Workload) sort() {
 	slices.SortStableFunc(w.Launches, func(a, b Launch) int { return cmp.Compare(a.At, b.At) })
