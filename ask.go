@@ -1,5 +1,7 @@
 package bindery
 
+import "time"
+
 // An Ask is one request for a build, or for a session of one: what is wanted, by whom, and how urgently.
 type Ask struct {
 	Source    Source `json:"source"`
@@ -12,8 +14,14 @@ type Ask struct {
 	Request string `json:"request,omitempty"`
 }
 
-// A Standing says where a build stands that has not started.
+// A Standing says where a build or a session stands that has not started.
 type Standing struct {
 	Position int    `json:"position"` // 1 is next; 0 once it runs or has ended
 	Reason   string `json:"reason"`   // why it waits, in words
+
+	// When it starts: in nine cases of ten between From and To. Zero when nothing can be said: nothing builds, or a
+	// person holds it back.
+	From   time.Time `json:"from,omitzero"`
+	Likely time.Time `json:"likely,omitzero"`
+	To     time.Time `json:"to,omitzero"`
 }

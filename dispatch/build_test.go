@@ -242,6 +242,10 @@ func TestQueueAndCancel(t *testing.T) {
 			bs = append(bs, h.submit(t, ask(ids(i))))
 		}
 		st, err := h.Standing(t.Context(), bs[4].ID)
+		if st.Likely.Before(st.From) || st.To.Before(st.Likely) || st.To.IsZero() {
+			t.Errorf("starts between %s and %s, likely %s", st.From, st.To, st.Likely)
+		}
+		st.From, st.Likely, st.To = time.Time{}, time.Time{}, time.Time{}
 		if want := (bindery.Standing{Position: 3, Reason: "Every slot is taken (2); 2 builds are ahead"}); err != nil || st != want {
 			t.Errorf("stands at %+v, %v", st, err)
 		}

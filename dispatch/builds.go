@@ -49,7 +49,7 @@ func (d *Dispatcher) Submit(ctx context.Context, ask bindery.Ask) (bindery.Build
 			return b, err
 		}
 	}
-	var answer string
+	var answer, rejected string
 	var got bindery.Build
 	err := d.do(ctx, func(t *turn) {
 		fresh.Created = t.now
@@ -57,9 +57,10 @@ func (d *Dispatcher) Submit(ctx context.Context, ask bindery.Ask) (bindery.Build
 		if id, ok := d.succeeded[fresh.Key]; ok && !local {
 			t.answer = id // it has ended since we looked
 		} else {
-			t.step(sched.Submit{Build: fresh.ID, Key: fresh.Key, Class: fresh.Class, Retry: ask.Retry || local})
+			t.rejected = ""
+			t.step(submission(fresh, ask.Retry || local))
 		}
-		answer, got = t.answer, bindery.Build{}
+		answer, got, rejected = t.answer, bindery.Build{}, t.rejected
 		if b := d.builds[answer]; b != nil {
 			got = b.Build
 		}
@@ -67,10 +68,25 @@ func (d *Dispatcher) Submit(ctx context.Context, ask bindery.Ask) (bindery.Build
 	if err != nil {
 		return bindery.Build{}, err
 	}
+	if rejected != "" {
+		return bindery.Build{}, bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Ask the operator of this hub.", "It is not built here: %s", rejected)
+	}
 	if got.ID != "" {
 		return got, nil
 	}
 	return d.cfg.Store.Build(ctx, answer)
+}
+
+// submission is what the scheduler must know of a build.
+func submission(b bindery.Build, retry bool) sched.Submit {
+	in := sched.Submit{
+		Build: b.ID, Key: b.Key, Repo: b.Source.Identity(), Ref: b.Source.Ref, Owner: b.Source.Owner(), Requester: b.Requester,
+		Class: b.Class, Retry: retry,
+	}
+	if bindery.IsCommit(in.Ref) || b.Source.Provider == bindery.ProviderLocal {
+		in.Ref = ""
+	}
+	return in
 }
 
 // known returns the build whose image answers for a key.
@@ -136,7 +152,10 @@ func (t *turn) again(b *build, d sched.Again) {
 	b.State, b.Worker, b.Charged, b.Until = bindery.BuildQueued, "", d.Charged, d.Until
 	t.save(b)
 	text := "The worker was lost; the build starts again.\n"
-	if d.Outcome != sched.WorkerGone {
+	switch {
+	case d.Slow:
+		text = "The build took too long; it waits for the slow lane now, where it may take longer.\n"
+	case d.Outcome != sched.WorkerGone:
 		text = "The attempt failed for a reason that may pass; the build is tried again.\n"
 		if b.end.Err != nil {
 			text = b.end.Err.Msg + "\n" + text
@@ -163,9 +182,13 @@ func (t *turn) fail(b *build, d sched.Fail) {
 	t.over(b, b.end)
 }
 
-func (t *turn) drop(b *build) {
+func (t *turn) drop(b *build, d sched.Drop) {
 	b.State = bindery.BuildCancelled
-	b.Err = bindery.Errorf(bindery.ErrCancelled, bindery.User, "Start it again if you want it after all.", "The build was cancelled")
+	msg := "The build was cancelled"
+	if d.Reason != "" && d.Reason != "it was cancelled" {
+		msg += ": " + d.Reason
+	}
+	b.Err = bindery.Errorf(bindery.ErrCancelled, bindery.User, "Start it again if you want it after all.", "%s", msg)
 	t.over(b, bindery.Event{Phase: bindery.PhaseFailed, Message: b.Err.Msg + "\n", Err: b.Err})
 }
 

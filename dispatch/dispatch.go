@@ -84,6 +84,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Limits.Idle = cmp.Or(c.Limits.Idle, 10*time.Minute)
 	c.Limits.Age = cmp.Or(c.Limits.Age, 6*time.Hour)
+	c.Policy.Stall = cmp.Or(c.Policy.Stall, -1) // the worker does not say whether a silent build computes
 	c.Port = cmp.Or(c.Port, 8888)
 	c.LaunchWithin = cmp.Or(c.LaunchWithin, 2*time.Minute)
 	c.ResolveFor = cmp.Or(c.ResolveFor, time.Minute)

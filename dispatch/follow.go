@@ -175,6 +175,7 @@ func (d *Dispatcher) record(ctx context.Context, f *follower, events []bindery.E
 			}
 			t.say(b, e)
 		}
+		t.step(sched.Progress{Build: b.ID, Attempt: b.Attempt})
 	})
 	return gone, err
 }

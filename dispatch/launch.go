@@ -108,7 +108,7 @@ func (d *Dispatcher) admit(ctx context.Context, b bindery.Build, ask bindery.Ask
 			return
 		}
 		t.refused = ""
-		t.step(sched.AskSession{Session: rec.ID, Idle: rec.Limits.Idle, Age: rec.Limits.Age})
+		t.step(sched.AskSession{Session: rec.ID, Repo: rec.Source.Identity(), Owner: rec.Source.Owner(), Requester: ask.Requester, Idle: rec.Limits.Idle, Age: rec.Limits.Age})
 		if refused = t.refused; refused != "" {
 			return
 		}

@@ -242,8 +242,9 @@ func (d *Dispatcher) restore(ctx context.Context) error {
 func restored(live bindery.Live) (st sched.State) {
 	for _, b := range live.Builds {
 		st.Builds = append(st.Builds, sched.Build{
-			ID: b.ID, Key: b.Key, Class: b.Class, Attempt: b.Attempt, Charged: b.Charged,
-			Running: b.State == bindery.BuildRunning, Worker: b.Worker, Until: b.Until,
+			ID: b.ID, Key: b.Key, Repo: b.Source.Identity(), Ref: submission(b.Build, false).Ref, Owner: b.Source.Owner(),
+			Requester: b.Requester, Class: b.Class, Attempt: b.Attempt, Charged: b.Charged,
+			Running: b.State == bindery.BuildRunning, Worker: b.Worker, Started: b.Started, Until: b.Until,
 		})
 	}
 	for _, b := range live.Failed {
@@ -251,7 +252,7 @@ func restored(live bindery.Live) (st sched.State) {
 	}
 	for _, s := range live.Sessions {
 		st.Sessions = append(st.Sessions, sched.Session{
-			ID: s.ID, Created: s.Created, Ready: s.State == bindery.SessionReady, Active: s.Active,
+			ID: s.ID, Repo: s.Source.Identity(), Owner: s.Source.Owner(), Created: s.Created, Ready: s.State == bindery.SessionReady, Active: s.Active,
 			Idle: s.Limits.Idle, Age: s.Limits.Age, Stopping: s.State == bindery.SessionStopping,
 		})
 	}

@@ -22,9 +22,10 @@ type turn struct {
 	forget []string
 	after  []func()
 
-	fresh   bindery.Build // that is being submitted
-	answer  string        // id of the build that answers it
-	refused string        // why a session was not admitted
+	fresh    bindery.Build // that is being submitted
+	answer   string        // id of the build that answers it
+	refused  string        // why a session was not admitted
+	rejected string        // why a build was not accepted
 }
 
 func (t *turn) changes() bindery.Changes {
@@ -94,6 +95,8 @@ func (t *turn) step(in sched.Input) {
 			t.answer = d.Existing
 		case sched.Recall:
 			t.answer = d.Failed
+		case sched.Reject:
+			t.rejected = d.Reason
 		case sched.Refuse:
 			t.refused = d.Reason
 		case sched.Stop:
@@ -119,10 +122,14 @@ func (t *turn) move(decision sched.Decision) {
 	case sched.Fail:
 		t.fail(t.d.builds[d.Build], d)
 	case sched.Drop:
-		t.drop(t.d.builds[d.Build])
+		t.drop(t.d.builds[d.Build], d)
+	case sched.Promote:
+		b := t.d.builds[d.Build]
+		b.Class = d.Class
+		t.save(b)
 	case sched.Abort:
 		b := t.d.builds[d.Build]
-		t.say(b, bindery.Event{Phase: bindery.PhaseBuilding, Message: "The build is being stopped: it was cancelled.\n"})
+		t.say(b, bindery.Event{Phase: bindery.PhaseBuilding, Message: "The build is being stopped: " + d.Reason + ".\n"})
 		t.then(func() { t.d.spawn(t.d.abort(d)) })
 	}
 }

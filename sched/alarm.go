@@ -17,8 +17,12 @@ type subject int
 
 const (
 	aboutBuild subject = iota
+	aboutRun
+	aboutLeaving
 	aboutFailure
 	aboutSession
+	aboutRules
+	aboutDebts
 )
 
 type alarms []alarm
@@ -54,7 +58,15 @@ func (s *Scheduler) ring(now time.Time) {
 			if b := s.builds[a.id]; b != nil && b.delayed && !b.Until.After(now) {
 				b.delayed = false
 				s.later--
-				s.ready.insert(b)
+				s.bucket(b.Class).join(s, b, now)
+			}
+		case aboutRun:
+			if b := s.builds[a.id]; b != nil && b.run != nil {
+				s.inspect(b, now)
+			}
+		case aboutLeaving:
+			if b := s.builds[a.id]; b != nil {
+				s.abandon(b, now)
 			}
 		case aboutFailure:
 			// The row of failures is remembered a while longer than the failure answers.
@@ -63,6 +75,10 @@ func (s *Scheduler) ring(now time.Time) {
 			}
 		case aboutSession:
 			s.cull(a.id, now)
+		case aboutRules:
+			s.expire(now)
+		case aboutDebts:
+			s.forgive(now)
 		}
 	}
 }

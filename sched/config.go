@@ -6,14 +6,49 @@ import (
 	"time"
 )
 
-// Config is the policy's numbers. The zero value of each means its default.
+// Config is the policy's numbers. The zero value of each means its default; docs/queue.md says what turning each does.
+// Shares are of all slots of the workers that are up, and never come to less than one slot.
 type Config struct {
+	// Trying again.
 	Attempts int           // a build is tried so often while its failures may pass. default: 3
 	Lost     int           // a build may lose so many workers before it is blamed for it. default: 5
 	Backoff  time.Duration // before the second attempt; doubled for each further one. default: 5 seconds
 	Remember time.Duration // a failure answers for its key so long; doubled for each further one in a row. default: 30 seconds
-	Longest  time.Duration // that a failure is remembered. default: 10 minutes
-	Sessions int           // at once. default: 100; negative: none
+	Longest  time.Duration // that a failure answers. default: 10 minutes
+	Retries  int           // forced retries of a remembered failure until it is forgotten. default: 3; negative: none
+
+	// Sharing slots.
+	HalfLife        time.Duration // in which what a flow has used beyond its share is half forgotten. default: 30 minutes
+	RepoShare       float64       // of the slots for one repository while others wait. default: 0.25
+	OwnerShare      float64       // of the slots for one owner while others wait. default: 0.5
+	RequesterShare  float64       // of the slots for one requester while others wait. default: 0.5
+	UnattendedShare float64       // of the slots for unattended builds, always. default: 0.25
+	Unattended      float64       // weight of unattended builds, all together, against attended ones' 1. default: 0.02
+	Idle            int           // slots that background builds leave idle. default: 1; negative: none
+
+	// Size and time.
+	LongAfter time.Duration // a build that runs longer is long. default: 20 minutes
+	LongShare float64       // of the slots for long builds, always. default: 0.5
+	Quick     int           // quick builds at once, beside the slots. default: 4; negative: none
+	Stall     time.Duration // a build without progress is stopped. default: 20 minutes; negative: never
+	MaxAge    time.Duration // an attempt that is older is stopped. default: 3 hours; negative: never
+	SlowAge   time.Duration // the same in the slow lane. default: 24 hours
+	Isolate   time.Duration // a quarantined build answers for its key so long. default: 7 days
+	Guess     time.Duration // median cost of a build of which nothing is known. default: 5 minutes
+	Disk      int64         // bytes reserved on the worker for such a build. default: 8 GiB
+
+	// Leaving.
+	Grace   time.Duration // after its last watcher left, before an attended build is dropped. default: 1 minute; negative: never
+	Popular int           // a running build that had so many watchers at once is not dropped. default: 5
+
+	// Sessions.
+	Sessions          int // at once. default: 100; negative: none
+	RepoSessions      int // at once of one repository. default: no limit
+	OwnerSessions     int // at once of one owner. default: no limit
+	RequesterSessions int // at once of one requester. default: no limit
+	Places            int // sessions that may wait for a place. default: 10000; negative: none
+
+	Seed uint64 // of the random numbers that forecasts draw
 }
 
 func (c Config) withDefaults() Config {
@@ -22,7 +57,31 @@ func (c Config) withDefaults() Config {
 	c.Backoff = cmp.Or(c.Backoff, 5*time.Second)
 	c.Remember = cmp.Or(c.Remember, 30*time.Second)
 	c.Longest = cmp.Or(c.Longest, 10*time.Minute)
+	c.Retries = cmp.Or(c.Retries, 3)
+
+	c.HalfLife = cmp.Or(c.HalfLife, 30*time.Minute)
+	c.RepoShare = cmp.Or(c.RepoShare, 0.25)
+	c.OwnerShare = cmp.Or(c.OwnerShare, 0.5)
+	c.RequesterShare = cmp.Or(c.RequesterShare, 0.5)
+	c.UnattendedShare = cmp.Or(c.UnattendedShare, 0.25)
+	c.Unattended = cmp.Or(c.Unattended, 0.02)
+	c.Idle = cmp.Or(c.Idle, 1)
+
+	c.LongAfter = cmp.Or(c.LongAfter, 20*time.Minute)
+	c.LongShare = cmp.Or(c.LongShare, 0.5)
+	c.Quick = cmp.Or(c.Quick, 4)
+	c.Stall = cmp.Or(c.Stall, 20*time.Minute)
+	c.MaxAge = cmp.Or(c.MaxAge, 3*time.Hour)
+	c.SlowAge = cmp.Or(c.SlowAge, 24*time.Hour)
+	c.Isolate = cmp.Or(c.Isolate, 7*24*time.Hour)
+	c.Guess = cmp.Or(c.Guess, 5*time.Minute)
+	c.Disk = cmp.Or(c.Disk, 8<<30)
+
+	c.Grace = cmp.Or(c.Grace, time.Minute)
+	c.Popular = cmp.Or(c.Popular, 5)
+
 	c.Sessions = cmp.Or(c.Sessions, 100)
+	c.Places = cmp.Or(c.Places, 10_000)
 	return c
 }
 
@@ -37,3 +96,6 @@ func doubled(first time.Duration, n int, longest time.Duration) time.Duration {
 	}
 	return min(d, longest)
 }
+
+// part is a share of n slots, at least one of them.
+func part(share float64, n int) int { return max(1, int(share*float64(n)+1e-9)) }

@@ -6,17 +6,25 @@ import (
 	bindery "github.com/bindery-hub/bindery"
 )
 
-// An Input is something that happened. The types of this file are all there are.
+// An Input is something that happened. The types of this file and of rule.go are all there are. All are plain values,
+// so that a trace of them replays.
 type Input interface {
 	apply(s *Scheduler, now time.Time)
 }
 
-// Submit asks for a build of a key. Build is the id of the record that is made if no other one answers.
+// Submit asks for a build of a key. Build is the id of the record that is made if no other one answers. Exactly one of
+// Queue, Join, Recall, Reject answers it.
 type Submit struct {
-	Build string
-	Key   string
-	Class bindery.Class
-	Retry bool // a remembered failure does not answer
+	Build     string
+	Key       string
+	Repo      string // its identity
+	Ref       string // branch or tag that was asked for; empty for a commit: nothing supersedes it
+	Owner     string
+	Requester string
+	Class     bindery.Class // default: Attended
+	Kind      string        // of its plan, if known: builds of one kind cost alike
+	Quick     bool          // its environment is there: it needs no slot
+	Retry     bool          // a remembered failure does not answer, within a budget
 }
 
 // Cancel says that nobody wants a build any more.
@@ -25,27 +33,42 @@ type Cancel struct{ Build string }
 // An Outcome is how an attempt ended.
 type Outcome string
 
-// The outcomes of an attempt. For the three failures whose fault it was decides what follows.
+// The outcomes of an attempt. For the failures whose fault it was decides what follows. The last two are the
+// scheduler's own: it stopped the attempt.
 const (
 	Succeeded    Outcome = "ok"
 	UserFault    Outcome = "user"
 	MayPass      Outcome = "transient"
 	OurFault     Outcome = "ours"
-	WorkerGone   Outcome = "lost" // the worker died under it
+	WorkerGone   Outcome = "lost"      // the worker died under it
+	NoSpace      Outcome = "no-space"  // the worker's disk is full
+	NotQuick     Outcome = "not-quick" // it was started as a quick build and is none
 	WasCancelled Outcome = "cancelled"
+	Stalled      Outcome = "stalled" // it made no progress
+	TooOld       Outcome = "too-old" // it reached its age limit
 )
 
-// Finished says how an attempt of a build ended.
+// Finished says how an attempt of a build ended. After an Abort the outcome is WasCancelled.
 type Finished struct {
 	Build   string
 	Attempt int
 	Outcome Outcome
+	Kind    string // of its plan, if known by now
+	Disk    int64  // bytes that it took at most, if known
 }
 
-// WorkerUp says that a worker is ready, with so many slots.
+// Progress says that a running attempt has printed, computed, read or written something since the last one. Send it
+// for each attempt at most every few seconds.
+type Progress struct {
+	Build   string
+	Attempt int
+}
+
+// WorkerUp says that a worker is ready, with so many slots. Sent again it changes them.
 type WorkerUp struct {
 	Worker string
 	Slots  int
+	Disk   int64 // bytes for builds that are not running yet; 0: unknown, nothing is reserved
 }
 
 // WorkerDown says that a worker does not answer or wants no more work. What runs there goes on.
@@ -54,16 +77,25 @@ type WorkerDown struct{ Worker string }
 // WorkerLost says that a worker is gone with everything that ran on it.
 type WorkerLost struct{ Worker string }
 
-// Watch says how many watchers a build has.
+// Watch says how many watchers a build has now.
 type Watch struct {
 	Build    string
 	Watchers int
 }
 
-// AskSession asks to admit a session.
+// Learn tells of a build of the past: what is remembered of it is only what such builds cost.
+type Learn struct {
+	Repo, Kind string
+	Cost       time.Duration
+	Disk       int64
+}
+
+// AskSession asks to admit a session. It is answered by Admit, Refuse, or Hold: then one of the others comes later.
 type AskSession struct {
-	Session   string
-	Idle, Age time.Duration // culled after; 0: never
+	Session                string
+	Repo, Owner, Requester string
+	Idle, Age              time.Duration // culled after; 0: never
+	Wait                   bool          // for a place, if there is none
 }
 
 // SessionReady says that a session's server answers: its idle clock starts.
@@ -78,7 +110,7 @@ type SessionActive struct {
 // SessionStopping says that a session is being taken down for a reason that the shell has.
 type SessionStopping struct{ Session string }
 
-// SessionEnded says that a session is gone: its place is free.
+// SessionEnded says that a session is gone, or does not wait any more: its place is free.
 type SessionEnded struct{ Session string }
 
 // Configure changes the policy's numbers.

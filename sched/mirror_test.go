@@ -23,7 +23,8 @@ type mirror struct {
 
 type row struct {
 	sched.Build
-	over bool
+	over  bool
+	avoid []string // workers that failed it
 }
 
 func newMirror() *mirror {
@@ -62,7 +63,9 @@ func (m *mirror) obey(now time.Time, in sched.Input, d sched.Decision) {
 	switch d := d.(type) {
 	case sched.Queue:
 		s := in.(sched.Submit)
-		m.builds[d.Build] = &row{Build: sched.Build{ID: s.Build, Key: s.Key, Class: s.Class}}
+		m.builds[d.Build] = &row{Build: sched.Build{
+			ID: s.Build, Key: s.Key, Repo: s.Repo, Ref: s.Ref, Owner: s.Owner, Requester: s.Requester, Class: s.Class, Quick: s.Quick,
+		}}
 		m.order = append(m.order, d.Build)
 	case sched.Join:
 		if r := m.builds[d.Existing]; r == nil || r.over {
@@ -74,10 +77,16 @@ func (m *mirror) obey(now time.Time, in sched.Input, d sched.Decision) {
 			m.complain("%s: row %+v", d, r)
 			return
 		}
-		r.Running, r.Worker, r.Attempt = true, d.Worker, d.Attempt
+		r.Running, r.Worker, r.Attempt, r.Started = true, d.Worker, d.Attempt, now
+	case sched.Promote:
+		m.live(d.Build, d).Class = d.Class
 	case sched.Again:
 		r := m.live(d.Build, d)
-		r.Running, r.Worker, r.Charged, r.Until = false, "", d.Charged, d.Until
+		if d.Outcome == sched.WorkerGone || d.Outcome == sched.NoSpace || d.Outcome == sched.OurFault {
+			r.avoid = append(r.avoid, r.Worker)
+		}
+		r.Running, r.Worker, r.Charged, r.Until, r.Slow = false, "", d.Charged, d.Until, d.Slow
+		r.Quick = r.Quick && d.Outcome != sched.NotQuick
 	case sched.Done:
 		m.end(d.Build, d)
 		delete(m.failures, m.builds[d.Build].Key)
@@ -86,14 +95,21 @@ func (m *mirror) obey(now time.Time, in sched.Input, d sched.Decision) {
 	case sched.Fail:
 		m.end(d.Build, d)
 		key := m.builds[d.Build].Key
-		m.failures[key] = sched.Failure{Key: key, Build: d.Build, Row: d.Row, Until: d.Until}
+		m.failures[key] = sched.Failure{Key: key, Build: d.Build, Row: d.Row, Until: d.Until, Quarantined: d.Quarantined}
 		m.failed = append(m.failed, key)
 	case sched.Admit:
-		if m.sessions[d.Session] == nil {
-			s := in.(sched.AskSession)
-			m.sessions[d.Session] = &sched.Session{ID: s.Session, Created: now, Idle: s.Idle, Age: s.Age}
-			m.admitted = append(m.admitted, d.Session)
+		if x := m.sessions[d.Session]; x == nil {
+			m.ask(now, in.(sched.AskSession))
+		} else if x.Waiting {
+			x.Waiting, x.Created = false, now
 		}
+	case sched.Hold:
+		if m.sessions[d.Session] == nil {
+			m.ask(now, in.(sched.AskSession))
+			m.sessions[d.Session].Waiting = true
+		}
+	case sched.Refuse:
+		delete(m.sessions, d.Session)
 	case sched.Stop:
 		if x := m.sessions[d.Session]; x == nil || x.Stopping {
 			m.complain("%s: it is not there or is stopped already", d)
@@ -101,6 +117,13 @@ func (m *mirror) obey(now time.Time, in sched.Input, d sched.Decision) {
 		}
 		m.sessions[d.Session].Stopping = true
 	}
+}
+
+func (m *mirror) ask(now time.Time, s sched.AskSession) {
+	m.sessions[s.Session] = &sched.Session{
+		ID: s.Session, Repo: s.Repo, Owner: s.Owner, Requester: s.Requester, Created: now, Idle: s.Idle, Age: s.Age,
+	}
+	m.admitted = append(m.admitted, s.Session)
 }
 
 func (m *mirror) live(id string, d sched.Decision) *row {
@@ -115,6 +138,13 @@ func (m *mirror) live(id string, d sched.Decision) *row {
 func (m *mirror) end(id string, d sched.Decision) {
 	r := m.live(id, d)
 	r.over, r.Running = true, false
+}
+
+// forget is what a restart does: rows do not say whom a build avoids.
+func (m *mirror) forget() {
+	for _, r := range m.builds {
+		r.avoid = nil
+	}
 }
 
 // state is what a restart would find in the store.

@@ -28,6 +28,7 @@ func TestProperties(t *testing.T) {
 			w.step(w.draw(t))
 			if rapid.IntRange(0, 20).Draw(t, "restart") == 0 {
 				w.s.Restore(w.now, w.m.state())
+				w.m.forget()
 				w.step(move{in: sched.Tick{}})
 			}
 			if err := w.check(); err != "" {
@@ -85,7 +86,7 @@ func newWorld() *world {
 
 func (w *world) draw(t *rapid.T) move {
 	after := time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second
-	kind := rapid.IntRange(0, 11).Draw(t, "kind")
+	kind := rapid.IntRange(0, 14).Draw(t, "kind")
 	any := func(ids []string) string {
 		return rapid.SampledFrom(append(ids, "nobody")).Draw(t, "id")
 	}
@@ -93,9 +94,12 @@ func (w *world) draw(t *rapid.T) move {
 	switch kind {
 	case 0, 1, 2, 3:
 		w.n++
+		key := rapid.IntRange(0, 11).Draw(t, "key")
 		return move{after, sched.Submit{
-			Build: fmt.Sprintf("b%d", w.n), Key: fmt.Sprintf("k%d", rapid.IntRange(1, 8).Draw(t, "key")),
-			Class: bindery.Attended, Retry: rapid.Bool().Draw(t, "retry"),
+			Build: fmt.Sprintf("b%d", w.n), Key: fmt.Sprintf("k%d", key), Repo: fmt.Sprintf("r%d", key/2), Owner: fmt.Sprintf("o%d", key/4),
+			Requester: fmt.Sprintf("q%d", rapid.IntRange(1, 4).Draw(t, "requester")), Ref: rapid.SampledFrom([]string{"", "", "main"}).Draw(t, "ref"),
+			Class: rapid.SampledFrom([]bindery.Class{bindery.Attended, bindery.Attended, bindery.Unattended, bindery.Background}).Draw(t, "class"),
+			Quick: rapid.IntRange(0, 9).Draw(t, "quick") == 0, Retry: rapid.Bool().Draw(t, "retry"),
 		}}
 	case 4:
 		return move{after, sched.WorkerUp{Worker: worker, Slots: rapid.IntRange(0, 3).Draw(t, "slots")}}
@@ -113,6 +117,16 @@ func (w *world) draw(t *rapid.T) move {
 			sched.SessionReady{Session: any(w.m.admitted)}, sched.SessionEnded{Session: any(w.m.admitted)},
 			sched.SessionActive{Session: any(w.m.admitted), At: w.now}, sched.SessionStopping{Session: "nobody"},
 		}).Draw(t, "session")}
+	case 12:
+		return move{after, sched.Watch{Build: any(w.m.order), Watchers: rapid.IntRange(0, 6).Draw(t, "watchers")}}
+	case 13:
+		return move{after * 100, sched.Learn{Repo: fmt.Sprintf("r%d", rapid.IntRange(0, 5).Draw(t, "repo")), Cost: after * 60, Disk: 1}}
+	case 14:
+		return move{after, rapid.SampledFrom([]sched.Input{
+			sched.SetRule{Rule: sched.Rule{Kind: sched.Pause, Scope: sched.OnRepo, Name: "r1", Until: w.now.Add(10 * time.Minute)}},
+			sched.LiftRule{Kind: sched.Pause, Scope: sched.OnRepo, Name: "r1"},
+			sched.SetRule{Rule: sched.Rule{Kind: sched.Weight, Scope: sched.OnOwner, Name: "o1", Value: 3}},
+		}).Draw(t, "rule")}
 	}
 	id := any(w.m.order)
 	attempt := 1
@@ -149,7 +163,12 @@ func (w *world) step(mv move) {
 			delete(w.asked, d.Build)
 		case sched.Recall:
 			delete(w.asked, d.Build)
+		case sched.Reject:
+			delete(w.asked, d.Build)
 		case sched.Start:
+			if d.Quick {
+				continue
+			}
 			before[d.Worker]++
 			if before[d.Worker] > w.slots[d.Worker] && mv.in != (sched.WorkerLost{Worker: d.Worker}) {
 				if after := w.running(); after[d.Worker] > w.slots[d.Worker] {
@@ -163,7 +182,7 @@ func (w *world) step(mv move) {
 func (w *world) running() map[string]int {
 	n := map[string]int{}
 	for _, r := range w.m.builds {
-		if r.Running {
+		if r.Running && !r.Quick {
 			n[r.Worker]++
 		}
 	}
@@ -182,14 +201,18 @@ func (w *world) check() string {
 		return fmt.Sprintf("%d sessions in %d places", n, places)
 	}
 	keys := map[string]bool{}
-	ready := 0
+	rank := map[bindery.Class]bool{bindery.Attended: true} // classes that always take an idle slot
+	var ready []string
 	for _, b := range w.m.state().Builds {
 		if keys[b.Key] {
 			return "two builds of one key: " + b.Key
 		}
 		keys[b.Key] = true
-		if !b.Running && !b.Until.After(w.now) {
-			ready++
+		if !b.Running && !b.Until.After(w.now) && rank[b.Class] && !b.Slow && !b.Quick && !w.held(b) && !w.s.Estimate(b.Repo, "").Known {
+			ready = append(ready, b.ID)
+		}
+		if w.n%10 != 0 {
+			continue
 		}
 		st, ok := w.s.Standing(w.now, b.ID)
 		if !ok || (st.Position == 0) != b.Running || (st.Reason == "") != b.Running {
@@ -198,8 +221,10 @@ func (w *world) check() string {
 	}
 	n := w.running()
 	for name, slots := range w.slots {
-		if ready > 0 && n[name] < slots {
-			return fmt.Sprintf("%d builds are ready and %s is idle", ready, name)
+		for _, id := range ready {
+			if n[name] < slots && !slices.Contains(w.m.builds[id].avoid, name) {
+				return fmt.Sprintf("%s is ready and %s is idle", id, name)
+			}
 		}
 	}
 	if wake := w.s.NextWake(); !wake.IsZero() && !wake.After(w.now) {
@@ -208,9 +233,15 @@ func (w *world) check() string {
 	return ""
 }
 
+func (w *world) held(b sched.Build) bool {
+	return slices.ContainsFunc(w.s.Rules(), func(r sched.Rule) bool { return r.Kind == sched.Pause && r.Name == b.Repo })
+}
+
 // drain lets everything end well.
 func (w *world) drain() {
-	w.step(move{in: sched.WorkerUp{Worker: "w1", Slots: 1}})
+	for _, name := range []string{"w1", "w2"} {
+		w.step(move{in: sched.WorkerUp{Worker: name, Slots: 3}})
+	}
 	for range 1000 {
 		live := w.m.state().Builds
 		if len(live) == 0 {

@@ -1,16 +1,19 @@
 package sched_test
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/sched"
@@ -36,7 +39,7 @@ func TestScenarios(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if diff := cmp.Diff(string(text), got); diff != "" && !*update {
+			if diff := gocmp.Diff(string(text), got); diff != "" && !*update {
 				t.Errorf("answers differ (-file +now):\n%s", diff)
 			}
 		})
@@ -125,7 +128,11 @@ func (p *player) do(t *testing.T, line string) []string {
 func (p *player) standing() (out []string) {
 	for _, b := range p.m.state().Builds {
 		if st, ok := p.s.Standing(p.now, b.ID); ok {
-			out = append(out, fmt.Sprintf("%s: %d, %s", b.ID, st.Position, st.Reason))
+			text := fmt.Sprintf("%s: %d, %s", b.ID, st.Position, st.Reason)
+			if !st.From.IsZero() {
+				text += fmt.Sprintf("; in %s to %s, likely %s", st.From.Sub(p.now), st.To.Sub(p.now), st.Likely.Sub(p.now))
+			}
+			out = append(out, text)
 		}
 	}
 	return out
@@ -135,22 +142,36 @@ func input(t *testing.T, verb string, args []string, opt map[string]string, now 
 	t.Helper()
 	switch verb {
 	case "config":
-		return sched.Configure{Config: sched.Config{
-			Attempts: num(t, opt["attempts"]), Lost: num(t, opt["lost"]), Sessions: num(t, opt["sessions"]),
-			Backoff: dur(t, opt["backoff"]), Remember: dur(t, opt["remember"]), Longest: dur(t, opt["longest"]),
-		}}
+		return sched.Configure{Config: config(t, opt)}
 	case "up":
-		return sched.WorkerUp{Worker: args[0], Slots: num(t, opt["slots"])}
+		return sched.WorkerUp{Worker: args[0], Slots: num(t, opt["slots"]), Disk: int64(num(t, opt["disk"])) << 30}
 	case "down":
 		return sched.WorkerDown{Worker: args[0]}
 	case "lost":
 		return sched.WorkerLost{Worker: args[0]}
 	case "submit", "retry":
-		key := opt["key"]
-		if key == "" {
-			key = args[0]
+		key := or(opt["key"], args[0])
+		repo := or(opt["repo"], key)
+		owner := or(opt["owner"], repo)
+		return sched.Submit{
+			Build: args[0], Key: key, Repo: repo, Ref: opt["ref"], Owner: owner, Requester: or(opt["by"], owner), Kind: opt["kind"],
+			Class: bindery.Class(or(opt["class"], "attended")), Quick: opt["quick"] != "", Retry: verb == "retry",
 		}
-		return sched.Submit{Build: args[0], Key: key, Class: bindery.Attended, Retry: verb == "retry"}
+	case "progress":
+		return sched.Progress{Build: args[0], Attempt: num(t, args[1])}
+	case "learn":
+		return sched.Learn{Repo: args[0], Kind: opt["kind"], Cost: dur(t, args[1]), Disk: int64(num(t, opt["disk"])) << 30}
+	case "ban", "hold", "weight", "quota":
+		r := sched.Rule{Kind: sched.RuleKind(verb), Scope: sched.Scope(args[0]), Name: args[1], Reason: opt["reason"]}
+		r.Value, _ = strconv.ParseFloat(opt["value"], 64)
+		if d := dur(t, opt["for"]); d > 0 {
+			r.Until = now.Add(d)
+		}
+		return sched.SetRule{Rule: r}
+	case "lift":
+		return sched.LiftRule{Kind: sched.RuleKind(args[0]), Scope: sched.Scope(args[1]), Name: args[2]}
+	case "forgive":
+		return sched.Forgive{Key: args[0]}
 	case "cancel":
 		return sched.Cancel{Build: args[0]}
 	case "finish":
@@ -158,7 +179,7 @@ func input(t *testing.T, verb string, args []string, opt map[string]string, now 
 	case "watch":
 		return sched.Watch{Build: args[0], Watchers: num(t, args[1])}
 	case "ask":
-		return sched.AskSession{Session: args[0], Idle: dur(t, opt["idle"]), Age: dur(t, opt["age"])}
+		return sched.AskSession{Session: args[0], Repo: opt["repo"], Owner: opt["owner"], Requester: opt["by"], Wait: opt["wait"] != "", Idle: dur(t, opt["idle"]), Age: dur(t, opt["age"])}
 	case "ready":
 		return sched.SessionReady{Session: args[0]}
 	case "active":
@@ -173,6 +194,35 @@ func input(t *testing.T, verb string, args []string, opt map[string]string, now 
 	t.Fatalf("no command %q", verb)
 	return nil
 }
+
+// config reads name=value for the fields of the policy's numbers.
+func config(t *testing.T, opt map[string]string) (c sched.Config) {
+	t.Helper()
+	v := reflect.ValueOf(&c).Elem()
+	for name, text := range opt {
+		i := slices.IndexFunc(reflect.VisibleFields(v.Type()), func(f reflect.StructField) bool { return strings.EqualFold(f.Name, name) })
+		if i < 0 {
+			t.Fatalf("no number %q", name)
+		}
+		switch f := v.Field(i); f.Kind() {
+		case reflect.Float64:
+			x, err := strconv.ParseFloat(text, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.SetFloat(x)
+		default:
+			if f.Type() == reflect.TypeFor[time.Duration]() {
+				f.SetInt(int64(dur(t, text)))
+				continue
+			}
+			f.SetInt(int64(num(t, text)))
+		}
+	}
+	return c
+}
+
+func or(a, b string) string { return cmp.Or(a, b) }
 
 func num(t *testing.T, s string) int {
 	t.Helper()

@@ -1,8 +1,6 @@
 package sched
 
 import (
-	"cmp"
-	"slices"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -13,49 +11,78 @@ type State struct {
 	Builds   []Build   // queued and running, in order of submission
 	Failures []Failure // remembered, oldest first
 	Sessions []Session // not ended, oldest first
+	Rules    []Rule    // nil: those that it has
 }
 
 // A Build is a build that is not over.
 type Build struct {
-	ID, Key string
-	Class   bindery.Class
-	Attempt int // running, or the last one; 0 before the first
-	Charged int // attempts held against it
-	Running bool
-	Worker  string    // where it runs
-	Until   time.Time // not started before
+	ID, Key   string
+	Repo, Ref string
+	Owner     string
+	Requester string // who pulls it forward
+	Class     bindery.Class
+	Kind      string
+	Quick     bool
+	Slow      bool
+	Attempt   int // running, or the last one; 0 before the first
+	Charged   int // attempts held against it
+	Running   bool
+	Worker    string    // where it runs
+	Started   time.Time // the running attempt; zero: now
+	Until     time.Time // not started before
 }
 
 // A Failure answers for its key until then.
 type Failure struct {
-	Key, Build string
-	Row        int
-	Until      time.Time
+	Key, Build  string
+	Row         int
+	Until       time.Time
+	Forced      int // retries that did not wait for it
+	Quarantined bool
 }
 
 // A Session is a session that has not ended.
 type Session struct {
-	ID        string
-	Created   time.Time
-	Ready     bool
-	Active    time.Time
-	Idle, Age time.Duration
-	Stopping  bool
+	ID                     string
+	Repo, Owner, Requester string
+	Created                time.Time
+	Ready                  bool
+	Active                 time.Time
+	Idle, Age              time.Duration
+	Stopping               bool
+	Waiting                bool // for a place
 }
 
 type build struct {
 	Build
 	order    int64
 	watchers int
-	delayed  bool // queued, but not in the line before Until
-	unwanted bool // runs, and is being stopped
+	at       int // its place in its lane
+	lane     *lane
+	delayed  bool // queued, but in no lane before Until
+	pinned   bool // asked for by commit or under several refs: nothing supersedes it
+	watched  bool // it had a watcher
+	alone    time.Time
+	askers   []string // requesters beside the one who pulls it
+	avoid    []string // workers whose fault it was
+	run      *run
+	told     *promise
 }
 
-type worker struct {
-	name    string
-	slots   int
-	up      bool
-	running []*build // in order of submission
+// A run is the running attempt of a build.
+type run struct {
+	worker   *worker
+	class    bindery.Class // when it started: that bucket was charged
+	started  time.Time
+	moved    time.Time // last progress
+	charge   float64   // expected cost, shared by sharers requesters
+	sharers  int
+	disk     int64
+	most     int // watchers at once
+	long     bool
+	stopping Outcome // what its end will be, once it is being stopped
+	why      string  // it is being stopped, in words
+	revived  bool    // somebody asked for it while it was being cancelled
 }
 
 // A Scheduler is the queue: all of what is waiting, running, remembered, admitted. It is not safe for concurrent use.
@@ -64,69 +91,126 @@ type Scheduler struct {
 
 	builds  map[string]*build // by id
 	keys    map[string]*build // the one build of a key that is not over
-	ready   line
+	refs    map[refName]*build
 	later   int // builds that are delayed
 	order   int64
-	workers []*worker // by name
+	buckets [3]*bucket
+	virtual float64 // of the classes
+	workers []*worker
+	slots   int // of the workers that are up
+	taken   int // of them
 
+	running [3]map[string]int // by repository, owner, requester
+	longs   int               // running, in slots
+	slows   int
+	quicks  int
+
+	costs    *costs
+	debtors  []debtor
 	failures map[string]Failure // by key
+	rules    map[ruleName]Rule
+
 	sessions map[string]*Session
+	lobby    []*Session // that wait for a place
+	vacant   bool       // a place may have become free since the lobby was asked
+	places   [3]map[string]int
+	admitted int
+	ends     rate // of sessions
+	arrivals rate // of builds
 
 	alarms alarms
 	set    int64 // alarms set so far
 	out    []Decision
+
+	steps  int64
+	origin *Scheduler // of which this one is a fork that looks ahead
+	ahead  *lookahead
+	view   *forecast
+	stretch
 }
+
+type refName struct{ repo, ref string }
 
 // New returns an empty Scheduler.
 func New(cfg Config) *Scheduler {
-	s := &Scheduler{cfg: cfg.withDefaults()}
+	s := &Scheduler{
+		cfg: cfg.withDefaults(), costs: &costs{repos: map[string]*law{}, kinds: map[string]*law{}}, rules: map[ruleName]Rule{},
+		stretch: stretch{early: 1, late: 1},
+	}
 	s.clear()
 	return s
 }
 
 func (s *Scheduler) clear() {
-	*s = Scheduler{
-		cfg: s.cfg, builds: map[string]*build{}, keys: map[string]*build{},
-		failures: map[string]Failure{}, sessions: map[string]*Session{},
+	s.builds, s.keys, s.refs = map[string]*build{}, map[string]*build{}, map[refName]*build{}
+	for i, c := range []bindery.Class{bindery.Attended, bindery.Unattended, bindery.Background} {
+		s.buckets[i] = newBucket(c)
 	}
+	for i := range s.running {
+		s.running[i], s.places[i] = map[string]int{}, map[string]int{}
+	}
+	s.later, s.order, s.virtual, s.taken, s.longs, s.slows, s.quicks = 0, 0, 0, 0, 0, 0, 0
+	s.failures, s.sessions, s.lobby, s.admitted = map[string]Failure{}, map[string]*Session{}, nil, 0
+	s.alarms, s.out, s.view, s.debtors = nil, nil, nil, nil
 }
 
-// Restore replaces everything but the policy and which workers are up.
+// Restore replaces everything but the policy, what builds cost, and which workers are up.
 func (s *Scheduler) Restore(now time.Time, st State) {
-	workers := s.workers
 	s.clear()
-	for _, w := range workers {
-		w.running = nil
+	for _, w := range s.workers {
+		w.running, w.quick, w.disk = nil, 0, 0
 	}
-	s.workers = workers
-	for _, x := range st.Builds {
-		s.order++
-		b := &build{Build: x, order: s.order}
-		s.builds[b.ID], s.keys[b.Key] = b, b
-		if b.Running {
-			w := s.worker(b.Worker)
-			w.running = append(w.running, b)
-			continue
+	if st.Rules != nil {
+		s.rules = map[ruleName]Rule{}
+		for _, r := range st.Rules {
+			s.rules[r.name()] = r
 		}
-		s.enqueue(b, now)
 	}
+	s.wakeRules()
+	for _, x := range st.Builds {
+		s.restoreBuild(x, now)
+	}
+	s.count()
 	for _, f := range st.Failures {
 		s.failures[f.Key] = f
 		s.wake(f.Until.Add(s.cfg.Longest), aboutFailure, f.Key)
 	}
 	for _, x := range st.Sessions {
-		s.sessions[x.ID] = &x
-		s.watchSession(&x)
+		s.restoreSession(&x)
 	}
+}
+
+func (s *Scheduler) restoreBuild(x Build, now time.Time) {
+	s.order++
+	if x.Class == "" {
+		x.Class = bindery.Attended
+	}
+	b := &build{Build: x, order: s.order, at: -1}
+	s.builds[b.ID], s.keys[b.Key] = b, b
+	if b.Ref != "" {
+		s.refs[refName{b.Repo, b.Ref}] = b
+	}
+	if !b.Running {
+		s.enqueue(b, now)
+		return
+	}
+	b.Running = false
+	started := b.Started
+	if started.IsZero() {
+		started = now
+	}
+	s.occupy(b, s.worker(b.Worker), started, now)
 }
 
 // Step takes in what happened and returns what is to be done about it, in order. Time never runs backwards: a now
 // before an earlier one is harmless but moves nothing on.
 func (s *Scheduler) Step(now time.Time, in Input) []Decision {
 	s.out = nil
+	s.steps++
 	s.ring(now)
 	in.apply(s, now)
-	s.place()
+	s.place(now)
+	s.seat(now)
 	return s.out
 }
 
@@ -138,9 +222,26 @@ func (s *Scheduler) NextWake() time.Time {
 	return s.alarms[0].at
 }
 
-func (s *Scheduler) decide(d Decision) { s.out = append(s.out, d) }
+func (s *Scheduler) decide(d Decision) {
+	if s.origin == nil {
+		s.out = append(s.out, d)
+	}
+}
 
-// enqueue puts a queued build into the line, or sets it aside until its time has come.
+func (s *Scheduler) bucket(c bindery.Class) *bucket { return s.buckets[rank(c)] }
+
+// rank orders classes: the smaller the more urgent.
+func rank(c bindery.Class) int {
+	switch c {
+	case bindery.Unattended:
+		return 1
+	case bindery.Background:
+		return 2
+	}
+	return 0
+}
+
+// enqueue puts a queued build into its lane, or sets it aside until its time has come.
 func (s *Scheduler) enqueue(b *build, now time.Time) {
 	if b.Until.After(now) {
 		b.delayed = true
@@ -148,53 +249,55 @@ func (s *Scheduler) enqueue(b *build, now time.Time) {
 		s.wake(b.Until, aboutBuild, b.ID)
 		return
 	}
-	s.ready.insert(b)
+	s.bucket(b.Class).join(s, b, now)
 }
 
-// place starts the oldest ready builds while there are slots.
-func (s *Scheduler) place() {
-	for {
-		b, w := s.ready.first(), s.freest()
-		if b == nil || w == nil {
-			return
-		}
-		s.ready.remove(b)
-		b.Running, b.Worker = true, w.name
-		b.Attempt++
-		w.add(b)
-		s.decide(Start{Build: b.ID, Attempt: b.Attempt, Worker: w.name})
+// unqueue takes a queued build out of wherever it waits.
+func (s *Scheduler) unqueue(b *build, now time.Time) {
+	if b.delayed {
+		b.delayed = false
+		s.later--
+		return
+	}
+	l := b.lane
+	k := s.bucket(b.Class)
+	k.leave(b)
+	for _, f := range l.flow {
+		k.rest(f, now)
 	}
 }
 
-// freest is the ready worker with the most free slots, the first by name of several; nil when all slots are taken.
-func (s *Scheduler) freest() *worker {
-	var best *worker
-	for _, w := range s.workers {
-		if w.up && w.free() > 0 && (best == nil || w.free() > best.free()) {
-			best = w
-		}
+// requeue moves a waiting build to where it belongs now.
+func (s *Scheduler) requeue(b *build, now time.Time, change func()) {
+	waits := b.lane != nil
+	if waits {
+		s.unqueue(b, now)
 	}
-	return best
-}
-
-func (w *worker) free() int { return w.slots - len(w.running) }
-
-func (w *worker) add(b *build) {
-	i, _ := slices.BinarySearchFunc(w.running, b, func(x, y *build) int { return cmp.Compare(x.order, y.order) })
-	w.running = slices.Insert(w.running, i, b)
-}
-
-// worker finds a worker by name, or makes one that is not up.
-func (s *Scheduler) worker(name string) *worker {
-	i, found := slices.BinarySearchFunc(s.workers, name, func(w *worker, name string) int { return cmp.Compare(w.name, name) })
-	if !found {
-		s.workers = slices.Insert(s.workers, i, &worker{name: name})
+	change()
+	if waits {
+		s.enqueue(b, now)
 	}
-	return s.workers[i]
 }
 
 // forget removes a build that is over.
 func (s *Scheduler) forget(b *build) {
 	delete(s.builds, b.ID)
 	delete(s.keys, b.Key)
+	if n := (refName{b.Repo, b.Ref}); s.refs[n] == b {
+		delete(s.refs, n)
+	}
+}
+
+// size says which limit bounds a build.
+func (s *Scheduler) size(b *build) size {
+	switch {
+	case b.Slow:
+		return slow
+	case b.Quick:
+		return quick
+	}
+	if e := s.Estimate(b.Repo, b.Kind); e.Known && e.Quantile(0.5) > s.cfg.LongAfter {
+		return long
+	}
+	return short
 }

@@ -2,27 +2,135 @@ package sched
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"time"
 )
 
 func (in AskSession) apply(s *Scheduler, now time.Time) {
 	if x := s.sessions[in.Session]; x != nil {
+		if x.Waiting {
+			s.decide(Hold{Session: x.ID, Reason: s.noPlace(x)})
+			return
+		}
 		s.decide(Admit{Session: in.Session})
 		return
 	}
-	if most := max(s.cfg.Sessions, 0); len(s.sessions) >= most {
-		s.decide(Refuse{Session: in.Session, Reason: fmt.Sprintf("all places for sessions are taken (%d)", most)})
+	if reason := s.banned(in.Repo, in.Owner, in.Requester); reason != "" {
+		s.decide(Refuse{Session: in.Session, Reason: reason})
 		return
 	}
-	x := &Session{ID: in.Session, Created: now, Idle: in.Idle, Age: in.Age}
-	s.sessions[x.ID] = x
+	x := &Session{
+		ID: in.Session, Repo: in.Repo, Owner: in.Owner, Requester: in.Requester, Created: now, Idle: in.Idle, Age: in.Age,
+	}
+	// Who comes later does not overtake those who wait, unless only their own quotas hold them.
+	reason := s.noPlace(x)
+	switch {
+	case reason == "":
+		s.sessions[x.ID] = x
+		s.admit(x, now)
+	case in.Wait && len(s.lobby) < max(s.cfg.Places, 0):
+		x.Waiting = true
+		s.sessions[x.ID] = x
+		s.lobby = append(s.lobby, x)
+		s.decide(Hold{Session: x.ID, Reason: reason})
+	default:
+		s.decide(Refuse{Session: x.ID, Reason: reason})
+	}
+}
+
+// admit reserves the places of a session.
+func (s *Scheduler) admit(x *Session, now time.Time) {
+	x.Waiting, x.Created = false, now
+	s.reserve(x, 1)
 	s.watchSession(x)
 	s.decide(Admit{Session: x.ID})
 }
 
+func (s *Scheduler) reserve(x *Session, n int) {
+	s.admitted += n
+	for i, name := range []string{x.Repo, x.Owner, x.Requester} {
+		if s.places[i][name] += n; s.places[i][name] == 0 {
+			delete(s.places[i], name)
+		}
+	}
+}
+
+// noPlace says which quota leaves no place for a session, in words; empty: there is a place.
+func (s *Scheduler) noPlace(x *Session) string {
+	if most := max(s.cfg.Sessions, 0); s.admitted >= most {
+		return fmt.Sprintf("all places for sessions are taken (%d)", most)
+	}
+	limits := []int{s.cfg.RepoSessions, s.cfg.OwnerSessions, s.cfg.RequesterSessions}
+	scopes := []Scope{OnRepo, OnOwner, OnRequester}
+	for i, name := range []string{x.Repo, x.Owner, x.Requester} {
+		if name == "" {
+			continue
+		}
+		most, bound := limits[i], limits[i] != 0
+		if r, ok := s.rules[ruleName{Quota, scopes[i], name}]; ok {
+			most, bound = int(r.Value), true
+		}
+		if bound && s.places[i][name] >= max(most, 0) {
+			return fmt.Sprintf("all places of this %s are taken (%d)", scopes[i], max(most, 0))
+		}
+	}
+	return ""
+}
+
+// seat admits those who wait and for whom there is a place, the first to come first.
+func (s *Scheduler) seat(now time.Time) {
+	if len(s.lobby) == 0 || !s.vacant {
+		return
+	}
+	s.vacant = false
+	s.lobby = slices.DeleteFunc(s.lobby, func(x *Session) bool {
+		if s.noPlace(x) != "" {
+			return false
+		}
+		s.admit(x, now)
+		return true
+	})
+}
+
+// turnAway refuses those who wait and whom a ban is about, and stops those who are in.
+func (s *Scheduler) turnAway(r Rule) {
+	concerned := func(x *Session) bool { return r.Scope.concerns(r.Name, x.Repo, x.Owner, x.Requester) }
+	s.lobby = slices.DeleteFunc(s.lobby, func(x *Session) bool {
+		if !concerned(x) {
+			return false
+		}
+		delete(s.sessions, x.ID)
+		s.decide(Refuse{Session: x.ID, Reason: banText(r)})
+		return true
+	})
+	var in []*Session
+	for _, x := range s.sessions {
+		if concerned(x) && !x.Stopping {
+			in = append(in, x)
+		}
+	}
+	slices.SortFunc(in, func(a, b *Session) int { return strings.Compare(a.ID, b.ID) })
+	for _, x := range in {
+		x.Stopping = true
+		s.decide(Stop{Session: x.ID, Reason: banText(r)})
+	}
+}
+
+func (s *Scheduler) restoreSession(x *Session) {
+	s.sessions[x.ID] = x
+	if x.Waiting {
+		s.lobby = append(s.lobby, x)
+		s.vacant = true
+		return
+	}
+	s.reserve(x, 1)
+	s.watchSession(x)
+}
+
 func (in SessionReady) apply(s *Scheduler, now time.Time) {
-	if x := s.sessions[in.Session]; x != nil && !x.Ready {
+	if x := s.sessions[in.Session]; x != nil && !x.Ready && !x.Waiting {
 		x.Ready, x.Active = true, now
 		s.watchSession(x)
 	}
@@ -40,7 +148,20 @@ func (in SessionStopping) apply(s *Scheduler, _ time.Time) {
 	}
 }
 
-func (in SessionEnded) apply(s *Scheduler, _ time.Time) { delete(s.sessions, in.Session) }
+func (in SessionEnded) apply(s *Scheduler, now time.Time) {
+	x := s.sessions[in.Session]
+	if x == nil {
+		return
+	}
+	delete(s.sessions, x.ID)
+	if x.Waiting {
+		s.lobby = slices.DeleteFunc(s.lobby, func(y *Session) bool { return y == x })
+		return
+	}
+	s.reserve(x, -1)
+	s.vacant = true
+	s.ends.count(now, 1)
+}
 
 // deadline is when a session is culled, if nothing happens, with the reason; zero: never.
 func (x *Session) deadline() (at time.Time, reason string) {
@@ -67,7 +188,7 @@ func (s *Scheduler) watchSession(x *Session) {
 // cull stops a session whose time has come; otherwise it sets the next alarm.
 func (s *Scheduler) cull(id string, now time.Time) {
 	x := s.sessions[id]
-	if x == nil {
+	if x == nil || x.Waiting {
 		return
 	}
 	at, reason := x.deadline()
@@ -93,3 +214,26 @@ func words(d time.Duration) string {
 	}
 	return s
 }
+
+// A rate counts events, of which old ones count less.
+type rate struct {
+	n    float64
+	last time.Time
+}
+
+const rateMemory = 30 * time.Minute
+
+func (r *rate) count(now time.Time, n float64) {
+	r.n = r.fade(now) + n
+	r.last = now
+}
+
+func (r *rate) fade(now time.Time) float64 {
+	if r.last.IsZero() {
+		return 0
+	}
+	return r.n * math.Exp(-max(now.Sub(r.last), 0).Seconds()/rateMemory.Seconds())
+}
+
+// perSecond is how often it happens now.
+func (r *rate) perSecond(now time.Time) float64 { return r.fade(now) / rateMemory.Seconds() }

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -13,34 +14,83 @@ func (s *Scheduler) Standing(now time.Time, id string) (bindery.Standing, bool) 
 	if b == nil {
 		return bindery.Standing{}, false
 	}
-	if b.Running {
+	if b.run != nil {
 		return bindery.Standing{}, true
 	}
-	if b.delayed {
-		return bindery.Standing{
-			Position: s.ready.n + s.earlier(b) + 1,
-			Reason:   fmt.Sprintf("An attempt failed for a reason that may pass; the next one starts in %s", max(b.Until.Sub(now), 0).Round(time.Second)),
-		}, true
+	f := s.outlooks(now)
+	o, seen := f.seen[id]
+	st := bindery.Standing{Position: o.position}
+	if !seen {
+		// It is held, has come since, or is behind so many that nobody counts them.
+		st.Position = max(s.Waiting(), f.known+1)
 	}
-	ahead := s.ready.rank(b)
-	return bindery.Standing{Position: ahead + 1, Reason: s.reason(ahead)}, true
+	st.Reason = s.reason(b, st.Position-1, now)
+	if !seen || f.blind || math.IsInf(o.likely, 1) {
+		return st, true
+	}
+	early, late := (o.likely-o.from)*s.stretch.early, (o.to-o.likely)*s.stretch.late
+	after := func(x float64) time.Time {
+		at := f.at.Add(seconds(max(x, 0))).Truncate(time.Second)
+		if at.Before(now) {
+			return now
+		}
+		return at
+	}
+	st.From, st.Likely, st.To = after(o.likely-early-1), after(o.likely), after(o.likely+late+1)
+	if b.told == nil {
+		b.told = &promise{st.From, st.Likely, st.To}
+	}
+	return st, true
 }
 
-func (s *Scheduler) reason(ahead int) string {
-	workers, slots := 0, 0
+// reason says which rule holds a build back, in words.
+func (s *Scheduler) reason(b *build, ahead int, now time.Time) string {
+	if b.delayed {
+		return fmt.Sprintf("An attempt failed for a reason that may pass; the next one starts in %s", max(b.Until.Sub(now), 0).Round(time.Second))
+	}
+	if r, ok := s.pause(b); ok {
+		return fmt.Sprintf("The operator holds this %s back%s", r.Scope, because(r.Reason))
+	}
+	workers := 0
 	for _, w := range s.workers {
 		if w.up {
 			workers++
-			slots += w.slots
 		}
 	}
+	z := s.size(b)
+	longest := part(s.cfg.LongShare, s.slots)
 	switch {
 	case workers == 0:
 		return "No worker is ready; " + others(ahead)
-	case slots == 0:
+	case z == quick:
+		return fmt.Sprintf("All places for quick builds are taken (%d); %s", s.cfg.Quick, others(ahead))
+	case s.slots == 0:
 		return "The workers have no slots; " + others(ahead)
+	case z == slow && s.slows > 0:
+		return "It took too long once, so it waits for the slow lane, where one build runs at a time; " + others(ahead)
+	case (z == long || z == slow) && s.longs >= longest:
+		return fmt.Sprintf("It is a long build, and as many of them run as may (%d of %d slots); %s", longest, s.slots, others(ahead))
+	case b.Class == bindery.Unattended && s.bucket(b.Class).running >= part(s.cfg.UnattendedShare, s.slots):
+		return fmt.Sprintf("No person waits for it, and as many of such builds run as may (%d of %d slots); %s", part(s.cfg.UnattendedShare, s.slots), s.slots, others(ahead))
+	case b.Class == bindery.Background && s.slots-s.taken > 0:
+		return "It takes only slots that nobody else needs; " + others(ahead)
+	case s.taken < s.slots:
+		return "No worker has room on its disk for it; " + others(ahead)
 	}
-	return fmt.Sprintf("Every slot is taken (%d); %s", slots, others(ahead))
+	text := fmt.Sprintf("Every slot is taken (%d); ", s.slots)
+	// Caps bind only while others wait.
+	k := s.bucket(b.Class)
+	alone := func(d side) bool { return k.waiting <= b.lane.flow[d].busy-s.running[1+d][b.lane.flow[d].name] }
+	switch {
+	case alone(byOwner) || alone(byRequester):
+	case s.overRepo(b.Repo):
+		text = fmt.Sprintf("This repository has its share of the slots (%d of %d); ", s.running[0][b.Repo], s.slots)
+	case s.over(byOwner, b.Owner):
+		text = fmt.Sprintf("This owner has its share of the slots (%d of %d); ", s.running[1][b.Owner], s.slots)
+	case s.over(byRequester, b.Requester):
+		text = fmt.Sprintf("Who asks has a share of the slots already (%d of %d); ", s.running[2][b.Requester], s.slots)
+	}
+	return text + others(ahead)
 }
 
 func others(n int) string {
@@ -53,26 +103,42 @@ func others(n int) string {
 	return fmt.Sprintf("%d builds are ahead", n)
 }
 
-// earlier counts the delayed builds whose time comes before b's. There are few of them.
-func (s *Scheduler) earlier(b *build) int {
-	n := 0
-	for _, a := range s.alarms {
-		if a.what != aboutBuild {
-			continue
+// SessionStanding says where a session stands that waits for a place: the zero Standing when it has one.
+func (s *Scheduler) SessionStanding(now time.Time, id string) (bindery.Standing, bool) {
+	x := s.sessions[id]
+	if x == nil {
+		return bindery.Standing{}, false
+	}
+	if !x.Waiting {
+		return bindery.Standing{}, true
+	}
+	st := bindery.Standing{Reason: "Waiting for a place: " + s.noPlace(x)}
+	for i, y := range s.lobby {
+		if y == x {
+			st.Position = i + 1
 		}
-		x := s.builds[a.id]
-		if x == nil || x == b || !x.delayed || !x.Until.Equal(a.at) {
-			continue
-		}
-		if c := x.Until.Compare(b.Until); c < 0 || c == 0 && x.order < b.order {
-			n++
-		}
+	}
+	if r := s.ends.perSecond(now); r > 0.0001 {
+		// So many places must become free; sessions end independently of each other.
+		n := float64(st.Position)
+		width := 1.645 * math.Sqrt(n)
+		after := func(n float64) time.Time { return now.Add(seconds(max(n, 0) / r)).Truncate(time.Second) }
+		st.From, st.Likely, st.To = after(max(n-width, 0.05*n)), after(n), after(n+width+1)
+	}
+	return st, true
+}
+
+// Waiting is the number of builds that wait.
+func (s *Scheduler) Waiting() int {
+	n := s.later
+	for _, k := range s.buckets {
+		n += k.waiting
 	}
 	return n
 }
 
 // Counts says how much is queued and running, for reports.
 func (s *Scheduler) Counts() (queued, running, sessions int) {
-	queued = s.ready.n + s.later
-	return queued, len(s.builds) - queued, len(s.sessions)
+	queued = s.Waiting()
+	return queued, len(s.builds) - queued, s.admitted
 }

@@ -52,6 +52,7 @@ type commandLine struct {
 	Sessions sessionsCmd `cmd:"" help:"List, stop and read running sessions."`
 	Serve    serveCmd    `cmd:"" help:"Serve a hub: pages, API and sessions for visitors."`
 	Worker   workerCmd   `cmd:"" help:"Serve builds to the hub and the command line of one state directory."`
+	Sim      simCmd      `cmd:"" help:"Simulate the queue."`
 	Doctor   doctorCmd   `cmd:"" help:"Say what this machine lacks, and the remedy of each."`
 	Version  versionCmd  `cmd:"" help:"Say which version this is."`
 }

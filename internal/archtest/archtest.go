@@ -29,6 +29,10 @@ var rules = map[string]rule{
 		noStd:   []string{"os", "net", "math/rand", "crypto/rand"}, pure: true,
 		why: "a function of the repository's files: equal files, equal plan",
 	},
+	"sim": {
+		inside: []string{"sched"}, noStd: []string{"os", "net", "crypto/rand"}, pure: true,
+		why: "the same sched in a virtual machine room: no clock but its own, no chance but its seed's",
+	},
 	"api": {why: "wire types, shared by server and client"},
 
 	// Run.

@@ -1,0 +1,307 @@
+package sched
+
+import (
+	"cmp"
+	"container/heap"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// A forecast says when what waits will start. It comes from playing the scheduler itself forward again and again, each
+// time over other costs and other newcomers. It is never read by a decision.
+type forecast struct {
+	at    time.Time
+	steps int64
+	seen  map[string]outlook // by build
+	known int                // builds that were looked at
+	blind bool               // there are no slots: only the order is known
+}
+
+type outlook struct {
+	position         int
+	from, likely, to float64 // seconds after the forecast was made
+}
+
+const (
+	mostAhead   = 1000 // waiting builds that a forecast looks at
+	mostStarts  = 8000 // builds started in all plays of one forecast, about
+	fewestPlays = 8
+	mostPlays   = 40
+	staleAfter  = time.Second
+	fewWaiting  = 64 // so few are looked at afresh after every step
+)
+
+// A lookahead is what a fork of the scheduler does in place of the world.
+type lookahead struct {
+	now    time.Time
+	began  time.Time
+	rng    uint64
+	mean   bool // every build takes what is expected, nobody comes
+	runs   ends
+	wanted map[string]bool // that have not started
+	starts map[string]float64
+	order  []string
+	ghosts int
+	most   int
+	next   time.Time // a newcomer comes
+	every  float64   // mean seconds between two
+}
+
+type end struct {
+	at time.Time
+	b  *build
+	n  int
+}
+
+type ends []end
+
+func (e ends) Len() int           { return len(e) }
+func (e ends) Less(i, j int) bool { return cmp.Or(e[i].at.Compare(e[j].at), e[i].n-e[j].n) < 0 }
+func (e ends) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
+func (e *ends) Push(x any)        { *e = append(*e, x.(end)) }
+func (e *ends) Pop() any {
+	last := (*e)[len(*e)-1]
+	*e = (*e)[:len(*e)-1]
+	return last
+}
+
+func (a *lookahead) uniform() float64 {
+	a.rng += 0x9e3779b97f4a7c15
+	return (float64(mixed(a.rng)>>11) + 0.5) / (1 << 53)
+}
+
+// outlooks returns a forecast that is at most a second old.
+func (s *Scheduler) outlooks(now time.Time) *forecast {
+	waiting := s.Waiting()
+	if v := s.view; v != nil && (v.steps == s.steps || waiting > fewWaiting && now.Sub(v.at) < staleAfter) {
+		return v
+	}
+	chosen := s.nearest()
+	f := &forecast{at: now, steps: s.steps, seen: make(map[string]outlook, len(chosen)), known: len(chosen), blind: s.slots == 0}
+	s.view = f
+	first := s.play(chosen, now, 0)
+	for i, id := range first.order {
+		f.seen[id] = outlook{position: i + 1}
+	}
+	if f.blind || len(chosen) == 0 {
+		return f
+	}
+	plays := min(max(mostStarts/len(chosen), fewestPlays), mostPlays)
+	starts := make(map[string][]float64, len(chosen))
+	for i := range plays {
+		for id, at := range s.play(chosen, now, i+1).starts {
+			starts[id] = append(starts[id], at)
+		}
+	}
+	for id, o := range f.seen {
+		x := starts[id]
+		slices.Sort(x)
+		for len(x) < plays {
+			x = append(x, math.Inf(1)) // it did not start in that one
+		}
+		o.from, o.likely, o.to = at(x, 0.05), at(x, 0.5), at(x, 0.95)
+		f.seen[id] = o
+	}
+	return f
+}
+
+// at is a quantile of sorted numbers.
+func at(x []float64, p float64) float64 {
+	i := p * float64(len(x)-1)
+	lo := int(i)
+	if lo+1 >= len(x) || math.IsInf(x[lo+1], 1) {
+		return x[lo]
+	}
+	return x[lo] + (i-float64(lo))*(x[lo+1]-x[lo])
+}
+
+// nearest chooses the waiting builds that a forecast looks at: of the flows with the lowest tags the first ones.
+func (s *Scheduler) nearest() (chosen []*build) {
+	for _, k := range s.buckets {
+		for z := range k.lots {
+			posts := k.lots[z].first(mostAhead, nil)
+			for _, p := range posts {
+				lanes := p.lanes.first(max(1, mostAhead/len(posts)), nil)
+				for _, l := range lanes {
+					chosen = l.builds.first(max(1, mostAhead/len(posts)/len(lanes)), chosen)
+				}
+			}
+		}
+	}
+	if s.later > 0 {
+		for _, b := range s.builds {
+			if b.delayed && !s.paused(b) {
+				chosen = append(chosen, b)
+			}
+		}
+	}
+	slices.SortFunc(chosen, func(a, b *build) int {
+		if a.lane != nil && b.lane != nil {
+			if c := cmp.Or(rank(a.Class)-rank(b.Class), cmp.Compare(a.tag(), b.tag())); c != 0 {
+				return c
+			}
+		}
+		return cmp.Compare(a.order, b.order)
+	})
+	return chosen[:min(len(chosen), mostAhead)]
+}
+
+// play runs a fork of the scheduler until all chosen builds have started.
+func (s *Scheduler) play(chosen []*build, now time.Time, n int) *lookahead {
+	a := &lookahead{
+		now: now, began: now, rng: mixed(s.cfg.Seed ^ uint64(s.steps)<<16 ^ uint64(n)), mean: n == 0,
+		wanted: make(map[string]bool, len(chosen)), starts: make(map[string]float64, len(chosen)), most: 4*len(chosen) + 200,
+	}
+	if r := s.arrivals.perSecond(now); r > 0.0001 && !a.mean {
+		a.every = 1 / r
+		a.arrive()
+	}
+	f := s.fork(a, chosen)
+	f.place(now)
+	for len(a.wanted) > 0 && a.most > 0 {
+		at := time.Time{}
+		if len(a.runs) > 0 {
+			at = a.runs[0].at
+		}
+		if wake := f.NextWake(); !wake.IsZero() && (at.IsZero() || wake.Before(at)) {
+			at = wake
+		}
+		if !a.next.IsZero() && (at.IsZero() || a.next.Before(at)) {
+			at = a.next
+		}
+		if at.IsZero() {
+			break
+		}
+		a.now = at
+		f.ring(at)
+		if !a.next.IsZero() && !a.next.After(at) {
+			f.newcomer()
+		}
+		for len(a.runs) > 0 && !a.runs[0].at.After(at) {
+			e := heap.Pop(&a.runs).(end)
+			f.settle(e.b, false, at)
+			f.place(at)
+		}
+		f.place(at)
+	}
+	return a
+}
+
+func (a *lookahead) arrive() { a.next = a.now.Add(seconds(-math.Log(a.uniform()) * a.every)) }
+
+// newcomer lets somebody come of whom nothing is known.
+func (s *Scheduler) newcomer() {
+	a := s.ahead
+	a.ghosts++
+	a.most--
+	name := fmt.Sprint("\x00", a.ghosts)
+	s.order++
+	b := &build{order: s.order, at: -1, Build: Build{ID: name, Key: name, Repo: name, Owner: name, Requester: name, Class: bindery.Attended}}
+	s.enqueue(b, a.now)
+	a.arrive()
+}
+
+// fork copies what a forecast needs: the flows' tags are copied when they are met.
+func (s *Scheduler) fork(a *lookahead, chosen []*build) *Scheduler {
+	f := &Scheduler{cfg: s.cfg, costs: s.costs, rules: s.rules, origin: s, ahead: a, virtual: s.virtual, order: s.order}
+	f.builds, f.keys = map[string]*build{}, map[string]*build{}
+	for i, k := range s.buckets {
+		f.buckets[i] = newBucket(k.class)
+		f.buckets[i].virtual, f.buckets[i].tag = k.virtual, k.tag
+	}
+	for i := range f.running {
+		f.running[i] = map[string]int{}
+	}
+	for _, w := range s.workers {
+		c := &worker{name: w.name, slots: w.slots, up: w.up, full: w.full, space: w.space}
+		f.workers = append(f.workers, c)
+		for _, b := range w.running {
+			f.resume(b, c)
+		}
+	}
+	if s.slots == 0 {
+		f.workers = append(f.workers, &worker{name: "\x00", slots: 1, up: true})
+	}
+	f.count()
+	for _, b := range chosen {
+		a.wanted[b.ID] = true
+		c := &build{Build: b.Build, order: b.order, watchers: b.watchers, at: -1, askers: b.askers, avoid: b.avoid}
+		f.builds[c.ID] = c
+		f.enqueue(c, a.now)
+	}
+	return f
+}
+
+// resume makes a copy of a running build run in the fork, without charging it again.
+func (s *Scheduler) resume(b *build, w *worker) {
+	r := *b.run
+	r.worker = w
+	c := &build{Build: b.Build, order: b.order, at: -1, askers: b.askers, run: &r}
+	k := s.bucket(r.class)
+	for d, name := range []string{b.Owner, b.Requester} {
+		k.flow(s, side(d), name, s.ahead.now).busy++
+	}
+	w.add(c)
+	s.account(c, +1)
+	s.ahead.run(s, c)
+}
+
+// run draws how long a build goes on that runs.
+func (a *lookahead) run(s *Scheduler, b *build) {
+	ran := a.now.Sub(b.run.started)
+	e := s.Estimate(b.Repo, b.Kind)
+	var left time.Duration
+	switch {
+	case b.Quick:
+		left = 100 * time.Millisecond
+	case a.mean:
+		left = max(e.Quantile(0.5)-ran, ran/4, time.Second)
+	default:
+		left = e.rest(ran, a.uniform())
+	}
+	a.most--
+	heap.Push(&a.runs, end{at: a.now.Add(left), b: b, n: len(a.starts) + len(a.runs)})
+}
+
+// judge is told of every start: the fork takes it down, the scheduler compares it with what was promised.
+func (s *Scheduler) judge(b *build, now time.Time) {
+	if a := s.ahead; a != nil {
+		if a.wanted[b.ID] {
+			delete(a.wanted, b.ID)
+			a.starts[b.ID] = now.Sub(a.began).Seconds()
+			a.order = append(a.order, b.ID)
+		}
+		return
+	}
+	if b.told != nil {
+		s.stretch.learn(b.told, now)
+		b.told = nil
+	}
+}
+
+// A promise is the interval that those who wait for a build were told first.
+type promise struct{ from, likely, to time.Time }
+
+// stretch widens the intervals so that one true start in twenty is earlier, one in twenty later than they say.
+type stretch struct{ early, late float64 }
+
+const (
+	missed   = 0.05
+	learning = 0.04
+)
+
+func (x *stretch) learn(p *promise, started time.Time) {
+	step := func(f float64, miss bool) float64 {
+		d := -missed
+		if miss {
+			d = 1 - missed
+		}
+		return min(max(f*math.Exp(learning*d), 0.3), 10)
+	}
+	x.early = step(x.early, started.Before(p.from))
+	x.late = step(x.late, started.After(p.to))
+}

@@ -1,0 +1,113 @@
+package sched
+
+import "time"
+
+func (in Progress) apply(s *Scheduler, now time.Time) {
+	if b := s.builds[in.Build]; b != nil && b.run != nil && b.Attempt == in.Attempt {
+		b.run.moved = now // the alarm that is set looks again when it rings
+	}
+}
+
+// guard sets the alarm for the first limit that a running build may reach.
+func (s *Scheduler) guard(b *build) {
+	if s.origin != nil {
+		return
+	}
+	var first time.Time
+	sooner := func(at time.Time) {
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	r := b.run
+	if r.stopping == "" {
+		if s.cfg.Stall > 0 {
+			sooner(r.moved.Add(s.cfg.Stall))
+		}
+		if age := s.ageLimit(b); age > 0 {
+			sooner(r.started.Add(age))
+		}
+	}
+	if !r.long && !b.Quick {
+		sooner(r.started.Add(s.cfg.LongAfter))
+	}
+	if !first.IsZero() {
+		s.wake(first, aboutRun, b.ID)
+	}
+}
+
+func (s *Scheduler) ageLimit(b *build) time.Duration {
+	if b.Slow {
+		return s.cfg.SlowAge
+	}
+	return s.cfg.MaxAge
+}
+
+// inspect stops a running build that has reached a limit; otherwise it sets the next alarm.
+func (s *Scheduler) inspect(b *build, now time.Time) {
+	r := b.run
+	if !r.started.Add(s.cfg.LongAfter).After(now) {
+		s.markLong(b)
+	}
+	age := s.ageLimit(b)
+	switch {
+	case r.stopping != "":
+	case age > 0 && !r.started.Add(age).After(now):
+		s.abort(b, TooOld, "it reached its age limit of "+words(age))
+	case s.cfg.Stall > 0 && !r.moved.Add(s.cfg.Stall).After(now):
+		s.abort(b, Stalled, "it made no progress for "+words(s.cfg.Stall))
+	}
+	s.guard(b)
+}
+
+// tooOld gives a build that was stopped for its age a second life in the slow lane. It has no third.
+func (s *Scheduler) tooOld(b *build, now time.Time) {
+	b.Charged++
+	if b.Slow {
+		s.fail(b, TooOld, now)
+		return
+	}
+	b.Slow = true
+	s.again(b, TooOld, now)
+}
+
+func (in Watch) apply(s *Scheduler, now time.Time) {
+	b := s.builds[in.Build]
+	if b == nil || b.watchers == in.Watchers {
+		return
+	}
+	b.watchers = in.Watchers
+	if b.run != nil {
+		b.run.most = max(b.run.most, b.watchers)
+	}
+	if b.lane != nil {
+		b.lane.builds.fix(b.at)
+		s.bucket(b.Class).fix(b.lane)
+	}
+	if b.watchers > 0 {
+		b.watched, b.alone = true, time.Time{}
+		return
+	}
+	if b.watched && s.cfg.Grace > 0 {
+		b.alone = now
+		s.wake(now.Add(s.cfg.Grace), aboutLeaving, b.ID)
+	}
+}
+
+// nearly is the share of its expected cost after which a build is left to finish though nobody watches it.
+const nearly = 0.8
+
+// abandon gives up an attended build whose last watcher has been gone for the grace period.
+func (s *Scheduler) abandon(b *build, now time.Time) {
+	if b.alone.IsZero() || b.alone.Add(s.cfg.Grace).After(now) || rank(b.Class) != 0 {
+		return
+	}
+	b.alone = time.Time{}
+	if r := b.run; r != nil {
+		ran := now.Sub(r.started)
+		if r.most >= s.cfg.Popular || ran >= seconds(nearly*s.Estimate(b.Repo, b.Kind).Expected().Seconds()) || r.stopping != "" {
+			return
+		}
+	}
+	s.cancel(b, "nobody waits for it any more", now)
+}

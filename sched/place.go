@@ -1,0 +1,367 @@
+package sched
+
+import (
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// mostSkips bounds one search. Builds behind so many that may not start now wait for the next search.
+const (
+	mostSkips  = 1000
+	mostCapped = 100 // of them because they are over a cap
+	mostOver   = 32  // of these in one flow
+)
+
+// place starts what may start.
+func (s *Scheduler) place(now time.Time) {
+	for {
+		b, w := s.next(now)
+		if b == nil {
+			return
+		}
+		s.start(b, w, now)
+	}
+}
+
+// next finds the build that starts next, and where.
+func (s *Scheduler) next(now time.Time) (*build, *worker) {
+	if s.quicks < max(s.cfg.Quick, 0) {
+		for _, k := range s.buckets {
+			if b, w := s.find(k, quick, false, now); b != nil {
+				return b, w
+			}
+		}
+	}
+	if s.taken >= s.slots {
+		return nil, nil
+	}
+	for _, k := range s.inTurn() {
+		if k.waiting == 0 || !s.open(k) {
+			continue
+		}
+		// Caps bind only while somebody else waits: who is over one goes when nobody else can.
+		for _, strict := range []bool{true, false} {
+			if b, w := s.best(k, strict, now); b != nil {
+				return b, w
+			}
+		}
+	}
+	return nil, nil
+}
+
+// inTurn orders the classes. Attended builds go first, but for the small share of unattended ones.
+func (s *Scheduler) inTurn() [3]*bucket {
+	turn := [3]*bucket(s.buckets)
+	if a, u := turn[0], turn[1]; u.waiting > 0 && s.classTag(u) < s.classTag(a) {
+		turn[0], turn[1] = u, a
+	}
+	return turn
+}
+
+func (s *Scheduler) classTag(k *bucket) float64 { return max(k.tag, s.virtual) }
+
+// open reports whether a class may take one more slot.
+func (s *Scheduler) open(k *bucket) bool {
+	switch k.class {
+	case bindery.Unattended:
+		return k.running < part(s.cfg.UnattendedShare, s.slots)
+	case bindery.Background:
+		return s.slots-s.taken > max(s.cfg.Idle, 0)
+	}
+	return true
+}
+
+// best finds the build of a class with the lowest tag among the sizes for which there is room.
+func (s *Scheduler) best(k *bucket, strict bool, now time.Time) (*build, *worker) {
+	var best *build
+	var where *worker
+	for _, z := range []size{short, long, slow} {
+		if !s.roomFor(z) {
+			continue
+		}
+		b, w := s.find(k, z, strict, now)
+		if b != nil && (best == nil || earlier(b, best)) {
+			best, where = b, w
+		}
+	}
+	return best, where
+}
+
+func (s *Scheduler) roomFor(z size) bool {
+	switch z {
+	case long:
+		return s.longs < part(s.cfg.LongShare, s.slots)
+	case slow:
+		return s.slows == 0 && s.longs < part(s.cfg.LongShare, s.slots)
+	}
+	return true
+}
+
+func earlier(a, b *build) bool {
+	if x, y := a.tag(), b.tag(); x != y {
+		return x < y
+	}
+	return a.before(b)
+}
+
+// tag is the start tag of a build that waits in a lane.
+func (b *build) tag() float64 { return max(b.lane.flow[0].tag, b.lane.flow[1].tag) }
+
+// find finds the build of one size with the lowest tag that has a worker and, when strict, is over no cap.
+func (s *Scheduler) find(k *bucket, z size, strict bool, now time.Time) (*build, *worker) {
+	lot := &k.lots[z]
+	var aside []*post
+	skips := 0
+	if strict {
+		skips = mostSkips - mostCapped
+	}
+	var found *build
+	var where *worker
+	for found == nil && len(*lot) > 0 && skips < mostSkips {
+		p := (*lot)[0]
+		if !strict || !s.over(p.flow.side, p.flow.name) {
+			if found, where = s.head(k, p, strict, &skips, now); found != nil {
+				break
+			}
+			if p.at != 0 || len(p.lanes) == 0 {
+				continue // it has changed, or has gone
+			}
+		}
+		skips++
+		aside = append(aside, lot.remove(0))
+	}
+	for _, p := range aside {
+		if p.at < 0 && len(p.lanes) > 0 {
+			lot.push(p)
+		}
+	}
+	return found, where
+}
+
+// head finds the first build of a post that may start. Lanes that the other flow should hold are given to it.
+func (s *Scheduler) head(k *bucket, p *post, strict bool, skips *int, now time.Time) (found *build, where *worker) {
+	var aside []*lane
+	for len(p.lanes) > 0 && *skips < mostSkips && (!strict || len(aside) < mostOver) {
+		l := p.lanes[0]
+		other := l.flow[1-l.held]
+		if other.tag > p.flow.tag {
+			k.drop(l)
+			k.hold(l)
+			if p.at != 0 {
+				break // another post may be first now
+			}
+			continue
+		}
+		if other.tag != l.other {
+			l.other = other.tag
+			k.fix(l)
+			if p.at != 0 {
+				break
+			}
+			continue
+		}
+		b := l.builds[0]
+		if s.size(b) != l.size {
+			s.requeue(b, now, func() {}) // more is known of it than when it came
+			if p.at != 0 {
+				break
+			}
+			continue
+		}
+		if !strict || !s.over(other.side, other.name) && !s.overRepo(b.Repo) {
+			if found, where = s.fitting(l); found != nil {
+				break
+			}
+		}
+		*skips++
+		aside = append(aside, p.lanes.remove(l.at))
+	}
+	for _, l := range aside {
+		l.at = -1
+		p.lanes.push(l)
+	}
+	if len(aside) > 0 {
+		lot := &k.lots[p.lanes[0].size]
+		if p.at < 0 {
+			lot.push(p) // the others of it went elsewhere
+		}
+		lot.fix(p.at)
+	}
+	return found, where
+}
+
+// fitting finds the first build of a lane that has a worker. Builds of one lane differ only in the workers that failed
+// them, so that few have to be looked at.
+func (s *Scheduler) fitting(l *lane) (*build, *worker) {
+	b := l.builds[0]
+	if w := s.choose(b, l.size); w != nil || len(b.avoid) == 0 {
+		if w == nil {
+			return nil, nil
+		}
+		return b, w
+	}
+	const most = 64
+	var found *build
+	var where *worker
+	for _, b := range l.builds[:min(len(l.builds), most)] {
+		if found != nil && !b.before(found) {
+			continue
+		}
+		if w := s.choose(b, l.size); w != nil {
+			found, where = b, w
+		}
+	}
+	return found, where
+}
+
+func (s *Scheduler) over(d side, name string) bool {
+	if d == byOwner {
+		return s.running[1][name] >= part(s.cfg.OwnerShare, s.slots)
+	}
+	return s.running[2][name] >= part(s.cfg.RequesterShare, s.slots)
+}
+
+func (s *Scheduler) overRepo(name string) bool {
+	return s.running[0][name] >= part(s.cfg.RepoShare, s.slots)
+}
+
+// start starts a build that waits in a lane: it takes its slot, and its flows are charged what it should cost.
+func (s *Scheduler) start(b *build, w *worker, now time.Time) {
+	k := s.bucket(b.Class)
+	l := b.lane
+	tag := max(l.flow[0].tag, l.flow[1].tag)
+	k.virtual = max(k.virtual, tag)
+	k.leave(b)
+	b.Attempt++
+	s.judge(b, now)
+	s.occupyFrom(b, w, now, now, tag)
+	if s.ahead != nil {
+		s.ahead.run(s, b)
+		return
+	}
+	s.decide(Start{Build: b.ID, Attempt: b.Attempt, Worker: w.name, Quick: b.Quick, Slow: b.Slow})
+}
+
+// occupy makes a build run whose start lies in the past.
+func (s *Scheduler) occupy(b *build, w *worker, started, now time.Time) {
+	k := s.bucket(b.Class)
+	for d, name := range []string{b.Owner, b.Requester} {
+		f := k.flow(s, side(d), name, now)
+		k.wakeFlow(s, f, now)
+		f.busy++
+	}
+	s.occupyFrom(b, w, started, now, k.virtual)
+}
+
+func (s *Scheduler) occupyFrom(b *build, w *worker, started, now time.Time, tag float64) {
+	e := s.Estimate(b.Repo, b.Kind)
+	b.Running, b.Worker, b.Until, b.Started = true, w.name, time.Time{}, started
+	b.run = &run{
+		worker: w, class: b.Class, started: started, moved: now, charge: e.Expected().Seconds(), sharers: 1 + len(b.askers),
+		disk: s.diskOf(b.Repo), most: b.watchers,
+	}
+	if b.Quick {
+		b.run.charge, b.run.disk = 0, 0
+	}
+	w.add(b)
+	s.account(b, +1)
+	if z := s.size(b); z == long || z == slow {
+		s.markLong(b)
+	}
+	s.charge(b, tag, now)
+	s.guard(b)
+}
+
+// account counts a build that runs, or does not any more.
+func (s *Scheduler) account(b *build, n int) {
+	if b.Quick {
+		s.quicks += n
+		b.run.worker.quick += n
+		return
+	}
+	s.bucket(b.run.class).running += n
+	if b.Slow {
+		s.slows += n
+	}
+	if b.run.long {
+		s.longs += n
+	}
+	for i, name := range []string{b.Repo, b.Owner, b.Requester} {
+		if s.running[i][name] += n; s.running[i][name] == 0 {
+			delete(s.running[i], name)
+		}
+	}
+	b.run.worker.disk += int64(n) * b.run.disk
+	s.count()
+}
+
+func (s *Scheduler) markLong(b *build) {
+	if !b.run.long && !b.Quick {
+		b.run.long = true
+		s.longs++
+	}
+}
+
+// charge advances the flows of a build that starts by what it should cost. Those who asked for it share that.
+func (s *Scheduler) charge(b *build, tag float64, now time.Time) {
+	k := s.bucket(b.Class)
+	c := b.run.charge
+	own := k.flow(s, byOwner, b.Owner, now)
+	k.setTag(own, tag+c/s.weight(OnOwner, b.Owner))
+	part := c / float64(b.run.sharers)
+	puller := k.flow(s, byRequester, b.Requester, now)
+	k.setTag(puller, tag+part/s.weight(OnRequester, b.Requester))
+	for _, name := range b.askers {
+		s.owe(k, name, part, now)
+	}
+	if k.class != bindery.Background {
+		weight := 1.0
+		if k.class == bindery.Unattended {
+			weight = s.cfg.Unattended
+		}
+		s.virtual = s.classTag(k)
+		k.tag = s.virtual + c/weight
+	}
+}
+
+// owe advances a requester's flow by a part of a cost.
+func (s *Scheduler) owe(k *bucket, name string, part float64, now time.Time) {
+	f := k.flow(s, byRequester, name, now)
+	tag := f.tag
+	if f.busy == 0 {
+		tag = k.virtual + k.debt(s, f, now)
+		f.left = now
+	}
+	k.setTag(f, tag+part/s.weight(OnRequester, name))
+}
+
+// settle ends the run of a build. Its flows, which were charged what it should have cost, are charged what it did.
+// free: its end was not its doing, so it costs nothing.
+func (s *Scheduler) settle(b *build, free bool, now time.Time) {
+	r := b.run
+	k := s.bucket(r.class)
+	r.worker.remove(b)
+	s.account(b, -1)
+	cost := now.Sub(r.started).Seconds()
+	if free || b.Quick {
+		cost = 0
+	}
+	own := k.flow(s, byOwner, b.Owner, now)
+	k.setTag(own, own.tag+(cost-r.charge)/s.weight(OnOwner, b.Owner))
+	n := 1 + len(b.askers)
+	after, before := cost/float64(n), r.charge/float64(r.sharers)
+	for i, name := range append([]string{b.Requester}, b.askers...) {
+		d := after
+		if i < r.sharers {
+			d -= before
+		}
+		s.owe(k, name, d, now)
+	}
+	puller := k.flow(s, byRequester, b.Requester, now)
+	k.rest(own, now)
+	k.rest(puller, now)
+	s.lend(k, own, now)
+	s.lend(k, puller, now)
+	b.run, b.Running, b.Worker = nil, false, ""
+}

@@ -1,0 +1,260 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/sched"
+)
+
+// fair is package sched, as dispatch runs it: what happens goes in, decisions come out and are carried out.
+type fair struct {
+	r      *room
+	s      *sched.Scheduler
+	inputs []sched.Input // not taken in yet
+	busy   bool
+	wake   time.Duration // for which an event is set; 0: none
+	n      int
+	live   map[string]*record
+	bySpec map[int]*record
+	asking *visitor // whose submission is being decided
+}
+
+// A record is a build that is not over.
+type record struct {
+	id       string
+	spec     int
+	watchers []*visitor
+	attempt  *attempt
+	number   int // of the attempt
+	etas     []eta
+	told     time.Duration // when its last forecast was asked for
+}
+
+// told again, a waiting build's forecast is a sample of its own.
+const forecasts = 5 * time.Minute
+
+// crowded is how many builds there are before only some are asked about.
+const crowded = 500
+
+func newFair(r *room) *fair {
+	cfg := r.cfg.Sched
+	cfg.Seed = r.cfg.Seed
+	f := &fair{r: r, s: sched.New(cfg), live: map[string]*record{}, bySpec: map[int]*record{}}
+	r.at(forecasts, f.look)
+	return f
+}
+
+func (f *fair) clock() time.Time { return f.r.w.From.Add(f.r.now) }
+
+func (f *fair) ask(v *visitor) {
+	f.submit(v.spec, v.requester, v.class, v)
+}
+
+// prepare asks for the new image of a spec whose old one serves. The old one serves all who come meanwhile: one
+// request is enough.
+func (f *fair) prepare(spec int) {
+	if f.bySpec[spec] == nil {
+		f.submit(spec, "bindery", bindery.Background, nil)
+	}
+}
+
+func (f *fair) submit(spec int, requester string, class bindery.Class, v *visitor) {
+	f.n++
+	s := &f.r.w.Specs[spec]
+	ref := strings.TrimPrefix(s.Name, s.Repo)
+	f.asking = v
+	f.step(sched.Submit{
+		Build: fmt.Sprintf("b%d", f.n), Key: fmt.Sprintf("k%d", spec), Repo: s.Repo, Ref: strings.TrimPrefix(ref, "/"),
+		Owner: s.Owner, Requester: requester, Class: class,
+	})
+	f.asking = nil
+}
+
+func (f *fair) leave(v *visitor) {
+	b := f.bySpec[v.spec]
+	if b == nil {
+		return
+	}
+	b.watchers = without(b.watchers, v)
+	f.step(sched.Watch{Build: b.id, Watchers: len(b.watchers)})
+}
+
+func (f *fair) ended(a *attempt, out sched.Outcome) {
+	b := f.bySpec[a.spec]
+	if b == nil || b.attempt != a {
+		return
+	}
+	b.attempt = nil
+	if out != sched.WorkerGone { // of which WorkerLost tells
+		f.step(sched.Finished{Build: b.id, Attempt: b.number, Outcome: out})
+	}
+}
+
+// ready tells of a worker. One without scratch space never passes the preflight: it is never up.
+func (f *fair) ready(n *node) {
+	if n.scratch {
+		f.step(sched.WorkerUp{Worker: n.name(), Slots: n.slots})
+	}
+}
+
+func (f *fair) gone(n *node) { f.step(sched.WorkerLost{Worker: n.name()}) }
+func (f *fair) grows() bool  { return f.waiting() > 0 }
+
+func (f *fair) waiting() int {
+	n := 0
+	for _, b := range f.live {
+		if b.attempt == nil {
+			n++
+		}
+	}
+	return n
+}
+
+func (n *node) name() string { return fmt.Sprintf("w%03d", n.id) }
+
+// step takes one input in, then those that its decisions cause.
+func (f *fair) step(in sched.Input) {
+	f.inputs = append(f.inputs, in)
+	if f.busy {
+		return
+	}
+	f.busy = true
+	for len(f.inputs) > 0 {
+		in := f.inputs[0]
+		f.inputs = f.inputs[1:]
+		for _, d := range f.s.Step(f.clock(), in) {
+			f.obey(in, d)
+		}
+		if sub, ok := in.(sched.Submit); ok && (len(f.live) < crowded || f.n%64 == 0) {
+			f.forecast(sub.Build)
+		}
+	}
+	f.busy = false
+	f.setWake()
+}
+
+// setWake wakes the scheduler when it wants to be.
+func (f *fair) setWake() {
+	next := f.s.NextWake()
+	if next.IsZero() {
+		return
+	}
+	at := max(next.Sub(f.r.w.From), f.r.now+time.Millisecond)
+	if f.wake > f.r.now && f.wake <= at {
+		return
+	}
+	f.wake = at
+	f.r.at(at, func() {
+		if f.wake == at {
+			f.wake = 0
+			f.step(sched.Tick{})
+		}
+	})
+}
+
+func (f *fair) obey(in sched.Input, d sched.Decision) {
+	switch d := d.(type) {
+	case sched.Queue:
+		sub := in.(sched.Submit)
+		var spec int
+		fmt.Sscanf(sub.Key, "k%d", &spec)
+		b := &record{id: d.Build, spec: spec}
+		f.live[b.id], f.bySpec[spec] = b, b
+		f.attach(b)
+	case sched.Join:
+		f.attach(f.live[d.Existing])
+	case sched.Recall, sched.Reject:
+		if f.asking != nil {
+			f.r.refuse(f.asking)
+		}
+	case sched.Start:
+		b := f.live[d.Build]
+		b.number = d.Attempt
+		b.attempt = f.r.start(b.spec, f.node(d.Worker), 0)
+		f.settle(b)
+	case sched.Abort:
+		f.abort(f.live[d.Build], d)
+	case sched.Done:
+		f.over(d.Build, f.r.serve)
+	case sched.Fail:
+		f.over(d.Build, f.r.refuse)
+	case sched.Drop:
+		f.over(d.Build, f.r.refuse)
+	}
+}
+
+// attach makes the one who asks a watcher.
+func (f *fair) attach(b *record) {
+	if f.asking == nil {
+		return
+	}
+	b.watchers = append(b.watchers, f.asking)
+	f.inputs = append(f.inputs, sched.Watch{Build: b.id, Watchers: len(b.watchers)})
+}
+
+func (f *fair) abort(b *record, d sched.Abort) {
+	if b == nil || b.attempt == nil || b.number != d.Attempt {
+		return
+	}
+	f.r.stop(b.attempt)
+	b.attempt = nil
+	f.inputs = append(f.inputs, sched.Finished{Build: b.id, Attempt: d.Attempt, Outcome: sched.WasCancelled})
+}
+
+func (f *fair) over(id string, tell func(*visitor)) {
+	b := f.live[id]
+	delete(f.live, id)
+	delete(f.bySpec, b.spec)
+	for _, v := range b.watchers {
+		tell(v)
+	}
+}
+
+func (f *fair) node(name string) *node {
+	var id int
+	fmt.Sscanf(name, "w%d", &id)
+	return f.r.nodes[id]
+}
+
+// look asks for new forecasts of what waits, and reports that what runs makes progress.
+func (f *fair) look() {
+	for i := 1; i <= f.n && len(f.live) > 0; i++ {
+		b := f.live[fmt.Sprintf("b%d", i)]
+		switch {
+		case b == nil:
+		case b.attempt != nil:
+			f.step(sched.Progress{Build: b.id, Attempt: b.number})
+		case f.r.now-b.told >= forecasts:
+			f.forecast(b.id)
+		}
+	}
+	f.r.at(f.r.now+forecasts, f.look)
+}
+
+// forecast notes when a waiting build is said to start.
+func (f *fair) forecast(id string) {
+	b := f.live[id]
+	if b == nil || b.attempt != nil {
+		return
+	}
+	st, ok := f.s.Standing(f.clock(), id)
+	b.told = f.r.now
+	if !ok || st.From.IsZero() {
+		f.r.meter.silent++
+		return
+	}
+	since := func(t time.Time) time.Duration { return t.Sub(f.r.w.From) }
+	b.etas = append(b.etas, eta{said: f.r.now, from: since(st.From), likely: since(st.Likely), to: since(st.To)})
+}
+
+// settle compares forecasts with the start that has come.
+func (f *fair) settle(b *record) {
+	for _, e := range b.etas {
+		e.start, e.over = f.r.now, true
+		f.r.meter.etas = append(f.r.meter.etas, e)
+	}
+	b.etas = nil
+}

@@ -1,0 +1,112 @@
+package sim
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+)
+
+// Print writes the report as a table for people: a column for each policy.
+func (rep *Report) Print(w io.Writer) error {
+	fmt.Fprintf(w, "%s from %s for %s: %d slots, seed %d\n\n", rep.Workload, rep.From.Format(time.RFC3339), hours(rep.Length), rep.Slots, rep.Seed)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(title string, value func(r *Result) string) {
+		fmt.Fprintf(t, "%s\t", title)
+		for _, name := range rep.Order {
+			fmt.Fprintf(t, "%s\t", value(rep.Policies[name]))
+		}
+		fmt.Fprintln(t)
+	}
+	fmt.Fprint(t, "\t")
+	for _, name := range rep.Order {
+		fmt.Fprintf(t, "%s\t", name)
+	}
+	fmt.Fprintln(t)
+	rep.printCounts(row)
+	rep.printWaits(row)
+	rep.printShares(row)
+	return t.Flush()
+}
+
+type rower func(title string, value func(r *Result) string)
+
+func (rep *Report) printCounts(row rower) {
+	count := func(title string, value func(r *Result) int) {
+		row(title, func(r *Result) string { return fmt.Sprint(value(r)) })
+	}
+	row("specs served", func(r *Result) string { return fmt.Sprintf("%d of %d", r.Specs.Served, r.Specs.Asked) })
+	row("could be served", func(r *Result) string { return fmt.Sprint(r.Specs.Possible) })
+	row("of these missed", func(r *Result) string { return fmt.Sprint(len(r.Specs.Missed)) })
+	row("launches served", func(r *Result) string { return fmt.Sprintf("%d of %d", r.Launches.Served, r.Launches.Asked) })
+	count("gave up", func(r *Result) int { return r.Launches.GaveUp })
+	count("still waiting", func(r *Result) int { return r.Launches.Waiting })
+	count("builds started", func(r *Result) int { return r.Builds.Started })
+	count("with an image", func(r *Result) int { return r.Builds.Finished })
+	count("repeated", func(r *Result) int { return r.Builds.Repeated })
+	count("killed for age", func(r *Result) int { return r.Builds.Killed })
+	count("without space", func(r *Result) int { return r.Builds.NoSpace })
+	count("most at once", func(r *Result) int { return r.Builds.MostRunning })
+}
+
+func (rep *Report) printWaits(row rower) {
+	for _, class := range rep.classes() {
+		row(class+" wait p50", func(r *Result) string { return span(r.Wait[class]["all"].P50) })
+		row("p95", func(r *Result) string { return span(r.Wait[class]["all"].P95) })
+		row("p99", func(r *Result) string { return span(r.Wait[class]["all"].P99) })
+		row("max", func(r *Result) string { return span(r.Wait[class]["all"].Max) })
+		for _, size := range []string{"small", "medium", "large", "all"} {
+			row(size+" builds, slowdown p99", func(r *Result) string { return times(r.BuildSlowdown[class][size].P99) })
+		}
+	}
+	row("other specs' first visitors, slowdown p99", func(r *Result) string { return times(r.Others.FirstVisitors.P99) })
+	row("visitors after the first hour, slowdown p99", func(r *Result) string { return times(r.Others.AfterFirstHour.P99) })
+}
+
+func (rep *Report) printShares(row rower) {
+	percent := func(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) }
+	row("Jain index", func(r *Result) string {
+		if r.Jain.Windows == 0 {
+			return "-"
+		}
+		return fmt.Sprintf("%.3f", r.Jain.Mean)
+	})
+	row("longest starvation", func(r *Result) string { return span(r.Starvation.Seconds) })
+	row("slots used", func(r *Result) string { return percent(r.Utilisation) })
+	row("of it for images", func(r *Result) string { return percent(r.Useful) })
+	row("forecasts right", func(r *Result) string {
+		if r.ETA.Samples == 0 {
+			return "-"
+		}
+		return fmt.Sprintf("%s of %d", percent(r.ETA.Coverage), r.ETA.Samples)
+	})
+	row("their median error", func(r *Result) string {
+		if r.ETA.Samples == 0 {
+			return "-"
+		}
+		return percent(r.ETA.MedianError)
+	})
+}
+
+// classes lists the classes that some policy has met.
+func (rep *Report) classes() (all []string) {
+	for _, class := range []string{"attended", "unattended", "background"} {
+		for _, name := range rep.Order {
+			if r := rep.Policies[name]; r.Wait[class] != nil {
+				all = append(all, class)
+				break
+			}
+		}
+	}
+	return all
+}
+
+func span(seconds float64) string {
+	d := time.Duration(seconds * float64(time.Second))
+	if d < time.Minute {
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
+
+func times(x float64) string { return fmt.Sprintf("%.2f", x) }

@@ -1,0 +1,312 @@
+package sim
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// A Report is what a comparison found. It is the shape of `bindery sim run --json`.
+type Report struct {
+	Workload  string             `json:"workload"`
+	From      time.Time          `json:"from"`
+	Length    float64            `json:"for_seconds"`
+	Seed      uint64             `json:"seed"`
+	Slots     int                `json:"slots"`
+	Frontends int                `json:"frontends"`
+	Order     []string           `json:"order"` // of the policies, as asked for
+	Policies  map[string]*Result `json:"policies"`
+}
+
+// A Result is what came of one policy.
+type Result struct {
+	Specs    Specs    `json:"specs"`
+	Launches Launches `json:"launches"`
+	Builds   Builds   `json:"builds"`
+	Seconds  float64  `json:"seconds"` // that the simulation took
+
+	// In seconds, by class, then size. A wait lasts from the first time that a visitor asks until there is an image,
+	// or until they give up; it is long for those who are still waiting too.
+	Wait     Table `json:"wait_seconds"`
+	Slowdown Table `json:"slowdown"` // (wait + launch) / (the same, had the build started when it was first asked for)
+
+	// The same of builds: for how long somebody waited until their first start; until their image, over their cost.
+	BuildWait     Table `json:"build_wait_seconds"`
+	BuildSlowdown Table `json:"build_slowdown"`
+
+	// Of specs whose cost was not given: their first visitors, and all visitors who come an hour after the beginning
+	// or later.
+	Others Others `json:"others"`
+
+	Jain        Jain       `json:"jain"`
+	Starvation  Starvation `json:"starvation"`
+	Utilisation float64    `json:"utilisation"` // of the slots that are always there
+	Useful      float64    `json:"useful"`      // share of that in builds that made an image
+	ETA         ETA        `json:"eta"`
+	Series      Series     `json:"series"`
+
+	waits []float64 // of all visitors, in order, for the chart
+}
+
+// Specs counts specs.
+type Specs struct {
+	Asked    int      `json:"asked"`
+	Served   int      `json:"served"`   // to at least one visitor
+	Possible int      `json:"possible"` // if every build had started at once
+	Missed   []string `json:"missed"`   // would have been served then, and were not
+}
+
+// Launches counts visitors. Those asked are served, gave up or wait.
+type Launches struct {
+	Asked   int `json:"asked"`
+	Served  int `json:"served"`
+	GaveUp  int `json:"gave_up"`
+	Waiting int `json:"waiting"` // at the end of the window, those between two tries included
+}
+
+// Builds counts attempts.
+type Builds struct {
+	Started     int `json:"started"`
+	Finished    int `json:"finished"` // with an image
+	Failed      int `json:"failed"`   // by the repository's fault
+	Killed      int `json:"killed"`   // for their age
+	NoSpace     int `json:"no_space"`
+	Passing     int `json:"passing"` // failed for a reason that passes
+	Stopped     int `json:"stopped"` // by the policy, or with their worker
+	Repeated    int `json:"repeated"`
+	Running     int `json:"running"` // at the end of the window
+	MostRunning int `json:"most_running"`
+}
+
+// A Spread is quantiles of many values.
+type Spread struct {
+	N   int     `json:"n"`
+	P50 float64 `json:"p50"`
+	P95 float64 `json:"p95"`
+	P99 float64 `json:"p99"`
+	Max float64 `json:"max"`
+}
+
+// A Table holds a spread for each class and size of builds: small (to 5 minutes), medium (to 20), large, and all.
+type Table map[string]map[string]Spread
+
+// Others is slowdown of what was not given a cost.
+type Others struct {
+	FirstVisitors  Spread `json:"first_visitors"`
+	AfterFirstHour Spread `json:"after_first_hour"`
+}
+
+// Jain is the Jain index of slot time over owners, in hours through which at least two had builds waiting.
+type Jain struct {
+	Windows int     `json:"windows"`
+	Mean    float64 `json:"mean"`
+	Min     float64 `json:"min"`
+}
+
+// Starvation is the longest time that an owner had builds waiting and none running.
+type Starvation struct {
+	Seconds float64 `json:"seconds"`
+	Owner   string  `json:"owner"`
+}
+
+// ETA compares what waiting builds were told with what came.
+type ETA struct {
+	Samples     int     `json:"samples"`
+	Coverage    float64 `json:"coverage"`     // starts inside the interval
+	MedianError float64 `json:"median_error"` // of the likely start, over the wait that was left
+	Silent      int     `json:"silent"`       // times that nothing could be said
+}
+
+// Series is the state of the room at equal steps.
+type Series struct {
+	Step    float64  `json:"step_seconds"`
+	Samples []Sample `json:"samples"`
+}
+
+func newReport(cfg Config) *Report {
+	return &Report{
+		Workload: cfg.Workload.Name, From: cfg.Workload.From, Length: cfg.Workload.For.Seconds(), Seed: cfg.Seed,
+		Slots: cfg.Slots, Frontends: cfg.Frontends, Order: cfg.Policies, Policies: map[string]*Result{},
+	}
+}
+
+// result sums a room up. alone is the room in which every build started at once.
+func (r *room) result(alone *room) *Result {
+	res := &Result{}
+	r.countSpecs(res, alone)
+	r.countVisitors(res)
+	r.countBuilds(res)
+	m := &r.meter
+	res.Builds = Builds{
+		Started: m.started, Finished: m.succeeded, Failed: m.failed, Killed: m.killed, NoSpace: m.full, Passing: m.passed,
+		Stopped: m.stops, Repeated: m.repeats, Running: m.running, MostRunning: m.most,
+	}
+	if m.windows > 0 {
+		res.Jain = Jain{Windows: m.windows, Mean: m.jain / float64(m.windows), Min: m.worst}
+	}
+	starved, name := m.starvation(r.now)
+	res.Starvation = Starvation{Seconds: starved.Seconds(), Owner: name}
+	res.Utilisation = m.busy.Seconds() / (float64(r.cfg.Slots) * r.w.For.Seconds())
+	if m.busy > 0 {
+		res.Useful = m.useful.Seconds() / m.busy.Seconds()
+	}
+	res.ETA = m.honesty()
+	res.Series = m.series()
+	return res
+}
+
+func (r *room) countSpecs(res *Result, alone *room) {
+	res.Specs.Missed = []string{}
+	for i := range r.specs {
+		if r.specs[i].asked {
+			res.Specs.Asked++
+		}
+		if r.specs[i].served {
+			res.Specs.Served++
+		}
+		if alone.specs[i].served {
+			res.Specs.Possible++
+			if !r.specs[i].served {
+				res.Specs.Missed = append(res.Specs.Missed, r.w.Specs[i].Name)
+			}
+		}
+	}
+}
+
+func (r *room) countVisitors(res *Result) {
+	waits, slow := table{}, table{}
+	var late []float64
+	for i := range r.visitors {
+		v := &r.visitors[i]
+		res.Launches.Asked++
+		end := v.done
+		switch v.state {
+		case served:
+			res.Launches.Served++
+		case gaveUp:
+			res.Launches.GaveUp++
+		default:
+			res.Launches.Waiting++
+			end = r.now
+		}
+		s := &r.specs[v.spec]
+		wait, launch := end-v.asked, r.chance.launch(v.id)
+		slowdown := float64(wait+launch) / float64(v.alone+launch)
+		waits.add(v.class, s.cost, wait.Seconds())
+		slow.add(v.class, s.cost, slowdown)
+		res.waits = append(res.waits, wait.Seconds())
+		if v.asked >= time.Hour && !s.special {
+			late = append(late, slowdown)
+		}
+	}
+	slices.Sort(res.waits)
+	res.Wait, res.Slowdown = waits.spread(), slow.spread()
+	res.Others.AfterFirstHour = spreadOf(late)
+}
+
+func (r *room) countBuilds(res *Result) {
+	waits, slow := table{}, table{}
+	var first []float64
+	for i := range r.specs {
+		s := &r.specs[i]
+		if !s.needed {
+			continue
+		}
+		s.need(r.now)
+		begun := s.begun
+		if !s.started {
+			begun = s.needs
+		}
+		// Those who left before their build was to end did not make it faster.
+		slowdown := max(1, float64(s.needs)/float64(s.cost))
+		waits.add(s.class, s.cost, begun.Seconds())
+		slow.add(s.class, s.cost, slowdown)
+		if !s.special && s.class != bindery.Background {
+			first = append(first, slowdown)
+		}
+	}
+	res.BuildWait, res.BuildSlowdown = waits.spread(), slow.spread()
+	res.Others.FirstVisitors = spreadOf(first)
+}
+
+// table gathers values by class and size.
+type table map[string]map[string][]float64
+
+func size(cost time.Duration) string {
+	switch {
+	case cost <= 5*time.Minute:
+		return "small"
+	case cost <= 20*time.Minute:
+		return "medium"
+	}
+	return "large"
+}
+
+func (t table) add(class bindery.Class, cost time.Duration, x float64) {
+	c := string(class)
+	if t[c] == nil {
+		t[c] = map[string][]float64{}
+	}
+	for _, s := range []string{size(cost), "all"} {
+		t[c][s] = append(t[c][s], x)
+	}
+}
+
+func (t table) spread() Table {
+	out := Table{}
+	for c, sizes := range t {
+		out[c] = map[string]Spread{}
+		for s, xs := range sizes {
+			out[c][s] = spreadOf(xs)
+		}
+	}
+	return out
+}
+
+func spreadOf(xs []float64) Spread {
+	if len(xs) == 0 {
+		return Spread{}
+	}
+	xs = slices.Sorted(slices.Values(xs))
+	return Spread{N: len(xs), P50: quantile(xs, 0.5), P95: quantile(xs, 0.95), P99: quantile(xs, 0.99), Max: xs[len(xs)-1]}
+}
+
+// quantile is the smallest value that a share q of all do not exceed.
+func quantile(sorted []float64, q float64) float64 {
+	i := int(math.Ceil(q*float64(len(sorted)))) - 1
+	return sorted[min(max(i, 0), len(sorted)-1)]
+}
+
+func (m *meter) honesty() ETA {
+	e := ETA{Silent: m.silent}
+	var errs []float64
+	inside := 0
+	for _, x := range m.etas {
+		e.Samples++
+		// Forecasts are shown to the second.
+		if x.start >= x.from-time.Second && x.start <= x.to+time.Second {
+			inside++
+		}
+		miss := (x.likely - x.start).Abs().Seconds()
+		errs = append(errs, miss/math.Max(1, (x.start-x.said).Seconds()))
+	}
+	if e.Samples > 0 {
+		slices.Sort(errs)
+		e.Coverage = float64(inside) / float64(e.Samples)
+		e.MedianError = quantile(errs, 0.5)
+	}
+	return e
+}
+
+// series thins the samples out to at most 300.
+func (m *meter) series() Series {
+	step := cmp.Or((len(m.samples)+299)/300, 1)
+	s := Series{Step: (time.Duration(step) * every).Seconds()}
+	for i := 0; i < len(m.samples); i += step {
+		s.Samples = append(s.Samples, m.samples[i])
+	}
+	return s
+}

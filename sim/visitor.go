@@ -1,0 +1,112 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// A visitor is one launch that was asked for. It is in one state always: nobody is lost.
+type visitor struct {
+	id, spec  int
+	class     bindery.Class
+	requester string
+	state     visitorState
+	asked     time.Duration // first
+	done      time.Duration // served or gave up
+	try       int
+	first     bool // of its spec's visitors after it lost its image, or never had one
+	alone     time.Duration
+	token     any // the policy's own
+}
+
+type visitorState int
+
+const (
+	outside visitorState = iota
+	waits                // for an image
+	pauses               // has left or was refused; comes again
+	served
+	gaveUp
+)
+
+func (r *room) arrive(i int) {
+	l := &r.w.Launches[i]
+	v := &r.visitors[i]
+	*v = visitor{id: i, spec: l.Spec, class: l.Class, requester: l.Requester, asked: r.now}
+	if v.class == "" {
+		v.class = bindery.Attended
+	}
+	if v.requester == "" {
+		x := mix(uint64(i))
+		v.requester = fmt.Sprintf("%d.%d.%d.0/24", byte(x>>16), byte(x>>8), byte(x))
+	}
+	s := &r.specs[v.spec]
+	s.asked = true
+	if !s.image && !s.needed {
+		s.needed, s.first, s.at, v.first, s.class = true, r.now, r.now, true, v.class
+		if s.old {
+			s.class = bindery.Background
+		}
+	}
+	if s.needed && !s.old {
+		// What this visitor would wait if the build had started when it was first asked for.
+		v.alone = max(0, s.first+s.cost-r.now)
+	}
+	r.ask(v)
+}
+
+// ask is a visitor who opens the page, for the first time or again.
+func (r *room) ask(v *visitor) {
+	s := &r.specs[v.spec]
+	if s.image || s.old {
+		r.serve(v)
+		if !s.image {
+			r.policy.prepare(v.spec)
+		}
+		return
+	}
+	v.state = waits
+	r.meter.want(r, v.spec, 1)
+	if !r.w.Launches[v.id].Stays {
+		r.leaveLater(v, v.try)
+	}
+	r.policy.ask(v)
+}
+
+func (r *room) leaveLater(v *visitor, try int) {
+	r.at(r.now+r.chance.patience(v.id, try), func() {
+		if v.state == waits && v.try == try {
+			r.policy.leave(v)
+			r.refuse(v)
+		}
+	})
+}
+
+// serve gives a visitor its image: a session is launched.
+func (r *room) serve(v *visitor) {
+	if v.state == waits {
+		r.meter.want(r, v.spec, -1)
+	}
+	v.state, v.done = served, r.now
+	r.specs[v.spec].served = true
+	r.meter.launching++
+	r.at(r.now+r.chance.launch(v.id), func() { r.meter.launching-- })
+}
+
+// refuse sends a waiting visitor away, without an image. Most try again.
+func (r *room) refuse(v *visitor) {
+	if v.state != waits {
+		return
+	}
+	r.meter.want(r, v.spec, -1)
+	pause, again := r.chance.again(v.id, v.try)
+	v.try++
+	if !again {
+		v.state, v.done = gaveUp, r.now
+		return
+	}
+	v.state = pauses
+	r.at(r.now+pause, func() { r.ask(v) })
+}
