@@ -90,7 +90,7 @@ func try(t *testing.T, args ...string) (status int, stdout, stderr string) {
 
 func TestHelp(t *testing.T) {
 	for _, command := range []string{
-		"", "run", "build", "plan", "sessions", "sessions ls", "sessions stop", "sessions logs", "serve", "worker", "doctor", "version",
+		"", "run", "build", "plan", "sessions", "sessions ls", "sessions stop", "sessions logs", "serve", "worker", "sim", "sim run", "doctor", "version",
 	} {
 		t.Run(strings.ReplaceAll(command, " ", "-"), func(t *testing.T) {
 			status, out, complaints := try(t, append(strings.Fields(command), "--help")...)
