@@ -206,15 +206,16 @@ func (d *Dispatcher) howDied(s *session) error {
 	return errStopped()
 }
 
-// answers asks the server of a session until it answers or is gone.
+// answers asks the server of a session until it answers or is gone: often at first, since people wait, and with growing
+// pauses, of which none adds much to the time that has passed already.
 func (d *Dispatcher) answers(ctx context.Context, s *session, addr string) error {
 	const first, most = 10 * time.Millisecond, 200 * time.Millisecond
-	base := bindery.Session{ID: s.ID}.BasePath()
-	for wait := first; ; wait = min(wait*5/4, most) {
+	base, began := bindery.Session{ID: s.ID}.BasePath(), d.cfg.Now()
+	for {
 		if err := d.cfg.Probe(ctx, addr, base); err == nil {
 			return nil
 		}
-		timer := time.NewTimer(wait)
+		timer := time.NewTimer(min(max(first, d.cfg.Now().Sub(began)/40), most))
 		select {
 		case <-timer.C:
 		case <-s.down:
