@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -255,5 +256,41 @@ func TestSessionsAreToldNothing(t *testing.T) {
 	}
 	if len(binds) != 1 || binds[0].Source != ca || err != nil {
 		t.Errorf("with trust: %v, %v", binds, err)
+	}
+}
+
+// Whose failure it is decides whether somebody is paged: a machine that lacks something is ours, a command line that
+// asks for what is taken is the user's.
+func TestMachineFaults(t *testing.T) {
+	inst, err := newInstance(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := lockHub(inst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+
+	_, noRuntime := findRuntime(filepath.Join(t.TempDir(), "runc"))
+	_, locked := lockHub(inst)
+	_, inUse := listen(taken.Addr().String(), "--listen")
+	for name, tt := range map[string]struct {
+		err   error
+		kind  bindery.Kind
+		fault bindery.Fault
+	}{
+		"no runc":                {noRuntime, bindery.ErrNotReady, bindery.Ours},
+		"state directory locked": {locked, bindery.ErrLocked, bindery.User},
+		"port in use":            {inUse, bindery.ErrNotReady, bindery.User},
+	} {
+		if e := bindery.AsError(tt.err); e == nil || e.Kind != tt.kind || e.Fault != tt.fault || e.Remedy == "" {
+			t.Errorf("%s: %#v, want kind %s, fault %s, a remedy", name, e, tt.kind, tt.fault)
+		}
 	}
 }
