@@ -1,17 +1,24 @@
 package buildkit_test
 
 import (
+	"encoding/base64"
+	"fmt"
 	"io"
 	"log"
+	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	bindery "github.com/bindery-hub/bindery"
 )
 
 // Every suite that is bootstrapped here takes the server environment. A suite's first time takes a minute.
@@ -34,10 +41,20 @@ func TestSuites(t *testing.T) {
 }
 
 // Any image with apt-get is a base; it comes from a registry.
+// The registry wants a password, which only the Docker configuration of the one who runs the worker knows.
 func TestBaseFromRegistry(t *testing.T) {
 	e := shared(t)
 	solve(t, e, job("base-needed", repo(t, "x", ""))) // bootstraps the base that is pushed
-	srv := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	const user, password = "ann", "open sesame"
+	open := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if u, p, _ := r.BasicAuth(); u != user || p != password {
+			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		open.ServeHTTP(w, r)
+	}))
 	defer srv.Close()
 	found, err := filepath.Glob(filepath.Join(cacheDir(), "bases", "bookworm-*", "index.json"))
 	if err != nil || len(found) == 0 {
@@ -59,11 +76,18 @@ func TestBaseFromRegistry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := remote.Write(ref, img); err != nil {
+	if err := remote.Write(ref, img, remote.WithAuth(&authn.Basic{Username: user, Password: password})); err != nil {
 		t.Fatal(err)
 	}
 	j := job("pulled", repo(t, "notebook.ipynb", "{}"))
 	j.Plan.Base = ref.String()
+	if _, err := e.Solve(t.Context(), j, func(bindery.Event) {}); err == nil {
+		t.Error("the base was pulled without a password")
+	}
+	known := fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, ref.Context().RegistryStr(), base64.StdEncoding.EncodeToString([]byte(user+":"+password)))
+	if err := os.WriteFile(filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json"), []byte(known), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	made := solve(t, e, j)
 	if got := inside(t, e, made.Image.Name, "/bin/bash", "-lc", "jupyter lab --version"); !strings.HasPrefix(got, "4.") {
 		t.Errorf("got %q", got)

@@ -56,7 +56,14 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	buildkit.Quiet(slog.New(slog.DiscardHandler))
+	docker, err := os.MkdirTemp("", "docker-config-") // the machine's own credentials are none of the tests' business
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Setenv("DOCKER_CONFIG", docker)
 	code := m.Run()
+	_ = os.RemoveAll(docker)
 	if closeShared != nil {
 		if err := closeShared(); err != nil {
 			fmt.Fprintln(os.Stderr, "close the shared engine:", err)
