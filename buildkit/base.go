@@ -94,12 +94,12 @@ func (e *Engine) bootstrap(ctx context.Context, suite string, emit func(bindery.
 	step := bindery.Step{ID: "base-" + suite, Name: "Bootstrap Debian " + suite, Started: time.Now()}
 	say := func(text string) { emit(bindery.Event{Phase: bindery.PhaseBuilding, Message: text}) }
 	emit(bindery.Event{Phase: bindery.PhaseBuilding, Message: step.Name + ": once, it takes a minute or two\n", Step: new(step)})
-	tmp, err := os.MkdirTemp(e.cfg.BaseDir, ".new-")
-	if err != nil {
+	tmp := dir + ".new" // one name, under the lock: what a killed worker left there is taken away by the next
+	if err := errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o700)); err != nil {
 		return layout{}, fmt.Errorf("bases: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	err = e.makeLayout(ctx, suite, tmp, say)
+	err := e.makeLayout(ctx, suite, tmp, say)
 	step.Ended, step.Failed = time.Now(), err != nil
 	emit(bindery.Event{Phase: bindery.PhaseBuilding, Step: new(step)})
 	if err != nil {

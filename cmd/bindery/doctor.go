@@ -109,8 +109,10 @@ func kernelRelease() string {
 }
 
 // ready returns the first of the vital things that is missing, as an error.
-func (a *app) ready() error {
-	for _, k := range a.vital() {
+func (a *app) ready() error { return firstMissing(a.vital()) }
+
+func firstMissing(checks []bindery.Check) error {
+	for _, k := range checks {
 		if !k.OK {
 			return bindery.Errorf(bindery.ErrNotReady, bindery.Ours, k.Remedy, "%s: %s", k.Name, k.Found)
 		}

@@ -285,6 +285,8 @@ func TestMachineFaults(t *testing.T) {
 		kind  bindery.Kind
 		fault bindery.Fault
 	}{
+		"no root":                {firstMissing([]bindery.Check{checkRoot(1000)}), bindery.ErrNotReady, bindery.Ours},
+		"old kernel":             {firstMissing([]bindery.Check{checkKernel("4.19.0")}), bindery.ErrNotReady, bindery.Ours},
 		"no runc":                {noRuntime, bindery.ErrNotReady, bindery.Ours},
 		"state directory locked": {locked, bindery.ErrLocked, bindery.User},
 		"port in use":            {inUse, bindery.ErrNotReady, bindery.User},

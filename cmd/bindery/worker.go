@@ -96,22 +96,7 @@ func (c *workerCmd) serve(ctx context.Context, a *app, policy source.Policy, log
 	if err != nil {
 		return err
 	}
-	scratch := a.inst.path("worker", "scratch")
-	if err := os.RemoveAll(scratch); err != nil { // checkouts of a worker that was killed
-		return err
-	}
-	builder, err := build.New(build.Config{
-		Sources: sources, Engine: engine, Generation: generation(), Base: c.Base, Scratch: scratch, Log: log,
-	})
-	if err != nil {
-		return err
-	}
-	server, err := worker.New(worker.Config{
-		Builder: builder, Images: engine, Resolver: sources, Planner: planner{builder},
-		Dir: a.inst.path("worker"), Name: hostname(), Version: thisRelease().Version, Generation: generation(),
-		Slots: c.Slots, Usage: engine.Usage, Checks: net.Checks, IdleExit: c.IdleExit, Log: log,
-		Secrets: passwords(trustEnv(a.cfg.Steps, a.getenv)),
-	})
+	server, err := c.server(a, sources, engine, net, log)
 	if err != nil {
 		return err
 	}
@@ -123,6 +108,26 @@ func (c *workerCmd) serve(ctx context.Context, a *app, policy source.Policy, log
 		return server.Run(ctx, listener)
 	})
 	return group.Wait()
+}
+
+// server puts the protocol round builds.
+func (c *workerCmd) server(a *app, sources *repositories, engine *buildkit.Engine, net *bridge.Network, log *slog.Logger) (*worker.Server, error) {
+	scratch := a.inst.path("worker", "scratch")
+	if err := os.RemoveAll(scratch); err != nil { // checkouts of a worker that was killed
+		return nil, err
+	}
+	builder, err := build.New(build.Config{
+		Sources: sources, Engine: engine, Generation: generation(), Base: c.Base, Scratch: scratch, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return worker.New(worker.Config{
+		Builder: builder, Images: engine, Resolver: sources, Planner: planner{builder},
+		Dir: a.inst.path("worker"), Name: hostname(), Version: thisRelease().Version, Generation: generation(),
+		Slots: c.Slots, Usage: engine.Usage, Checks: net.Checks, IdleExit: c.IdleExit, Log: log,
+		Secrets: passwords(trustEnv(a.cfg.Steps, a.getenv)),
+	})
 }
 
 // retire takes away what an instance shares between its processes, unless one of them still uses it.
