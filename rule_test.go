@@ -1,0 +1,96 @@
+package bindery_test
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+func TestPatterns(t *testing.T) {
+	for text, want := range map[string]struct {
+		scope bindery.RuleScope
+		names []string
+		text  string
+	}{
+		"gh/jupyterlab/jupyterlab-demo":     {bindery.OnRepository, []string{"git:https://github.com/jupyterlab/jupyterlab-demo", "gh:https://github.com/jupyterlab/jupyterlab-demo"}, "gh/jupyterlab/jupyterlab-demo"},
+		"https://github.com/o/r.git":        {bindery.OnRepository, []string{"git:https://github.com/o/r", "gh:https://github.com/o/r"}, "https://github.com/o/r"},
+		"gh/jupyterlab/*":                   {bindery.OnOwner, []string{"git/github.com/jupyterlab", "gh/github.com/jupyterlab"}, "gh/jupyterlab/*"},
+		"git/https://example.org/o/r":       {bindery.OnRepository, []string{"git:https://example.org/o/r"}, "git/https://example.org/o/r"},
+		"https://example.org/o/*":           {bindery.OnOwner, []string{"git/example.org/o"}, "https://example.org/o/*"},
+		"192.0.2.7":                         {bindery.OnNetwork, []string{"192.0.2.7/32"}, "192.0.2.7/32"},
+		"192.0.2.9/24":                      {bindery.OnRequester, []string{"192.0.2.0/24"}, "192.0.2.0/24"},
+		"2001:db8::/48":                     {bindery.OnRequester, []string{"2001:db8::/48"}, "2001:db8::/48"},
+		"10.0.0.0/8":                        {bindery.OnNetwork, []string{"10.0.0.0/8"}, "10.0.0.0/8"},
+		"token:1234abcd":                    {bindery.OnRequester, []string{"token:1234abcd"}, "token:1234abcd"},
+		"local":                             {bindery.OnRequester, []string{"local"}, "local"},
+		"gl/group/project":                  {bindery.OnRepository, []string{"git:https://gitlab.com/group/project", "gl:https://gitlab.com/group/project"}, "gl/group/project"},
+		" https://example.org/o/r/ ":        {bindery.OnRepository, []string{"git:https://example.org/o/r"}, "https://example.org/o/r"},
+		"ssh://git@example.org/o/r":         {bindery.OnRepository, []string{"git:ssh://git@example.org/o/r"}, "ssh://git@example.org/o/r"},
+		"https://github.com/jupyterlab/*":   {bindery.OnOwner, []string{"git/github.com/jupyterlab", "gh/github.com/jupyterlab"}, "https://github.com/jupyterlab/*"},
+		"2001:db8::1":                       {bindery.OnNetwork, []string{"2001:db8::1/128"}, "2001:db8::1/128"},
+		"https://EXAMPLE.org/Owner/Project": {bindery.OnRepository, []string{"git:https://example.org/Owner/Project"}, "https://EXAMPLE.org/Owner/Project"},
+	} {
+		p, err := bindery.ParsePattern(text)
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+			continue
+		}
+		if d := cmp.Diff(want.names, p.Names); d != "" || p.Scope != want.scope || p.String() != want.text {
+			t.Errorf("%q: %s %q\n%s", text, p.Scope, p, d)
+		}
+		if again, err := bindery.ParsePattern(p.String()); err != nil || again.String() != p.String() {
+			t.Errorf("%q is written as %q, which is read as %q, %v", text, p, again, err)
+		}
+	}
+	for _, text := range []string{"", "*", "gh/*", "gh/o", "gh/o/r*", "nope", "git/", "-x", "a b", "192.0.2.0/99", "https://u:p@example.org/o/r", "gh/o/\x00"} {
+		if p, err := bindery.ParsePattern(text); !errors.Is(err, bindery.ErrInvalid) {
+			t.Errorf("%q: %v, %v", text, p, err)
+		}
+	}
+}
+
+func TestConcerns(t *testing.T) {
+	src := bindery.Source{Provider: "git", URL: "https://github.com/o/r.git"}
+	addr := netip.MustParseAddr("192.0.2.7")
+	for text, want := range map[string]bool{
+		"gh/o/r": true, "gh/o/*": true, "gh/o/other": false, "gh/x/*": false, "192.0.2.0/24": true, "192.0.2.7": true, "192.0.2.8": false,
+		"192.0.0.0/16": true, "198.51.100.0/24": false, "token:1234": false, "::/0": false,
+	} {
+		p, err := bindery.ParsePattern(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Concerns(src, "192.0.2.0/24", addr); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+}
+
+func TestRulesThatCannotBeMeant(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	good := bindery.Rule{Kind: bindery.RuleBan, Pattern: "gh/o/r", Reason: " floods\nthe queue ", Message: "Back at noon."}
+	if err := good.Check(now); err != nil || good.ID != "ban-"+good.ID[4:] || good.Reason != "floods the queue" || good.Words() != "Back at noon." {
+		t.Errorf("%+v, %v", good, err)
+	}
+	for name, change := range map[string]func(*bindery.Rule){
+		"kind":    func(r *bindery.Rule) { r.Kind = "delete" },
+		"pattern": func(r *bindery.Rule) { r.Pattern = "gh/" },
+		"reason":  func(r *bindery.Rule) { r.Reason = " " },
+		"past":    func(r *bindery.Rule) { r.Until = now },
+		"weight":  func(r *bindery.Rule) { r.Kind, r.Pattern, r.Value = bindery.RuleWeight, "gh/o/*", 0 },
+		"repo":    func(r *bindery.Rule) { r.Kind, r.Value = bindery.RuleWeight, 2 },
+		"quota":   func(r *bindery.Rule) { r.Kind, r.Value = bindery.RuleQuota, 1.5 },
+		"network": func(r *bindery.Rule) { r.Kind, r.Pattern, r.Value = bindery.RuleQuota, "10.0.0.0/8", 1 },
+	} {
+		r := good
+		change(&r)
+		if err := r.Check(now); !errors.Is(err, bindery.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
