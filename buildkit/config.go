@@ -57,12 +57,26 @@ func condaPlatform() string {
 	return "linux-64"
 }
 
+// searchPath is PATH after the directories of every login, over a base with its own.
+func searchPath(p plan.Plan, base string) string {
+	return strings.Join(append(slices.Clone(p.Path), base), ":")
+}
+
+// planEnv is baseEnv with what the plan adds to it.
+func planEnv(p plan.Plan, base string) []pair {
+	vars := slices.DeleteFunc(baseEnv(searchPath(p, base)), func(v pair) bool { _, own := p.Variables[v.key]; return own })
+	for _, key := range slices.Sorted(maps.Keys(p.Variables)) {
+		vars = append(vars, pair{key, p.Variables[key]})
+	}
+	return vars
+}
+
 // stepEnv is what steps see beside it and images do not keep.
 func stepEnv() []pair { return []pair{{"NB_USER", userName}, {"NB_UID", "1000"}} }
 
 // imageConfig is the OCI configuration of the image of job, over a base whose own environment is env.
 func imageConfig(job plan.Job, env []string) ocispecs.Image {
-	vars := baseEnv(pathOf(env))
+	vars := planEnv(job.Plan, pathOf(env))
 	if job.Plan.Start != "" {
 		vars = append(vars, pair{"R2D_ENTRYPOINT", home + "/" + job.Plan.Start})
 	}

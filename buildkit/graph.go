@@ -7,7 +7,6 @@ import (
 
 	"github.com/moby/buildkit/client/llb"
 
-	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/plan"
 )
 
@@ -32,24 +31,23 @@ type root struct {
 	env   []string
 }
 
-// graph draws the steps of job: apt first, for anything may compile against its packages; then the environments;
-// then the repository, so that a changed notebook runs nothing again; .git in a layer of its own, since it changes
-// with every commit; last what may read everything.
+// graph draws the steps of job: apt first, for anything may compile against its packages; then the environments, side
+// by side where they are at home in different directories; then the repository, so that a changed notebook runs nothing
+// again; .git in a layer of its own, since it changes with every commit; last what may read everything.
 func graph(job plan.Job, base root) llb.State {
-	g := &grapher{job: job, assets: assetState(), path: pathOf(base.env)}
-	ready := g.setup(withEnv(base.state, pathOf(base.env)))
+	g := &grapher{job: job, assets: assetState(), base: pathOf(base.env)}
+	g.path = g.base
+	ready := g.setup(withEnv(base.state, baseEnv(g.base)))
 	g.uv = g.tool(ready)
-	env := g.server(ready)
+	env := g.environment(ready)
 	if len(job.Plan.Apt) > 0 {
 		env = llb.Merge([]llb.State{env, llb.Diff(ready, g.apt(ready), llb.WithCustomName(hidden+"see what the packages changed"))}, llb.WithCustomName(hidden+"bring packages and servers together"))
-		env = withEnv(env, pathOf(base.env))
 	}
-	if len(job.Plan.Env) > 0 {
-		env = g.requirements(env)
-	}
-	all := g.content(env)
+	// From here on the repository's own variables count. What was drawn before is the same for all, and made once.
+	g.path = searchPath(job.Plan, g.base)
+	all := g.content(g.installs(withEnv(env, planEnv(job.Plan, g.base))))
 	for _, in := range job.Plan.Content {
-		all = g.pip(all, in)
+		all = g.install(all, in)
 	}
 	if job.Plan.PostBuild != "" {
 		all = g.postBuild(all)
@@ -57,15 +55,78 @@ func graph(job plan.Job, base root) llb.State {
 	return all
 }
 
+// environment makes the notebook environment with the Jupyter servers in it, which the repository's packages go into.
+func (g *grapher) environment(ready llb.State) llb.State { return g.server(ready) }
+
+// installs draws what the environment part of the plan asks for. Installs without a prefix share the notebook
+// environment and run one after the other. Those that share another prefix do so too, but beside the first.
+func (g *grapher) installs(env llb.State) llb.State {
+	ends := map[string]llb.State{}
+	var prefixes []string // in the plan's order; what is merged later wins
+	for _, in := range g.job.Plan.Env {
+		s, begun := ends[in.Prefix]
+		if !begun {
+			s = env
+			prefixes = append(prefixes, in.Prefix)
+		}
+		ends[in.Prefix] = g.install(g.withFiles(s, in), in)
+	}
+	merged := []llb.State{env}
+	if own, ok := ends[""]; ok {
+		merged[0] = own
+	}
+	for _, p := range prefixes {
+		if p != "" {
+			merged = append(merged, llb.Diff(env, ends[p], llb.WithCustomName(hidden+"see what changed in "+p)))
+		}
+	}
+	if len(merged) == 1 {
+		return merged[0]
+	}
+	return withEnv(llb.Merge(merged, llb.WithCustomName(hidden+"bring the environments together")), planEnv(g.job.Plan, g.base))
+}
+
+// install draws one install, by its tool.
+func (g *grapher) install(s llb.State, in plan.Install) llb.State {
+	switch in.Tool {
+	case plan.ToolPip:
+		return g.pip(s, in)
+	case plan.ToolConda:
+		return g.conda(s, in)
+	case plan.ToolR:
+		return g.r(s, in)
+	case plan.ToolJulia:
+		return g.julia(s, in)
+	case plan.ToolNix:
+		return g.nix(s, in)
+	case plan.ToolNPM:
+		return g.npm(s, in)
+	}
+	panic("buildkit: a plan with tool " + in.Tool) // plan makes no other
+}
+
+// withFiles puts the files that an install reads where the repository will have them, and only those.
+func (g *grapher) withFiles(s llb.State, in plan.Install) llb.State {
+	reads := slices.Concat(in.Files, in.Includes) // not Plan.Reads: a new comment in apt.txt installs nothing anew
+	if len(reads) == 0 {
+		return s
+	}
+	slices.Sort(reads)
+	reads = slices.Compact(reads)
+	spec := g.local(localFiles, "spec", llb.IncludePatterns(escape(reads)), llb.FollowPaths(escape(reads)), llb.WithCustomName(hidden+"load requirement files"))
+	return s.File(llb.Copy(spec, "/", home+"/", &llb.CopyInfo{CopyDirContentsOnly: true, ChownOpt: owned()}), llb.WithCustomName(hidden+"copy requirement files"))
+}
+
 type grapher struct {
 	job    plan.Job
 	assets llb.State
-	path   string    // the base's PATH
+	base   string    // the base's PATH
+	path   string    // PATH after the directories of every login: the plan's own, then the base's
 	uv     llb.State // the directory with uv in it
 }
 
-func withEnv(s llb.State, path string) llb.State {
-	for _, v := range append(baseEnv(path), stepEnv()...) {
+func withEnv(s llb.State, vars []pair) llb.State {
+	for _, v := range append(vars, stepEnv()...) {
 		s = s.AddEnv(v.key, v.value)
 	}
 	return s.Dir(home)
@@ -113,47 +174,6 @@ func (g *grapher) setup(base llb.State) llb.State {
 	return base.Dir("/").Run(args("/bin/sh", assetsMount+"/setup.sh"), g.mounted("Prepare the base")).Root().Dir(home)
 }
 
-// tool fetches uv into a directory of its own.
-func (g *grapher) tool(ready llb.State) llb.State {
-	// Debian's python3-venv brings pip as a wheel, which runs as it is: that spares making an environment for it.
-	const script = `PYTHONPATH=$(echo /usr/share/python-wheels/pip-*.whl) python3 -m pip install --quiet --no-cache-dir ` +
-		`--disable-pip-version-check --no-deps --only-binary :all: --require-hashes --target /out -r ` + assetsMount + `/uv.lock`
-	run := ready.Run(args("/bin/sh", "-ec", script), g.mounted("Fetch uv"))
-	return run.AddMount("/out", llb.Scratch())
-}
-
-// sharedCache is of steps that run nothing but what Bindery trusts. Steps that run what a repository brings have a
-// cache of their repository's own: they could leave anything in it.
-const sharedCache = "bindery-uv"
-
-func (g *grapher) ownCache() string {
-	return sharedCache + "-" + bindery.Key("cache", g.job.Source.Identity())[:16]
-}
-
-// withUV lets a step run as the user with uv, and with a cache that stays on this machine. uv copies out of it:
-// links do not reach from one mount into another, even on the same file system.
-func (g *grapher) withUV(name, cache string) llb.RunOption {
-	owned := llb.Scratch().File(llb.Mkdir("/cache", 0o755, llb.WithUIDGID(userID, userID)), llb.WithCustomName(hidden+"make a cache directory"))
-	return runOptions(
-		g.mounted(name),
-		llb.User(userName),
-		llb.AddMount(uvMount, g.uv, llb.Readonly),
-		llb.AddMount(cacheMount, owned, llb.SourcePath("/cache"), llb.AsPersistentCacheDir(cache, llb.CacheMountShared)),
-		llb.AddEnv("UV_CACHE_DIR", cacheMount),
-		llb.AddEnv("XDG_CACHE_HOME", cacheMount+"/xdg"),
-		llb.AddEnv("TMPDIR", cacheMount+"/tmp"),
-		llb.AddEnv("UV_LINK_MODE", "copy"),
-		llb.AddEnv("UV_NO_CONFIG", "1"),
-		llb.AddEnv("UV_NO_PROGRESS", "1"),
-		llb.AddEnv("UV_PYTHON_INSTALL_DIR", "/srv/conda/pythons"),
-		llb.AddEnv("PATH", loginPath+":"+g.path+":"+uvMount+"/bin"),
-	)
-}
-
-func (g *grapher) server(ready llb.State) llb.State {
-	return ready.Run(args("/bin/sh", assetsMount+"/server.sh", g.job.Plan.Python), g.withUV("Install the Jupyter servers", sharedCache), llb.AddEnv("UV_COMPILE_BYTECODE", "1")).Root()
-}
-
 func (g *grapher) apt(ready llb.State) llb.State {
 	argv := append([]string{"/bin/sh", assetsMount + "/apt.sh"}, g.job.Plan.Apt...)
 	return ready.Run(args(argv...), g.mounted("Install "+strings.Join(g.job.Plan.Apt, " ")),
@@ -172,26 +192,6 @@ func owned() *llb.ChownOpt {
 	return &llb.ChownOpt{User: id, Group: id}
 }
 
-// requirements puts the files that the environment reads where the repository will have them, and only those, then
-// installs.
-func (g *grapher) requirements(env llb.State) llb.State {
-	var reads []string // not Plan.Reads: a new comment in apt.txt installs nothing anew
-	for _, in := range g.job.Plan.Env {
-		reads = append(append(reads, in.Files...), in.Includes...)
-	}
-	slices.Sort(reads)
-	reads = slices.Compact(reads)
-	spec := g.local(localFiles, "spec", llb.IncludePatterns(escape(reads)), llb.FollowPaths(escape(reads)), llb.WithCustomName(hidden+"load requirement files"))
-	env = env.File(llb.Copy(spec, "/", home+"/", &llb.CopyInfo{CopyDirContentsOnly: true, ChownOpt: owned()}), llb.WithCustomName(hidden+"copy requirement files"))
-	for i, in := range g.job.Plan.Env {
-		if i == 0 { // later ones meet an environment that runs packages of the repository's choice
-			env = env.Run(args(append([]string{"/bin/bash", assetsMount + "/wheels.sh"}, requirementArgs(in)...)...), g.withUV("Install "+whatOf(in), sharedCache)).Root()
-		}
-		env = g.pip(env, in)
-	}
-	return env
-}
-
 // escape makes patterns that match exactly the given paths.
 func escape(paths []string) []string {
 	out := make([]string, len(paths))
@@ -199,28 +199,6 @@ func escape(paths []string) []string {
 		out[i] = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(p)
 	}
 	return out
-}
-
-func (g *grapher) pip(s llb.State, in plan.Install) llb.State {
-	argv := append([]string{"/bin/bash", assetsMount + "/pip.sh"}, requirementArgs(in)...)
-	return s.Run(args(argv...), g.withUV("Build and install "+whatOf(in), g.ownCache())).Root()
-}
-
-func requirementArgs(in plan.Install) []string {
-	var argv []string
-	for _, f := range in.Files {
-		argv = append(argv, "--requirement="+f)
-	}
-	return append(argv, in.Args...)
-}
-
-// whatOf names an install to a person.
-func whatOf(in plan.Install) string {
-	what := strings.Join(append(slices.Clone(in.Files), in.Args...), " ")
-	if what == "." {
-		return "the repository's own package"
-	}
-	return what
 }
 
 func (g *grapher) content(env llb.State) llb.State {

@@ -46,6 +46,33 @@ func TestGraphIsAFunctionOfTheJob(t *testing.T) {
 	}
 }
 
+// Installs with prefixes of their own start where the first one does, and get none of each other's files.
+func TestPrefixesAreBranches(t *testing.T) {
+	job := fullJob()
+	one := plan.Install{Tool: plan.ToolPip, Files: []string{"one.txt"}, Prefix: "/srv/one"}
+	job.Plan.Env = append(job.Plan.Env, one, plan.Install{Tool: plan.ToolPip, Files: []string{"two.txt"}, Prefix: "/srv/two"})
+	_, before := marshal(t, job)
+	job.Plan.Env[2].Files = []string{"other.txt"}
+	_, after := marshal(t, job)
+	job.Plan.Env[0].Files = []string{"another.txt"}
+	_, third := marshal(t, job)
+	changed := func(a, b []digest.Digest) (n int) {
+		for _, d := range b {
+			if !slices.Contains(a, d) {
+				n++
+			}
+		}
+		return n
+	}
+	// A branch: load, copy, install, see what changed. After it: merge, two copies, a package, postBuild, the end.
+	if n := changed(before, after); n < 8 || n > 11 {
+		t.Errorf("another file of one branch changes %d operations", n)
+	}
+	if n := changed(after, third); n < 8 || n > 11 {
+		t.Errorf("another file of the notebook environment changes %d operations", n)
+	}
+}
+
 func TestGraphKnowsNothingOfTheMachine(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://secret-proxy.example:3128")
 	t.Setenv("PIP_INDEX_URL", "https://secret-index.example/simple")

@@ -26,6 +26,7 @@ type Options struct {
 func Detect(fsys fs.FS, opt Options) (Plan, error) {
 	d := &detector{
 		fsys: fsys,
+		used: map[string]bool{},
 		plan: Plan{
 			Base: cmp.Or(opt.Base, DefaultBase),
 			Apt:  []string{}, Env: []Install{}, Content: []Install{}, Reads: []string{}, Command: []string{},
@@ -44,7 +45,15 @@ type detector struct {
 	plan    Plan
 	binder  bool // there is a binder directory: the root has no say
 	runtime runtime
+	used    map[string]bool // files that have an effect: of the others ignoredFiles tells why they have none
 }
+
+// Each pack is a method in a file of its own. It reports whether it is the one, and plans all its installs.
+//
+// Packs build on each other, in repo2docker's classes: R and Julia are Python repositories too (pythonLayer), and apply
+// an environment.yml (condaLayer); conda and Pipenv leave requirements.txt alone; Nix has no Python environment. What
+// each adds is ordered as an author may rely on: Debian packages, conda, pip, R, and with the files in place local
+// packages, Pipenv, R packages, Julia, postBuild.
 
 // detect tries the packs in repo2docker's order: the first that finds its files wins.
 func (d *detector) detect() error {
@@ -54,12 +63,33 @@ func (d *detector) detect() error {
 	if err := d.legacy(); err != nil {
 		return err
 	}
-	for _, pack := range []func() (bool, error){d.dockerfile, d.julia, d.nix, d.r, d.conda, d.pipfile} {
-		if found, err := pack(); found || err != nil {
+	if found, err := d.dockerfile(); found || err != nil {
+		return err
+	}
+	for _, pack := range []func() (bool, error){d.julia, d.nix, d.r, d.conda, d.pipfile, d.python} {
+		found, err := pack()
+		if err != nil {
+			return err
+		}
+		if found {
+			return d.rest()
+		}
+	}
+	return nil // not reached: python takes what nothing else did
+}
+
+// rest plans what every pack but the Dockerfile's has, and says what is left over.
+func (d *detector) rest() error {
+	for _, part := range []func() error{d.node, d.apt, d.scripts, d.ignoreFiles} {
+		if err := part(); err != nil {
 			return err
 		}
 	}
-	return d.python()
+	d.plan.Command = []string{"jupyter", "notebook", "--ip", "0.0.0.0"}
+	if d.plan.Pack == PackDefault && len(d.plan.Why) == 0 {
+		d.why("", "no file says what to install: the default environment")
+	}
+	return d.ignoredFiles("")
 }
 
 // configDir finds out where configuration files are read from.
@@ -119,80 +149,6 @@ func (d *detector) first(names ...string) (string, error) {
 	return "", nil
 }
 
-const pythonInstead = "List the Python packages in requirements.txt and delete the file, or write a Dockerfile."
-
-func (d *detector) julia() (bool, error) {
-	file, err := d.first("JuliaProject.toml", "Project.toml")
-	if err != nil || file != "" {
-		if err != nil {
-			return false, err
-		}
-		return d.unsupported(PackJulia, file, "a Julia environment", "Write a Dockerfile that installs Julia, or move the file out of the way.")
-	}
-	file, err = d.first("REQUIRE")
-	if err != nil || file == "" {
-		return false, err
-	}
-	d.plan.Pack = PackJulia
-	return true, userError("Write a Project.toml in its place.", "%s: Julia's REQUIRE files are no longer supported, their infrastructure is gone", file)
-}
-
-func (d *detector) nix() (bool, error) {
-	file, err := d.first("default.nix")
-	if err != nil || file == "" {
-		return false, err
-	}
-	return d.unsupported(PackNix, file, "a Nix environment", "Write a Dockerfile that installs what default.nix names, or move the file out of the way.")
-}
-
-// r reads runtime.txt too, which the packs after it need.
-func (d *detector) r() (bool, error) {
-	if err := d.readRuntime(); err != nil {
-		return false, err
-	}
-	if d.runtime.name == "r" && d.runtime.date != "" {
-		return d.unsupported(PackR, d.runtime.file, "an R environment", "Write a Dockerfile that installs R, or name a Python version in runtime.txt.")
-	}
-	if d.binder {
-		return false, nil
-	}
-	found, err := d.exists("DESCRIPTION")
-	if err != nil || !found {
-		return false, err
-	}
-	return d.unsupported(PackR, "DESCRIPTION", "an R package", "Write a Dockerfile that installs R, or make a binder directory with the files that are to count.")
-}
-
-func (d *detector) conda() (bool, error) {
-	file, err := d.first("environment.yml", "environment.yaml")
-	if err != nil || file == "" {
-		return false, err
-	}
-	return d.unsupported(PackConda, file, "a conda environment", pythonInstead)
-}
-
-func (d *detector) pipfile() (bool, error) {
-	if d.runtime.name != "" && d.runtime.name != "python" {
-		return false, nil
-	}
-	file, err := d.first("Pipfile", "Pipfile.lock")
-	if err != nil || file == "" {
-		return false, err
-	}
-	return d.unsupported(PackPipfile, file, "a Pipenv environment", pythonInstead)
-}
-
-// shared reads the files that every pack but Dockerfile honours.
-func (d *detector) shared() error {
-	for _, part := range []func() error{d.apt, d.scripts, d.ignoreFiles} {
-		if err := part(); err != nil {
-			return err
-		}
-	}
-	d.plan.Command = []string{"jupyter", "notebook", "--ip", "0.0.0.0"}
-	return nil
-}
-
 // scripts finds postBuild and start.
 func (d *detector) scripts() error {
 	var err error
@@ -203,11 +159,13 @@ func (d *detector) scripts() error {
 		return err
 	}
 	if d.plan.PostBuild != "" {
+		d.use(d.plan.PostBuild)
 		d.why(d.plan.PostBuild, "runs after everything is installed, with the repository in place"+d.lineEndings(d.plan.PostBuild))
 	}
 	if d.plan.Start == "" {
 		return nil
 	}
+	d.use(d.plan.Start)
 	text := "runs at the start of every session, before the server"
 	head := d.head(d.plan.Start)
 	if !strings.HasPrefix(head, "#!") {
@@ -231,7 +189,14 @@ func (d *detector) ignore(file, text string) {
 	d.plan.Ignored = append(d.plan.Ignored, Decision{file, text})
 }
 
-func (d *detector) reads(file string) { d.plan.Reads = append(d.plan.Reads, file) }
+// reads notes that the environment comes from file.
+func (d *detector) reads(file string) {
+	d.plan.Reads = append(d.plan.Reads, file)
+	d.use(file)
+}
+
+// use notes that file has an effect.
+func (d *detector) use(file string) { d.used[file] = true }
 
 // userError is a mistake in the repository's files.
 func userError(remedy, format string, args ...any) *bindery.Error {

@@ -44,6 +44,7 @@ func (d *detector) dockerfile() (bool, error) {
 	}
 	d.reads(file)
 	// The Dockerfile's own frontend honours .dockerignore, in the root only.
+	d.use(".dockerignore")
 	d.why(file, "a Dockerfile decides everything; no other file counts")
-	return true, d.ignoredFiles(map[string]bool{".dockerignore": true}, "the Dockerfile decides everything")
+	return true, d.ignoredFiles("the Dockerfile decides everything")
 }

@@ -26,6 +26,7 @@ func (d *detector) ignoreFiles() error {
 			return userError("Mend the pattern: * ? [] and ! have Docker's meaning.", "%s has a pattern that means nothing", file).Because(err)
 		}
 		patterns = append(patterns, found...)
+		d.use(file)
 		d.why(file, counted(len(found), "pattern")+" of files that stay out of the image")
 	}
 	if len(patterns) > 0 {

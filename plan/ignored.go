@@ -26,17 +26,17 @@ func known() map[string]string {
 
 // ignoredFiles says of every file that looks like configuration and is not used why it has no effect. The reason for
 // all, if given, goes before each one's own.
-func (d *detector) ignoredFiles(used map[string]bool, all string) error {
-	if err := d.ignoredIn(d.plan.ConfigDir, used, all); err != nil {
+func (d *detector) ignoredFiles(all string) error {
+	if err := d.ignoredIn(d.plan.ConfigDir, all); err != nil {
 		return err
 	}
 	if d.binder {
-		return d.ignoredIn("", used, "configuration is read from "+d.plan.ConfigDir+"/ only")
+		return d.ignoredIn("", "configuration is read from "+d.plan.ConfigDir+"/ only")
 	}
 	return nil
 }
 
-func (d *detector) ignoredIn(dir string, used map[string]bool, all string) error {
+func (d *detector) ignoredIn(dir, all string) error {
 	names := known()
 	folded := map[string]string{}
 	for name := range names {
@@ -53,7 +53,7 @@ func (d *detector) ignoredIn(dir string, used map[string]bool, all string) error
 			file = dir + "/" + name
 		}
 		right, looks := folded[strings.ToLower(name)]
-		if !looks || used[file] || file == d.plan.Docker {
+		if !looks || d.used[file] || file == d.plan.Docker {
 			continue
 		}
 		found = append(found, Decision{file, d.reason(e, right, names[right], all)})

@@ -20,7 +20,9 @@ func (p Plan) EnvKey(generation string, fsys fs.FS) (string, error) {
 		Apt                  []string
 		Env                  []Install
 		Docked               bool
-	}{p.Base, p.Python, p.Docker, p.Apt, p.Env, p.Pack == PackDockerfile}
+		Path                 []string          `json:",omitempty"`
+		Variables            map[string]string `json:",omitempty"`
+	}{p.Base, p.Python, p.Docker, p.Apt, p.Env, p.Pack == PackDockerfile, p.Path, p.Variables}
 	data, err := json.Marshal(env)
 	if err != nil {
 		return "", err // nothing in it can fail to marshal

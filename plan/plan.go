@@ -4,7 +4,7 @@ package plan
 import bindery "github.com/bindery-hub/bindery"
 
 // Version counts the changes of the rules in this package that change what is built. It is part of every generation.
-const Version = "1"
+const Version = "2"
 
 // Packs, in repo2docker's own words.
 const (
@@ -18,32 +18,49 @@ const (
 	PackDefault    = "default"
 )
 
+// Tools of an Install: package buildkit has a method for each.
+const (
+	ToolPip   = "pip"   // requirement files and local packages, by uv, and by pip where uv cannot
+	ToolConda = "conda" // conda environments
+	ToolR     = "r"
+	ToolJulia = "julia"
+	ToolNix   = "nix"
+	ToolNPM   = "npm"
+)
+
 // A Plan is what a repository's files ask for. It is data: it marshals to the same JSON for the same files.
 type Plan struct {
-	Pack      string     `json:"pack"`
-	ConfigDir string     `json:"config_dir"` // where the configuration files are: "", "binder" or ".binder"
-	Base      string     `json:"base"`       // "debian:SUITE" or an image reference; empty with a Dockerfile, which has its own
-	Python    string     `json:"python"`     // X.Y of the environment; empty with a Dockerfile, and when the base's own is unknown and will do
-	Apt       []string   `json:"apt"`        // sorted; names as apt-get install takes them
-	Env       []Install  `json:"env"`        // installs that need their Reads only, in order
-	Content   []Install  `json:"content"`    // installs that need the whole repository (local packages), in order
-	PostBuild string     `json:"post_build,omitempty"`
-	Start     string     `json:"start,omitempty"`
-	Docker    string     `json:"dockerfile,omitempty"`      // path of the Dockerfile
-	Reads     []string   `json:"reads"`                     // every file that the environment part comes from, sorted; its installs read Files and Includes only
-	Ignore    []string   `json:"ignore_patterns,omitempty"` // of .dockerignore and .containerignore
-	Command   []string   `json:"command"`                   // what a session runs when nothing else is asked; empty with a Dockerfile, which has its own
-	Why       []Decision `json:"why"`
-	Ignored   []Decision `json:"ignored"` // files that look like configuration and have no effect
+	Pack      string    `json:"pack"`
+	ConfigDir string    `json:"config_dir"`     // where the configuration files are: "", "binder" or ".binder"
+	Base      string    `json:"base"`           // "debian:SUITE" or an image reference; empty with a Dockerfile, which has its own
+	Python    string    `json:"python"`         // X.Y of the environment; empty with a Dockerfile, and when the base's own is unknown and will do
+	Apt       []string  `json:"apt"`            // sorted; names as apt-get install takes them
+	Env       []Install `json:"env"`            // installs that need their Reads only, in order
+	Content   []Install `json:"content"`        // installs that need the whole repository (local packages), in order
+	Path      []string  `json:"path,omitempty"` // further directories of PATH, before the base's own
+	// Variables are of every step after the environment, and of the image, beside those that all images have.
+	Variables map[string]string `json:"variables,omitempty"`
+	PostBuild string            `json:"post_build,omitempty"`
+	Start     string            `json:"start,omitempty"`
+	Docker    string            `json:"dockerfile,omitempty"`      // path of the Dockerfile
+	Reads     []string          `json:"reads"`                     // every file that the environment part comes from, sorted; its installs read Files and Includes only
+	Ignore    []string          `json:"ignore_patterns,omitempty"` // of .dockerignore and .containerignore
+	Command   []string          `json:"command"`                   // what a session runs when nothing else is asked; empty with a Dockerfile, which has its own
+	Why       []Decision        `json:"why"`
+	Ignored   []Decision        `json:"ignored"` // files that look like configuration and have no effect
 }
 
-// An Install is one package manager's work. Tool is "pip" so far; Files are passed to it in order, and it runs in
-// the directory of the repository.
+// An Install is one package manager's work. It runs as the user, in the directory of the repository.
 type Install struct {
-	Tool     string   `json:"tool"`
-	Files    []string `json:"files"`              // requirement files, relative to the repository
-	Includes []string `json:"includes,omitempty"` // files that Files name and the installer opens as well
-	Args     []string `json:"args,omitempty"`     // further requirements, such as "."
+	Tool     string   `json:"tool"`               // one of the Tools: who installs
+	Files    []string `json:"files"`              // passed to the tool in order; relative to the repository
+	Includes []string `json:"includes,omitempty"` // files that Files name and the tool opens as well
+	Args     []string `json:"args,omitempty"`     // what is installed beside Files' contents, such as "."
+	Version  string   `json:"version,omitempty"`  // of the language, or of the tool
+	// Prefix is a directory that only installs with the same Prefix write to. They run in an order of their own, beside
+	// the others, on the base with its Debian packages and servers. Empty: the notebook environment's own order.
+	Prefix string            `json:"prefix,omitempty"`
+	Env    map[string]string `json:"env,omitempty"` // variables of this step only
 	// Encodings has those of Files and Includes that are not UTF-8: Python's name of the encoding by
 	// path. Such a file is converted before an installer that knows only UTF-8 sees it.
 	Encodings map[string]string `json:"encodings,omitempty"`

@@ -8,16 +8,17 @@ import (
 )
 
 // python is the pack of Python repositories and, with nothing to trigger it, the default one: the two do the same.
-func (d *detector) python() error {
+func (d *detector) python() (bool, error) {
+	d.plan.Pack = PackDefault
 	project, err := d.readProject()
 	if err != nil {
-		return err
+		d.plan.Pack = PackPython
+		return false, err
 	}
 	requirements, err := d.first("requirements.txt")
 	if err != nil {
-		return err
+		return false, err
 	}
-	d.plan.Pack = PackDefault
 	switch {
 	case d.runtime.file != "":
 		if d.runtime.name == "python" {
@@ -25,6 +26,23 @@ func (d *detector) python() error {
 		}
 	case project.file != "" || requirements != "":
 		d.plan.Pack = PackPython
+	}
+	return true, d.pythonLayer()
+}
+
+// pythonLayer plans the interpreter, the requirements and the package of a repository that is a Python one, whatever
+// else it is: R's and Julia's packs come on top of it.
+func (d *detector) pythonLayer() error {
+	if err := d.readRuntime(); err != nil {
+		return err
+	}
+	project, err := d.readProject()
+	if err != nil {
+		return err
+	}
+	requirements, err := d.first("requirements.txt")
+	if err != nil {
+		return err
 	}
 	if err := d.pythonVersion(project.requires); err != nil {
 		return err
@@ -35,28 +53,11 @@ func (d *detector) python() error {
 		}
 	}
 	if project.file != "" {
-		d.plan.Content = append(d.plan.Content, Install{Tool: "pip", Files: []string{}, Args: []string{"."}})
+		d.use(project.file)
+		d.plan.Content = append(d.plan.Content, Install{Tool: ToolPip, Files: []string{}, Args: []string{"."}})
 		d.why(project.file, "the repository is a Python package, which is installed once its files are in place")
 	}
-	if err := d.shared(); err != nil {
-		return err
-	}
-	if d.plan.Pack == PackDefault && len(d.plan.Why) == 0 {
-		d.why("", "no file says what to install: the default environment")
-	}
-	return d.ignoredFiles(d.pythonReads(requirements, project), "")
-}
-
-// pythonReads is the set of files that the plan honours.
-func (d *detector) pythonReads(requirements string, project project) map[string]bool {
-	used := map[string]bool{requirements: true, project.file: true, d.plan.PostBuild: true, d.plan.Start: true, d.runtime.file: true}
-	for _, name := range []string{".dockerignore", ".containerignore", "apt.txt"} {
-		used[d.config(name)] = true
-	}
-	if project.requires != "" {
-		used["pyproject.toml"] = true
-	}
-	return used
+	return nil
 }
 
 // pip plans the installation of a requirement file: before the repository is in place if it can be, so that editing
@@ -66,7 +67,11 @@ func (d *detector) pip(file string) error {
 	if err != nil {
 		return err
 	}
-	install := Install{Tool: "pip", Files: []string{file}, Includes: r.includes, Encodings: r.encodings}
+	install := Install{Tool: ToolPip, Files: []string{file}, Includes: r.includes, Encodings: r.encodings}
+	d.use(file)
+	for _, name := range r.includes {
+		d.use(name)
+	}
 	if r.local != nil {
 		d.plan.Content = append(d.plan.Content, install)
 		d.why(file, fmt.Sprintf("Python packages, installed once the repository is in place, because of %s, line %d", r.local.file, r.local.line))
@@ -110,7 +115,6 @@ func (d *detector) readProject() (project, error) {
 	}
 	isPackage, requires, err := parseProject(text)
 	if err != nil {
-		d.plan.Pack = PackPython
 		return p, userError("Mend the file: https://packaging.python.org shows its form.", "pyproject.toml: %s", err)
 	}
 	p.requires = requires

@@ -19,10 +19,10 @@ const runtimeRemedy = "Write one line such as python-3.11."
 
 var versionRE = regexp.MustCompile(`^\d+(\.\d+)*$`)
 
-// readRuntime parses runtime.txt if there is one.
+// readRuntime parses runtime.txt if there is one, once.
 func (d *detector) readRuntime() error {
 	file, err := d.first("runtime.txt")
-	if err != nil || file == "" {
+	if err != nil || file == "" || d.runtime.file == file {
 		return err
 	}
 	text, err := d.readText(file)
@@ -35,6 +35,7 @@ func (d *detector) readRuntime() error {
 	}
 	r.file = file
 	d.runtime = r
+	d.use(file)
 	return nil
 }
 

@@ -1,0 +1,89 @@
+package buildkit
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/client/llb"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/plan"
+)
+
+// tool fetches uv into a directory of its own.
+func (g *grapher) tool(ready llb.State) llb.State {
+	// Debian's python3-venv brings pip as a wheel, which runs as it is: that spares making an environment for it.
+	const script = `PYTHONPATH=$(echo /usr/share/python-wheels/pip-*.whl) python3 -m pip install --quiet --no-cache-dir ` +
+		`--disable-pip-version-check --no-deps --only-binary :all: --require-hashes --target /out -r ` + assetsMount + `/uv.lock`
+	run := ready.Run(args("/bin/sh", "-ec", script), g.mounted("Fetch uv"))
+	return run.AddMount("/out", llb.Scratch())
+}
+
+// sharedCache is of steps that run nothing but what Bindery trusts. Steps that run what a repository brings have a
+// cache of their repository's own: they could leave anything in it.
+const sharedCache = "bindery-uv"
+
+func (g *grapher) ownCache() string {
+	return sharedCache + "-" + bindery.Key("cache", g.job.Source.Identity())[:16]
+}
+
+// withUV lets a step run as the user with uv, and with a cache that stays on this machine. uv copies out of it:
+// links do not reach from one mount into another, even on the same file system.
+func (g *grapher) withUV(name, cache string) llb.RunOption {
+	owned := llb.Scratch().File(llb.Mkdir("/cache", 0o755, llb.WithUIDGID(userID, userID)), llb.WithCustomName(hidden+"make a cache directory"))
+	return runOptions(
+		g.mounted(name),
+		llb.User(userName),
+		llb.AddMount(uvMount, g.uv, llb.Readonly),
+		llb.AddMount(cacheMount, owned, llb.SourcePath("/cache"), llb.AsPersistentCacheDir(cache, llb.CacheMountShared)),
+		llb.AddEnv("UV_CACHE_DIR", cacheMount),
+		llb.AddEnv("XDG_CACHE_HOME", cacheMount+"/xdg"),
+		llb.AddEnv("TMPDIR", cacheMount+"/tmp"),
+		llb.AddEnv("UV_LINK_MODE", "copy"),
+		llb.AddEnv("UV_NO_CONFIG", "1"),
+		llb.AddEnv("UV_NO_PROGRESS", "1"),
+		llb.AddEnv("UV_PYTHON_INSTALL_DIR", "/srv/conda/pythons"),
+		llb.AddEnv("PATH", loginPath+":"+g.path+":"+uvMount+"/bin"),
+	)
+}
+
+func (g *grapher) server(ready llb.State) llb.State {
+	return ready.Run(args("/bin/sh", assetsMount+"/server.sh", g.job.Plan.Python), g.withUV("Install the Jupyter servers", sharedCache), llb.AddEnv("UV_COMPILE_BYTECODE", "1")).Root()
+}
+
+// pip installs into the notebook environment. Before the first step that may run what a repository brings, one that
+// runs no code of any package tries to do it all, with the cache that everybody shares.
+func (g *grapher) pip(s llb.State, in plan.Install) llb.State {
+	if g.trusted(in) {
+		s = s.Run(args(append([]string{"/bin/bash", assetsMount + "/wheels.sh"}, requirementArgs(in)...)...), g.withUV("Install "+whatOf(in), sharedCache)).Root()
+	}
+	argv := append([]string{"/bin/bash", assetsMount + "/pip.sh"}, requirementArgs(in)...)
+	return s.Run(args(argv...), g.withUV("Build and install "+whatOf(in), g.ownCache())).Root()
+}
+
+func requirementArgs(in plan.Install) []string {
+	var argv []string
+	for _, f := range in.Files {
+		argv = append(argv, "--requirement="+f)
+	}
+	return append(argv, in.Args...)
+}
+
+// whatOf names an install to a person.
+func whatOf(in plan.Install) string {
+	what := strings.Join(append(slices.Clone(in.Files), in.Args...), " ")
+	if what == "." {
+		return "the repository's own package"
+	}
+	return what
+}
+
+// trusted reports whether in is the first to install into the notebook environment: later ones meet an environment that
+// runs packages of the repository's choice.
+func (g *grapher) trusted(in plan.Install) bool {
+	if len(in.Files) == 0 {
+		return false
+	}
+	i := slices.IndexFunc(g.job.Plan.Env, func(e plan.Install) bool { return e.Prefix == "" })
+	return i >= 0 && slices.Equal(g.job.Plan.Env[i].Files, in.Files)
+}
