@@ -73,6 +73,13 @@ type Build struct {
 	Charged   int       `json:"charged,omitempty"`
 	Row       int       `json:"row,omitempty"`
 	Requester string    `json:"-"` // who asked first; not for others to read
+
+	Kind        string `json:"kind,omitempty"`        // of its plan, once that is known: builds of one kind cost alike
+	Quick       bool   `json:"quick,omitempty"`       // its running or last attempt took no slot
+	Slow        bool   `json:"slow,omitempty"`        // it ran into the age limit: it is for the slow lane
+	Forced      int    `json:"forced,omitempty"`      // retries of its key so far that did not wait for a failure to be forgotten
+	Quarantined bool   `json:"quarantined,omitempty"` // it was too slow even for the slow lane
+	Disk        int64  `json:"disk,omitempty"`        // bytes that it took at most, if that is known
 }
 
 // BuildKey coalesces requests: equal keys ask for the same image. It is known before the repository is fetched,

@@ -10,11 +10,16 @@ type Changes struct {
 	Forget   []string  // keys whose image is gone
 	Sessions []Session // new ones, and new states of old ones
 	Audit    []Audit
+	Forgive  []string // keys whose failures answer no more
+	Rules    []Rule   // new ones, and those that replace one of the same kind, scope and name
+	Lifted   []Rule   // of which kind, scope and name count
+	Usage    *Usage   // replaces the one that is there
 }
 
 // Empty reports whether there is nothing to write.
 func (c *Changes) Empty() bool {
-	return len(c.Builds)+len(c.Tails)+len(c.Known)+len(c.Forget)+len(c.Sessions)+len(c.Audit) == 0
+	return len(c.Builds)+len(c.Tails)+len(c.Known)+len(c.Forget)+len(c.Sessions)+len(c.Audit)+
+		len(c.Forgive)+len(c.Rules)+len(c.Lifted) == 0 && c.Usage == nil
 }
 
 // A Tail is the newest part of a build's event stream.
@@ -46,6 +51,23 @@ type Live struct {
 	Builds   []LiveBuild // queued and running, in order of submission
 	Failed   []Build     // that still answer for their keys, oldest first
 	Sessions []Session   // that have not ended, oldest first
+	Rules    []Rule      // that stand
+	Usage    Usage       // as it was written down last
+	Since    []Build     // that have ended since then, oldest first
+}
+
+// Usage is by how much each flow was ahead of its share at one time, without what was running then.
+type Usage struct {
+	Time  time.Time
+	Flows []Flow
+}
+
+// A Flow is what one owner or requester has used beyond what is served now, in slot-seconds by weight.
+type Flow struct {
+	Class Class   `json:"class"`
+	Scope string  `json:"scope"` // "owner" or "requester"
+	Name  string  `json:"name"`
+	Ahead float64 `json:"ahead"`
 }
 
 // A LiveBuild is an unfinished build and how far its events are stored.

@@ -32,21 +32,22 @@ func SessionMoves(s SessionState) []SessionState {
 
 // A Session is one launched environment. Its record is the truth; containers are made to agree with it.
 type Session struct {
-	ID      string       `json:"id"`
-	Build   string       `json:"build,omitempty"`
-	Image   string       `json:"image"` // name of the image it was launched from
-	Source  Source       `json:"source"`
-	State   SessionState `json:"state"`
-	Token   string       `json:"token,omitempty"`   // opens it; never listed or logged
-	Address string       `json:"address,omitempty"` // host:port of its server, reachable from this machine
-	Limits  Limits       `json:"limits"`
-	Reason  string       `json:"reason,omitempty"` // why it is stopping or has ended, in words
-	Exit    *Exit        `json:"exit,omitempty"`
-	Created time.Time    `json:"created"`
-	Ready   time.Time    `json:"ready,omitzero"`
-	Active  time.Time    `json:"active,omitzero"` // last traffic
-	Ended   time.Time    `json:"ended,omitzero"`
-	Request string       `json:"-"` // of the Ask: launching again with the same one finds this session
+	ID        string       `json:"id"`
+	Build     string       `json:"build,omitempty"`
+	Image     string       `json:"image"` // name of the image it was launched from
+	Source    Source       `json:"source"`
+	State     SessionState `json:"state"`
+	Token     string       `json:"token,omitempty"`   // opens it; never listed or logged
+	Address   string       `json:"address,omitempty"` // host:port of its server, reachable from this machine
+	Limits    Limits       `json:"limits"`
+	Reason    string       `json:"reason,omitempty"` // why it is stopping or has ended, in words
+	Exit      *Exit        `json:"exit,omitempty"`
+	Created   time.Time    `json:"created"`
+	Ready     time.Time    `json:"ready,omitzero"`
+	Active    time.Time    `json:"active,omitzero"` // last traffic
+	Ended     time.Time    `json:"ended,omitzero"`
+	Requester string       `json:"-"` // of the Ask; not for others to read
+	Request   string       `json:"-"` // of the Ask: launching again with the same one finds this session
 }
 
 // BasePath is where a session is served on the sessions' origin. It begins and ends with a slash.

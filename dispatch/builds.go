@@ -129,7 +129,8 @@ func (d *Dispatcher) Standing(ctx context.Context, id string) (bindery.Standing,
 	return bindery.Standing{}, err
 }
 
-func (t *turn) queue(b bindery.Build) {
+func (t *turn) queue(b bindery.Build, d sched.Queue) {
+	b.Forced = d.Forced
 	x := &build{Build: b}
 	t.d.builds[b.ID] = x
 	t.d.openTopic(b.ID, 0)
@@ -140,6 +141,7 @@ func (t *turn) queue(b bindery.Build) {
 func (t *turn) start(b *build, d sched.Start) {
 	b.State, b.Attempt, b.Worker, b.read = bindery.BuildRunning, d.Attempt, d.Worker, 0
 	b.Started, b.Until = t.now, time.Time{}
+	b.Quick, b.Slow = d.Quick, d.Slow
 	t.save(b)
 	if d.Attempt > 1 {
 		t.say(b, bindery.Event{Phase: bindery.PhaseWaiting, Message: fmt.Sprintf("Attempt %d starts.\n", d.Attempt)})
@@ -150,6 +152,7 @@ func (t *turn) start(b *build, d sched.Start) {
 
 func (t *turn) again(b *build, d sched.Again) {
 	b.State, b.Worker, b.Charged, b.Until = bindery.BuildQueued, "", d.Charged, d.Until
+	b.Slow = d.Slow
 	t.save(b)
 	text := "The worker was lost; the build starts again.\n"
 	switch {
@@ -179,6 +182,7 @@ func (t *turn) succeed(b *build) {
 
 func (t *turn) fail(b *build, d sched.Fail) {
 	b.State, b.Err, b.Charged, b.Row, b.Until = bindery.BuildFailed, b.end.Err, d.Charged, d.Row, d.Until
+	b.Forced, b.Quarantined = d.Forced, d.Quarantined
 	t.over(b, b.end)
 }
 

@@ -117,12 +117,15 @@ type Dispatcher struct {
 	following map[attempt]bool
 	sessions  map[string]*session // not over
 	requests  map[string]string   // Ask.Request to session
+	lobby     map[string]*waiter  // by Ask.Request, or session: launches that wait for a place
+	rules     map[ruleName]bindery.Rule
 	worker    WorkerView
 
 	notes   sync.Mutex // guards what follows; never held while waiting, taken after mu
 	topics  map[string]*topic
 	touched map[string]time.Time // sessions that had traffic
 	watched map[string]int       // builds whose number of watchers changed
+	boards  map[string]*board    // of what waits and is read about
 }
 
 // New makes a Dispatcher; Run starts it.
@@ -138,5 +141,6 @@ func New(cfg Config) (*Dispatcher, error) {
 		sched:    sched.New(cfg.Policy), builds: map[string]*build{}, succeeded: map[string]string{}, following: map[attempt]bool{},
 		sessions: map[string]*session{}, requests: map[string]string{},
 		topics: map[string]*topic{}, touched: map[string]time.Time{}, watched: map[string]int{},
+		lobby: map[string]*waiter{}, rules: map[ruleName]bindery.Rule{}, boards: map[string]*board{},
 	}, nil
 }

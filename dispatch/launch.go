@@ -98,7 +98,7 @@ func (d *Dispatcher) launch(ctx context.Context, b bindery.Build, ask bindery.As
 func (d *Dispatcher) admit(ctx context.Context, b bindery.Build, ask bindery.Ask) (s *session, mine bool, err error) {
 	rec := bindery.Session{
 		ID: sessionID(hubSession, b.Source), Build: b.ID, Image: b.Result.Image, Source: b.Source, State: bindery.SessionPending,
-		Token: Token(), Limits: d.cfg.Limits, Request: ask.Request,
+		Token: Token(), Limits: d.cfg.Limits, Request: ask.Request, Requester: ask.Requester,
 	}
 	refused := ""
 	err = d.do(ctx, func(t *turn) {
@@ -277,4 +277,9 @@ func (d *Dispatcher) lastWords(ctx context.Context, id string) string {
 		return " It printed nothing."
 	}
 	return " Its last lines were:\n" + strings.Join(lines, "\n")
+}
+
+// A waiter is a launch that waits for a place.
+type waiter struct {
+	session string
 }

@@ -39,6 +39,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	}
 	close(d.restored)
 	d.spawn(d.watchWorker)
+	d.spawn(d.writeBoards)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for trouble := backoff(0); ; {
@@ -230,7 +231,9 @@ func (d *Dispatcher) restore(ctx context.Context) error {
 	}
 	d.mu.Lock()
 	effects := slices.Concat(d.restoreBuilds(live), d.restoreSessions(live))
-	d.sched.Restore(now, restored(live))
+	st := restored(live)
+	st.Rules = d.restoreRules(live.Rules)
+	d.sched.Restore(now, st)
 	d.mu.Unlock()
 	for _, f := range effects {
 		d.spawn(f)
@@ -240,19 +243,24 @@ func (d *Dispatcher) restore(ctx context.Context) error {
 
 // restored is the scheduler's part of the state.
 func restored(live bindery.Live) (st sched.State) {
+	forced := map[string]int{} // retries that were forced, by key: those that are under way count as well
 	for _, b := range live.Builds {
+		forced[b.Key] = max(forced[b.Key], b.Forced)
 		st.Builds = append(st.Builds, sched.Build{
 			ID: b.ID, Key: b.Key, Repo: b.Source.Identity(), Ref: submission(b.Build, false).Ref, Owner: b.Source.Owner(),
 			Requester: b.Requester, Class: b.Class, Attempt: b.Attempt, Charged: b.Charged,
 			Running: b.State == bindery.BuildRunning, Worker: b.Worker, Started: b.Started, Until: b.Until,
+			Kind: b.Kind, Quick: b.Quick, Slow: b.Slow,
 		})
 	}
 	for _, b := range live.Failed {
-		st.Failures = append(st.Failures, sched.Failure{Key: b.Key, Build: b.ID, Row: b.Row, Until: b.Until})
+		st.Failures = append(st.Failures, sched.Failure{
+			Key: b.Key, Build: b.ID, Row: b.Row, Until: b.Until, Forced: max(b.Forced, forced[b.Key]), Quarantined: b.Quarantined,
+		})
 	}
 	for _, s := range live.Sessions {
 		st.Sessions = append(st.Sessions, sched.Session{
-			ID: s.ID, Repo: s.Source.Identity(), Owner: s.Source.Owner(), Created: s.Created, Ready: s.State == bindery.SessionReady, Active: s.Active,
+			ID: s.ID, Repo: s.Source.Identity(), Owner: s.Source.Owner(), Requester: s.Requester, Created: s.Created, Ready: s.State == bindery.SessionReady, Active: s.Active,
 			Idle: s.Limits.Idle, Age: s.Limits.Age, Stopping: s.State == bindery.SessionStopping,
 		})
 	}
@@ -269,6 +277,9 @@ func (d *Dispatcher) publish(c bindery.Changes) {
 	for _, b := range c.Builds {
 		if b.State.Ended() {
 			d.endTopic(b.ID)
+		}
+		if b.State != bindery.BuildQueued {
+			d.rewrite(b.ID) // who waits for its start hears of it now
 		}
 	}
 	for _, s := range c.Sessions {

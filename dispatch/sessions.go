@@ -100,9 +100,14 @@ func (d *Dispatcher) Active(id string) {
 	d.notes.Lock()
 	d.touched[id] = now
 	d.notes.Unlock()
+	d.wakeLoop()
+}
+
+// wakeLoop has the loop take in what was noted.
+func (d *Dispatcher) wakeLoop() {
 	select {
 	case d.kick <- struct{}{}:
-	default: // it has been kicked
+	default: // it has been woken already
 	}
 }
 

@@ -22,6 +22,10 @@ type turn struct {
 	forget []string
 	after  []func()
 
+	rules, lifted []bindery.Rule
+	forgive       []string
+	audit         []bindery.Audit
+
 	fresh    bindery.Build // that is being submitted
 	answer   string        // id of the build that answers it
 	refused  string        // why a session was not admitted
@@ -29,7 +33,7 @@ type turn struct {
 }
 
 func (t *turn) changes() bindery.Changes {
-	c := bindery.Changes{Tails: t.tail, Known: t.known, Forget: t.forget}
+	c := bindery.Changes{Tails: t.tail, Known: t.known, Forget: t.forget, Rules: t.rules, Lifted: t.lifted, Forgive: t.forgive, Audit: t.audit}
 	for _, b := range t.built {
 		c.Builds = append(c.Builds, b.Build)
 	}
@@ -90,7 +94,7 @@ func (t *turn) step(in sched.Input) {
 	for _, decision := range t.d.sched.Step(t.now, in) {
 		switch d := decision.(type) {
 		case sched.Queue:
-			t.queue(t.fresh)
+			t.queue(t.fresh, d)
 		case sched.Join:
 			t.answer = d.Existing
 		case sched.Recall:

@@ -38,7 +38,7 @@ func (in Submit) apply(s *Scheduler, now time.Time) {
 		Kind: in.Kind, Quick: in.Quick,
 	}}
 	s.builds[b.ID], s.keys[b.Key] = b, b
-	s.decide(Queue{Build: b.ID})
+	s.decide(Queue{Build: b.ID, Forced: s.failures[b.Key].Forced})
 	s.supersede(b, now)
 	if f := s.bucket(b.Class).flows[byOwner][b.Owner]; f == nil || f.busy == 0 {
 		s.arrivals.count(now, 1) // who has builds waiting already overtakes nobody with one more
@@ -232,7 +232,7 @@ func (s *Scheduler) fail(b *build, o Outcome, now time.Time) {
 	f = Failure{Key: b.Key, Build: b.ID, Row: f.Row + 1, Until: until, Forced: f.Forced, Quarantined: quarantined}
 	s.failures[b.Key] = f
 	s.wake(f.Until.Add(s.cfg.Longest), aboutFailure, f.Key)
-	s.decide(Fail{Build: b.ID, Outcome: o, Charged: b.Charged, Row: f.Row, Until: f.Until, Quarantined: quarantined})
+	s.decide(Fail{Build: b.ID, Outcome: o, Charged: b.Charged, Row: f.Row, Until: f.Until, Quarantined: quarantined, Forced: f.Forced})
 }
 
 func (in Forgive) apply(s *Scheduler, _ time.Time) { delete(s.failures, in.Key) }

@@ -12,7 +12,10 @@ type Decision interface{ String() string }
 
 type (
 	// Queue makes a record for a new build.
-	Queue struct{ Build string }
+	Queue struct {
+		Build  string
+		Forced int // retries of its key so far that did not wait for a failure to be forgotten
+	}
 	// Join answers a submission with a build that is under way.
 	Join struct{ Build, Existing string }
 	// Recall answers a submission with a failure that is remembered until then, for a reason in words.
@@ -54,6 +57,7 @@ type (
 		Row         int // failures of its key in a row
 		Until       time.Time
 		Quarantined bool // it was too slow even for the slow lane
+		Forced      int  // retries of its key so far that did not wait
 	}
 	// Abort tells a worker to stop an attempt, for a reason in words. The scheduler waits for its Finished.
 	Abort struct {

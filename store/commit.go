@@ -11,23 +11,28 @@ import (
 
 // statements are prepared once, on the one connection that writes.
 type statements struct {
-	build, tail, event, known, forget, session, audit *sql.Stmt
+	build, tail, event, known, forget, session, audit, forgive, rule, lift, usage *sql.Stmt
 }
 
 func (s *statements) all() map[string]**sql.Stmt {
 	return map[string]**sql.Stmt{
 		putBuild: &s.build, putTail: &s.tail, putEvent: &s.event, putKnown: &s.known,
 		forgetKnown: &s.forget, putSession: &s.session, putAudit: &s.audit,
+		forgiveKey: &s.forgive, putRule: &s.rule, liftRule: &s.lift, putUsage: &s.usage,
 	}
 }
 
 const (
 	// A new attempt begins to read its worker's events at the first.
-	putBuild = `INSERT INTO builds (id, place, key, source, class, requester, state, attempt, worker, charged, failures, until, created, started, ended, result, error)
-		VALUES ($1, (SELECT coalesce(max(place), 0) + 1 FROM builds), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+	putBuild = `INSERT INTO builds (id, place, key, source, class, requester, state, attempt, worker, charged, failures, until, created, started, ended, result, error,
+			kind, quick, slow, forced, quarantined, disk)
+		VALUES ($1, (SELECT coalesce(max(place), 0) + 1 FROM builds), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+			$17, $18, $19, $20, $21, $22)
 		ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, worker = excluded.worker,
 			charged = excluded.charged, failures = excluded.failures, until = excluded.until,
 			started = excluded.started, ended = excluded.ended, result = excluded.result, error = excluded.error,
+			class = excluded.class, requester = excluded.requester, kind = excluded.kind, quick = excluded.quick, slow = excluded.slow,
+			forced = excluded.forced, quarantined = excluded.quarantined, disk = excluded.disk,
 			read_seq = CASE WHEN excluded.attempt = builds.attempt THEN builds.read_seq ELSE 0 END`
 	// Only events that follow what is stored may be added: a writer that has lost track is refused.
 	putTail = `UPDATE builds SET last_seq = $4, read_seq = CASE WHEN attempt = $2 THEN $3 ELSE read_seq END
@@ -36,11 +41,18 @@ const (
 	putKnown = `INSERT INTO images (key, build, image, result, created) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (key) DO UPDATE SET build = excluded.build, image = excluded.image, result = excluded.result, created = excluded.created`
 	forgetKnown = `DELETE FROM images WHERE key = $1`
-	putSession  = `INSERT INTO sessions (id, build, image, state, source, request, token, address, limits, reason, exit, created, ready, active, ended)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+	putSession  = `INSERT INTO sessions (id, build, image, state, source, request, token, address, limits, reason, exit, created, ready, active, ended, requester)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 		ON CONFLICT (id) DO UPDATE SET state = excluded.state, address = excluded.address, reason = excluded.reason, exit = excluded.exit,
 			ready = excluded.ready, active = excluded.active, ended = excluded.ended`
 	putAudit = `INSERT INTO audit (time, who, did, what, reason) VALUES ($1, $2, $3, $4, $5)`
+	// The record of the failure stays; it answers no more, and counts as none in a row.
+	forgiveKey = `UPDATE builds SET until = 0, failures = 0, forced = 0, quarantined = 0 WHERE key = $1 AND state = 'failed' AND until > 0`
+	putRule    = `INSERT INTO rules (kind, scope, pattern, value, reason, message, who, created, expires) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		ON CONFLICT (kind, scope, pattern) DO UPDATE SET value = excluded.value, reason = excluded.reason, message = excluded.message,
+			who = excluded.who, created = excluded.created, expires = excluded.expires`
+	liftRule = `DELETE FROM rules WHERE kind = $1 AND scope = $2 AND pattern = $3`
+	putUsage = `INSERT INTO usage (one, time, flows) VALUES (1, $1, $2) ON CONFLICT (one) DO UPDATE SET time = excluded.time, flows = excluded.flows`
 )
 
 // Commit writes all changes in one transaction. When it returns nil they survive a power cut.
@@ -106,6 +118,36 @@ func (db *DB) writeAll(w *writer, c bindery.Changes) error {
 			return fmt.Errorf("audit: %w", err)
 		}
 	}
+	return db.writeQueue(w, c)
+}
+
+// writeQueue writes what the queue must not forget beside builds.
+func (db *DB) writeQueue(w *writer, c bindery.Changes) error {
+	for _, key := range c.Forgive {
+		if _, err := w.exec(db.put.forgive, key); err != nil {
+			return fmt.Errorf("forgive %s: %w", key, err)
+		}
+	}
+	for _, r := range c.Lifted {
+		if _, err := w.exec(db.put.lift, r.Kind, r.Scope, r.Name); err != nil {
+			return fmt.Errorf("lift %s of %s: %w", r.Kind, r.Name, err)
+		}
+	}
+	for _, r := range c.Rules {
+		if _, err := w.exec(db.put.rule, r.Kind, r.Scope, r.Name, r.Value, r.Reason, r.Message, r.Who, micros(r.Created), micros(r.Until)); err != nil {
+			return fmt.Errorf("%s of %s: %w", r.Kind, r.Name, err)
+		}
+	}
+	if c.Usage == nil {
+		return nil
+	}
+	flows, err := json.Marshal(c.Usage.Flows)
+	if err == nil {
+		_, err = w.exec(db.put.usage, micros(c.Usage.Time), string(flows))
+	}
+	if err != nil {
+		return fmt.Errorf("usage: %w", err)
+	}
 	return nil
 }
 
@@ -123,7 +165,8 @@ func (db *DB) writeBuild(w *writer, b bindery.Build) error {
 		return err
 	}
 	_, err = w.exec(db.put.build, b.ID, b.Key, string(source), string(b.Class), b.Requester, string(b.State), b.Attempt, b.Worker,
-		b.Charged, b.Row, micros(b.Until), micros(b.Created), micros(b.Started), micros(b.Ended), result, fault)
+		b.Charged, b.Row, micros(b.Until), micros(b.Created), micros(b.Started), micros(b.Ended), result, fault,
+		b.Kind, b.Quick, b.Slow, b.Forced, b.Quarantined, b.Disk)
 	return err
 }
 
@@ -179,7 +222,7 @@ func (db *DB) writeSession(w *writer, s bindery.Session) error {
 		return err
 	}
 	_, err = w.exec(db.put.session, s.ID, s.Build, s.Image, string(s.State), string(source), s.Request, s.Token, s.Address, string(limits), s.Reason,
-		exit, micros(s.Created), micros(s.Ready), micros(s.Active), micros(s.Ended))
+		exit, micros(s.Created), micros(s.Ready), micros(s.Active), micros(s.Ended), s.Requester)
 	return err
 }
 

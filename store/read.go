@@ -4,15 +4,17 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
 )
 
-const buildColumns = `id, key, source, class, requester, state, attempt, worker, charged, failures, until, created, started, ended, result, error, last_seq, read_seq`
+const buildColumns = `id, key, source, class, requester, state, attempt, worker, charged, failures, until, created, started, ended, result, error, last_seq, read_seq,
+	kind, quick, slow, forced, quarantined, disk`
 
-const sessionColumns = `id, build, image, state, source, request, token, address, limits, reason, exit, created, ready, active, ended`
+const sessionColumns = `id, build, image, state, source, request, token, address, limits, reason, exit, created, ready, active, ended, requester`
 
 type scanner interface{ Scan(dest ...any) error }
 
@@ -42,7 +44,58 @@ func (db *DB) Live(ctx context.Context, since time.Time) (bindery.Live, error) {
 	if err != nil {
 		return live, fmt.Errorf("read sessions: %w", err)
 	}
-	return live, nil
+	return live, db.queue(ctx, tx, &live)
+}
+
+// queue reads what the queue knows beside builds.
+func (db *DB) queue(ctx context.Context, tx *sql.Tx, live *bindery.Live) (err error) {
+	// A rule that has expired counts no more, whether or not its row is there.
+	live.Rules, err = rows(ctx, tx, scanRule, `SELECT kind, scope, pattern, value, reason, message, who, created, expires FROM rules
+		WHERE expires = 0 OR expires > $1 ORDER BY kind, scope, pattern`, micros(db.cfg.Now()))
+	if err != nil {
+		return fmt.Errorf("read rules: %w", err)
+	}
+	var at int64
+	var flows string
+	err = tx.QueryRowContext(ctx, `SELECT time, flows FROM usage`).Scan(&at, &flows)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(flows), &live.Usage.Flows)
+	}
+	if err != nil {
+		return fmt.Errorf("read usage: %w", err)
+	}
+	live.Usage.Time = timeOf(at)
+	since, err := rows(ctx, tx, scanBuild, `SELECT `+buildColumns+` FROM builds WHERE ended > $1 ORDER BY ended, place`, at)
+	if err != nil {
+		return fmt.Errorf("read builds that have ended: %w", err)
+	}
+	for _, b := range since {
+		live.Since = append(live.Since, b.Build)
+	}
+	return nil
+}
+
+// Past returns the builds that ended last, at most limit of them, oldest first.
+func (db *DB) Past(ctx context.Context, limit int) ([]bindery.Build, error) {
+	found, err := rows(ctx, db.read, scanBuild, `SELECT `+buildColumns+` FROM builds WHERE ended > 0 ORDER BY ended DESC LIMIT $1`, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read builds of the past: %w", err)
+	}
+	out := make([]bindery.Build, len(found))
+	for i, b := range found {
+		out[len(found)-1-i] = b.Build
+	}
+	return out, nil
+}
+
+func scanRule(row scanner) (r bindery.Rule, err error) {
+	var created, until int64
+	err = row.Scan(&r.Kind, &r.Scope, &r.Name, &r.Value, &r.Reason, &r.Message, &r.Who, &created, &until)
+	r.Created, r.Until = timeOf(created), timeOf(until)
+	return r, err
 }
 
 // Build returns one build.
@@ -127,7 +180,8 @@ func scanBuild(row scanner) (b bindery.LiveBuild, err error) {
 	var result, fault sql.NullString
 	var until, created, started, ended int64
 	err = row.Scan(&b.ID, &b.Key, &source, &b.Class, &b.Requester, &b.State, &b.Attempt, &b.Worker, &b.Charged, &b.Row,
-		&until, &created, &started, &ended, &result, &fault, &b.Seq, &b.Read)
+		&until, &created, &started, &ended, &result, &fault, &b.Seq, &b.Read,
+		&b.Kind, &b.Quick, &b.Slow, &b.Forced, &b.Quarantined, &b.Disk)
 	if err != nil {
 		return b, err
 	}
@@ -161,7 +215,7 @@ func scanSession(row scanner) (s bindery.Session, err error) {
 	var exit sql.NullString
 	var created, ready, active, ended int64
 	err = row.Scan(&s.ID, &s.Build, &s.Image, &s.State, &source, &s.Request, &s.Token, &s.Address, &limits, &s.Reason, &exit,
-		&created, &ready, &active, &ended)
+		&created, &ready, &active, &ended, &s.Requester)
 	if err != nil {
 		return s, err
 	}

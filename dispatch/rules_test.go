@@ -1,0 +1,235 @@
+package dispatch_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/dispatch"
+)
+
+func ban(repo string) bindery.Rule {
+	return bindery.Rule{
+		Kind: "ban", Scope: "repository", Name: "git:https://example.org/o/" + repo, Message: "it broke the hub; write to ops@example.org",
+		Reason: "ticket 7", Who: "ann",
+	}
+}
+
+// TestRules sets, lifts and outlives rules: they take effect at once, expire, come back after a restart, and are in the
+// audit log.
+func TestRules(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, h *hub) {
+		synctest.Wait()
+		running := h.submit(t, ask("bad"))
+		if err := h.SetRule(t.Context(), ban("bad")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := h.build(t, running.ID); got.State != bindery.BuildCancelled || !strings.Contains(got.Err.Msg, "ops@example.org") {
+			t.Errorf("what ran: %+v", got)
+		}
+		refused := func(h *hub, repo string) bool {
+			t.Helper()
+			_, err := h.Submit(t.Context(), ask(repo))
+			if err != nil && (!errors.Is(err, bindery.ErrNotAllowed) || !strings.Contains(err.Error(), "ops@") || strings.Contains(err.Error(), "ticket")) {
+				t.Errorf("refused: %v", err)
+			}
+			return err != nil
+		}
+		short := ban("short")
+		short.Until = time.Now().Add(time.Minute)
+		if err := h.SetRule(t.Context(), short); err != nil {
+			t.Fatal(err)
+		}
+		if !refused(h, "bad") || !refused(h, "short") || refused(h, "good") {
+			t.Error("the wrong ones are refused")
+		}
+		h.stop()
+		h = run(t, h.st, h.w, h.l, nil)
+		defer h.stop()
+		if rules, err := h.Rules(t.Context()); err != nil || len(rules) != 2 || rules[0].Who != "ann" || rules[0].Created.IsZero() || !refused(h, "bad") || !refused(h, "short") {
+			t.Errorf("after a restart: %+v, %v", rules, err)
+		}
+		time.Sleep(2 * time.Minute)
+		if refused(h, "short") || !refused(h, "bad") {
+			t.Error("after a minute")
+		}
+		if err := h.LiftRule(t.Context(), ban("bad"), "bob", "mended"); err != nil || refused(h, "bad") {
+			t.Errorf("lifted: %v", err)
+		}
+		if err := h.LiftRule(t.Context(), ban("bad"), "bob", ""); !errors.Is(err, bindery.ErrNotFound) {
+			t.Errorf("lifted twice: %v", err)
+		}
+		log, err := h.Audit(t.Context(), 10)
+		if err != nil || len(log) != 3 || log[0].Who != "bob" || log[0].Did != "lift ban" || log[0].Reason != "mended" || log[2].Reason != "ticket 7" {
+			t.Errorf("audit: %+v, %v", log, err)
+		}
+	})
+}
+
+// TestRulesMakeSense refuses what no rule can mean.
+func TestRulesMakeSense(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, h *hub) {
+		for name, spoil := range map[string]func(*bindery.Rule){
+			"kind":    func(r *bindery.Rule) { r.Kind = "curse" },
+			"scope":   func(r *bindery.Rule) { r.Scope = "planet" },
+			"name":    func(r *bindery.Rule) { r.Name = "" },
+			"weight":  func(r *bindery.Rule) { r.Kind, r.Scope = "weight", "owner" },
+			"of repo": func(r *bindery.Rule) { r.Kind, r.Value = "weight", 2 },
+			"quota":   func(r *bindery.Rule) { r.Kind, r.Value = "quota", 1.5 },
+			"past":    func(r *bindery.Rule) { r.Until = time.Now().Add(-time.Hour) },
+		} {
+			r := ban("r")
+			spoil(&r)
+			if err := h.SetRule(t.Context(), r); !errors.Is(err, bindery.ErrInvalid) || bindery.AsError(err).Remedy == "" {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+// TestOperators cancel and retry: a retry by an operator waits for no failure, and no budget.
+func TestOperators(t *testing.T) {
+	bubble(t, func(c *dispatch.Config) { c.Policy.Retries = -1 }, func(t *testing.T, h *hub) {
+		synctest.Wait()
+		b := h.submit(t, ask("r"))
+		if err := h.CancelBuild(t.Context(), b.ID, "ann"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := h.build(t, b.ID); got.State != bindery.BuildCancelled {
+			t.Errorf("cancelled: %+v", got)
+		}
+		if err := h.CancelBuild(t.Context(), b.ID, "ann"); !errors.Is(err, bindery.ErrConflict) {
+			t.Errorf("cancelled twice: %v", err)
+		}
+		b = h.submit(t, ask("r"))
+		synctest.Wait()
+		h.w.emit(b.ID, 1, failed(bindery.User))
+		synctest.Wait()
+		a := ask("r")
+		a.Retry = true
+		if got := h.submit(t, a); got.ID != b.ID {
+			t.Errorf("there is no budget: %+v", got)
+		}
+		again, err := h.RetryBuild(t.Context(), b.ID, "ann")
+		if err != nil || again.ID == b.ID {
+			t.Fatalf("retried: %+v, %v", again, err)
+		}
+		synctest.Wait()
+		h.w.emit(again.ID, 1, failed(bindery.User))
+		synctest.Wait()
+		if got := h.build(t, again.ID); got.Row != 1 {
+			t.Errorf("failures in a row: %+v", got)
+		}
+		log, err := h.Audit(t.Context(), 10)
+		if err != nil || len(log) != 2 || log[0].Did != "retry build" || log[1].Did != "cancel build" {
+			t.Errorf("audit: %+v, %v", log, err)
+		}
+	})
+}
+
+// TestQueue looks at everything that the queue holds.
+func TestQueue(t *testing.T) {
+	bubble(t, func(c *dispatch.Config) { c.Policy.Remember = 5 * time.Minute }, func(t *testing.T, h *hub) {
+		h.w.set(func() { h.w.slots = 1 })
+		synctest.Wait()
+		bad := h.submit(t, ask("bad"))
+		synctest.Wait()
+		h.w.emit(bad.ID, 1, failed(bindery.User))
+		synctest.Wait()
+		running := h.submit(t, ask("r0"))
+		var waiting []string
+		for _, repo := range []string{"r1", "r2"} {
+			waiting = append(waiting, h.submit(t, ask(repo)).ID)
+		}
+		watch := h.watch(t, waiting[1])
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		q, err := h.Queue(t.Context())
+		if err != nil || q.Slots != 1 || q.Taken != 1 || len(q.Running) != 1 || len(q.Waiting) != 2 || len(q.Failures) != 1 {
+			t.Fatalf("queue: %+v, %v", q, err)
+		}
+		if r := q.Running[0]; r.ID != running.ID || r.Age.Round(time.Second) != time.Minute || r.Worker != "w" || r.Expected <= 0 || r.Source.URL == "" {
+			t.Errorf("running: %+v", r)
+		}
+		// Who is watched goes first.
+		if w := q.Waiting[0]; w.ID != waiting[1] || w.Standing.Position != 1 || w.Watchers != 1 || w.Standing.Reason == "" || w.Standing.To.IsZero() {
+			t.Errorf("waiting: %+v", w)
+		}
+		if f := q.Failures[0]; f.Build != bad.ID || f.Err == nil || f.Row != 1 || f.Source.Owner() != "git/example.org/o" {
+			t.Errorf("failures: %+v", f)
+		}
+		if s := q.Shares; len(s) != 2 || s[0].Name != "git/example.org/o" || s[0].Running != 1 || s[0].Waiting != 2 || s[0].Share != 1 {
+			t.Errorf("shares: %+v", s)
+		}
+		watch()
+	})
+}
+
+// watch reads a build's story until the returned function is called.
+func (h *hub) watch(t *testing.T, id string) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		for range h.Events(ctx, id, 0) {
+			continue
+		}
+	}()
+	return cancel
+}
+
+// TestStandings hears of every change within a second, and of nothing else.
+func TestStandings(t *testing.T) {
+	bubble(t, func(c *dispatch.Config) { c.Policy.Grace = -1 }, func(t *testing.T, h *hub) {
+		h.w.set(func() { h.w.slots = 1 })
+		synctest.Wait()
+		first, second, third := h.submit(t, ask("a")), h.submit(t, ask("b")), h.submit(t, ask("c"))
+		type heard struct {
+			bindery.Standing
+			at time.Duration
+		}
+		var got []heard
+		begin, over := time.Now(), make(chan error, 1)
+		go func() {
+			for st, err := range h.Standings(t.Context(), third.ID) {
+				if err != nil {
+					over <- err
+					return
+				}
+				got = append(got, heard{st, time.Since(begin)})
+			}
+			over <- nil
+		}()
+		synctest.Wait()
+		if len(got) != 1 || got[0].Position != 2 || got[0].at != 0 {
+			t.Fatalf("at once: %+v", got)
+		}
+		time.Sleep(time.Minute)
+		h.w.emit(first.ID, 1, built("a"))
+		time.Sleep(time.Second)
+		last := got[len(got)-1]
+		if last.Position != 1 || last.at > time.Minute+time.Second {
+			t.Errorf("when the first was done: %+v", last)
+		}
+		if len(got) > 20 {
+			t.Errorf("told %d times in a minute", len(got))
+		}
+		h.w.emit(second.ID, 1, built("b"))
+		synctest.Wait()
+		select {
+		case err := <-over:
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Error("it starts, and who reads is not told")
+		}
+		for range h.Standings(t.Context(), "b-unknown") {
+			t.Error("an unknown build stands somewhere")
+		}
+	})
+}
