@@ -31,14 +31,15 @@ type Config struct {
 	LongShare float64       // of the slots for long builds, always. default: 0.5
 	Quick     int           // quick builds at once, beside the slots. default: 4; negative: none
 	Stall     time.Duration // a build without progress is stopped. default: 20 minutes; negative: never
-	MaxAge    time.Duration // an attempt that is older is stopped. default: 3 hours; negative: never
-	SlowAge   time.Duration // the same in the slow lane. default: 24 hours
+	MaxAge    time.Duration // an attempt that is older goes on in the slow lane, or is stopped. default: 3 hours; negative: never
+	SlowAge   time.Duration // an attempt in the slow lane that is older is stopped. default: 24 hours
 	Isolate   time.Duration // a quarantined build answers for its key so long. default: 7 days
 	Guess     time.Duration // median cost of a build of which nothing is known. default: 5 minutes
 	Disk      int64         // bytes reserved on the worker for such a build. default: 8 GiB
 
 	// Leaving.
 	Grace   time.Duration // after its last watcher left, before an attended build is dropped. default: 1 minute; negative: never
+	Linger  time.Duration // the same of a running one, which others then need to wait for its slot. default: 10 minutes; negative: never
 	Popular int           // a running build that had so many watchers at once is not dropped. default: 5
 
 	// Sessions.
@@ -78,6 +79,7 @@ func (c Config) withDefaults() Config {
 	c.Disk = cmp.Or(c.Disk, 8<<30)
 
 	c.Grace = cmp.Or(c.Grace, time.Minute)
+	c.Linger = cmp.Or(c.Linger, 10*time.Minute)
 	c.Popular = cmp.Or(c.Popular, 5)
 
 	c.Sessions = cmp.Or(c.Sessions, 100)

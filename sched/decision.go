@@ -39,6 +39,12 @@ type (
 		Quick   bool // beside the slots
 		Slow    bool // in the slow lane
 	}
+	// Slow lets a running attempt that reached its age limit go on, as a build of the slow lane, since it crowds nobody
+	// out. Who forgets it loses nothing: after Restore the limit is reached again at once.
+	Slow struct {
+		Build   string
+		Attempt int
+	}
 	// Again puts a build back into the queue. It is not started before Until.
 	Again struct {
 		Build   string
@@ -90,6 +96,9 @@ func (d Reject) String() string  { return fmt.Sprintf("reject %s%s", d.Build, be
 func (d Promote) String() string { return fmt.Sprintf("promote %s to %s", d.Build, d.Class) }
 func (d Start) String() string {
 	return fmt.Sprintf("start %s attempt %d on %s%s%s", d.Build, d.Attempt, d.Worker, word(d.Quick, " quick"), word(d.Slow, " slow"))
+}
+func (d Slow) String() string {
+	return fmt.Sprintf("%s attempt %d goes on in the slow lane", d.Build, d.Attempt)
 }
 func (d Again) String() string {
 	return fmt.Sprintf("requeue %s (%s) charged=%d not before %s%s", d.Build, d.Outcome, d.Charged, clock(d.Until), word(d.Slow, " slow"))

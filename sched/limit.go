@@ -25,7 +25,11 @@ func (s *Scheduler) guard(b *build) {
 			sooner(r.moved.Add(s.cfg.Stall))
 		}
 		if age := s.ageLimit(b); age > 0 {
-			sooner(r.started.Add(age))
+			at := r.started.Add(age)
+			if r.spared.After(at) {
+				at = r.spared
+			}
+			sooner(at)
 		}
 	}
 	if !r.long && !b.Quick {
@@ -52,12 +56,56 @@ func (s *Scheduler) inspect(b *build, now time.Time) {
 	age := s.ageLimit(b)
 	switch {
 	case r.stopping != "":
-	case age > 0 && !r.started.Add(age).After(now):
-		s.abort(b, TooOld, "it reached its age limit of "+words(age))
 	case s.cfg.Stall > 0 && !r.moved.Add(s.cfg.Stall).After(now):
 		s.abort(b, Stalled, "it made no progress for "+words(s.cfg.Stall))
+	case age > 0 && !r.started.Add(age).After(now):
+		s.outgrow(b, age, now)
 	}
 	s.guard(b)
+}
+
+// lookAgain is how often a limit is looked at that binds only while somebody waits.
+const lookAgain = time.Minute
+
+// outgrow is what happens to an attempt that has reached its age limit. What it has done so far is not thrown away
+// while that helps nobody: it goes on, as a build of the slow lane, while long builds keep to their share of the slots;
+// and for as long as nobody wants its slot.
+func (s *Scheduler) outgrow(b *build, age time.Duration, now time.Time) {
+	switch {
+	case b.Slow:
+		s.abort(b, TooOld, "it reached its age limit of "+words(age))
+	case !s.crowding(b):
+		b.Slow = true
+		s.slows++
+		s.decide(Slow{Build: b.ID, Attempt: b.Attempt})
+	case s.wanted():
+		s.abort(b, TooOld, "it reached its age limit of "+words(age)+" while others wait")
+	default:
+		b.run.spared = now.Add(lookAgain)
+	}
+}
+
+// crowding reports whether a long build that runs is one of too many: of all, of its repository or of its owner. The
+// first one has the slow lane in any case, unless that would leave no slot at all to others.
+func (s *Scheduler) crowding(b *build) bool {
+	if s.longs >= s.slots || s.slows == 0 {
+		return s.longs >= s.slots
+	}
+	return s.longs > part(s.cfg.LongShare, s.slots) || s.running[0][b.Repo] > part(s.cfg.RepoShare, s.slots) ||
+		s.running[1][b.Owner] > part(s.cfg.OwnerShare, s.slots)
+}
+
+// wanted reports whether more builds wait, for which somebody asks soon, than slots are about to become free already.
+func (s *Scheduler) wanted() bool {
+	waiting := s.buckets[0].waiting + s.buckets[1].waiting
+	for _, w := range s.workers {
+		for _, b := range w.running {
+			if b.run.stopping != "" {
+				waiting--
+			}
+		}
+	}
+	return waiting > 0
 }
 
 // tooOld gives a build that was stopped for its age a second life in the slow lane. It has no third.
@@ -97,17 +145,29 @@ func (in Watch) apply(s *Scheduler, now time.Time) {
 // nearly is the share of its expected cost after which a build is left to finish though nobody watches it.
 const nearly = 0.8
 
-// abandon gives up an attended build whose last watcher has been gone for the grace period.
+// abandon gives up an attended build whose last watcher has been gone for the grace period. One that runs is left alone
+// for longer, and as long as nobody else wants its slot: many who leave come back, and others may come for it.
 func (s *Scheduler) abandon(b *build, now time.Time) {
 	if b.alone.IsZero() || b.alone.Add(s.cfg.Grace).After(now) || rank(b.Class) != 0 {
 		return
 	}
-	b.alone = time.Time{}
 	if r := b.run; r != nil {
 		ran := now.Sub(r.started)
-		if r.most >= s.cfg.Popular || ran >= seconds(nearly*s.Estimate(b.Repo, b.Kind).Expected().Seconds()) || r.stopping != "" {
+		dear := r.most >= s.cfg.Popular || ran >= seconds(nearly*s.Estimate(b.Repo, b.Kind).Expected().Seconds())
+		switch end := b.alone.Add(s.cfg.Linger); {
+		case s.cfg.Linger < 0 || r.stopping != "":
+			return
+		case end.After(now):
+			s.wake(end, aboutLeaving, b.ID)
+			return
+		case dear:
+			b.alone = time.Time{}
+			return
+		case !s.wanted():
+			s.wake(now.Add(lookAgain), aboutLeaving, b.ID)
 			return
 		}
 	}
+	b.alone = time.Time{}
 	s.cancel(b, "nobody waits for it any more", now)
 }

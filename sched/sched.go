@@ -80,9 +80,10 @@ type run struct {
 	disk     int64
 	most     int // watchers at once
 	long     bool
-	stopping Outcome // what its end will be, once it is being stopped
-	why      string  // it is being stopped, in words
-	revived  bool    // somebody asked for it while it was being cancelled
+	stopping Outcome   // what its end will be, once it is being stopped
+	why      string    // it is being stopped, in words
+	spared   time.Time // it is over its age limit, which is looked at again then
+	revived  bool      // somebody asked for it while it was being cancelled
 }
 
 // A Scheduler is the queue: all of what is waiting, running, remembered, admitted. It is not safe for concurrent use.

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bindery-hub/bindery/sched"
 	"github.com/bindery-hub/bindery/sim"
 )
 
@@ -22,7 +21,6 @@ func incident(w *sim.Workload) sim.Config {
 // without it a generated day of that shape shows the same.
 func TestIncident(t *testing.T) {
 	cfg := incident(traces(t, start, 24*time.Hour))
-	cfg.Sched = sched.Config{MaxAge: 24 * time.Hour}
 	rep := run(t, cfg)
 	pool, fair := rep.Policies[sim.Pool2019], rep.Policies[sim.Fair]
 	if share := float64(pool.Specs.Served) / float64(pool.Specs.Asked); share > 0.82 {
@@ -35,10 +33,14 @@ func TestIncident(t *testing.T) {
 	if pool.Builds.Killed < 4 {
 		t.Errorf("the pool killed %d builds", pool.Builds.Killed)
 	}
-	if missed := len(fair.Specs.Missed); missed > 3 {
+	most := 3 // a visitor who comes in the last minutes may miss the build by seconds
+	if cfg.Workload.Name == "recorded launches" {
+		most = 0
+	}
+	if missed := len(fair.Specs.Missed); missed > most {
 		t.Errorf("fair misses %d specs that could be served: %v", missed, fair.Specs.Missed)
 	}
-	if fair.Builds.Killed != 0 || fair.Builds.NoSpace != 0 {
+	if fair.Builds.Killed != 0 || fair.Builds.NoSpace != 0 || fair.Builds.Stopped != 0 || fair.Builds.Repeated != 0 {
 		t.Errorf("fair: %+v", fair.Builds)
 	}
 	if p, f := pool.Others.AfterFirstHour.P99, fair.Others.AfterFirstHour.P99; f > p/20 {
