@@ -5,13 +5,18 @@ import "time"
 // An Ask is one request for a build, or for a session of one: what is wanted, by whom, and how urgently.
 type Ask struct {
 	Source    Source `json:"source"`
-	Requester string `json:"requester"`       // a user, a token's name, else an address block (/24, /48)
-	Class     Class  `json:"class"`           // default: Attended
-	Retry     bool   `json:"retry,omitempty"` // do not answer with a stored failure: try again
+	Requester string `json:"requester"`          // a user, a token's name, else an address block (/24, /48)
+	Class     Class  `json:"class"`              // default: Attended
+	Evidence  string `json:"evidence,omitempty"` // what the class was judged by, in words
+	Retry     bool   `json:"retry,omitempty"`    // do not answer with a stored failure: try again
 
 	// Request names one visitor's launch. Launching twice with the same one gives the same session while it lives,
 	// so that a visitor whose connection broke does not get two. Empty: every launch is a new session.
 	Request string `json:"request,omitempty"`
+
+	// RepoQuota is how many sessions of the repository there may be at once. 0: as the queue is configured. An
+	// operator's own quota for the repository wins over it.
+	RepoQuota int `json:"repo_quota,omitempty"`
 }
 
 // A Standing says where a build or a session stands that has not started.

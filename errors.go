@@ -39,6 +39,9 @@ const (
 	ErrNotFound     Kind = "not-found" // no such build, session or image
 	ErrConflict     Kind = "conflict"  // the same name is in use for something else
 	ErrWorkerLost   Kind = "worker-lost"
+	ErrRateLimit    Kind = "rate-limit" // one visitor asked too often
+	ErrRepoQuota    Kind = "repo-quota" // all sessions that this repository may have are taken
+	ErrHubQuota     Kind = "hub-quota"  // all sessions that this hub may have are taken
 	ErrInternal     Kind = "internal"
 )
 

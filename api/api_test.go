@@ -35,7 +35,7 @@ func TestStatusOf(t *testing.T) {
 		bindery.ErrInvalid: 400, bindery.ErrNotAllowed: 403, bindery.ErrRepoNotFound: 404, bindery.ErrRefNotFound: 404, bindery.ErrNotFound: 404,
 		bindery.ErrConflict: 409, bindery.ErrCancelled: 409, bindery.ErrPlan: 422, bindery.ErrStep: 422, bindery.ErrLocked: 423,
 		bindery.ErrInternal: 500, bindery.ErrUnreachable: 502, bindery.ErrSessionDied: 502, bindery.ErrOutOfMemory: 502,
-		bindery.ErrNotReady: 503, bindery.ErrWorkerLost: 503, bindery.ErrTimeout: 504, bindery.ErrNoSpace: 507, "new": 500,
+		bindery.ErrNotReady: 503, bindery.ErrWorkerLost: 503, bindery.ErrRepoQuota: 503, bindery.ErrHubQuota: 503, bindery.ErrRateLimit: 429, bindery.ErrTimeout: 504, bindery.ErrNoSpace: 507, "new": 500,
 	} {
 		if got := api.StatusOf(kind); got != want {
 			t.Errorf("%s: %d, want %d", kind, got, want)

@@ -56,7 +56,9 @@ func StatusOf(kind bindery.Kind) int {
 		return http.StatusBadGateway
 	case bindery.ErrTimeout:
 		return http.StatusGatewayTimeout
-	case bindery.ErrNotReady, bindery.ErrWorkerLost:
+	case bindery.ErrRateLimit:
+		return http.StatusTooManyRequests
+	case bindery.ErrNotReady, bindery.ErrWorkerLost, bindery.ErrRepoQuota, bindery.ErrHubQuota:
 		return http.StatusServiceUnavailable
 	case bindery.ErrNoSpace:
 		return http.StatusInsufficientStorage

@@ -100,16 +100,17 @@ func (d *Dispatcher) admit(ctx context.Context, b bindery.Build, ask bindery.Ask
 		ID: sessionID(hubSession, b.Source), Build: b.ID, Image: b.Result.Image, Source: b.Source, State: bindery.SessionPending,
 		Token: Token(), Limits: d.cfg.Limits, Request: ask.Request, Requester: ask.Requester,
 	}
-	refused := ""
+	var refused sched.Refuse
 	err = d.do(ctx, func(t *turn) {
-		s, mine, refused = d.sessions[d.requests[ask.Request]], false, ""
+		s, mine, refused = d.sessions[d.requests[ask.Request]], false, sched.Refuse{}
 		// A pending session that nobody here brings up was an earlier process's, and is being taken down.
 		if ask.Request != "" && s != nil && s.Image == rec.Image && s.alive() && (s.owned || s.State == bindery.SessionReady) {
 			return
 		}
-		t.refused = ""
-		t.step(sched.AskSession{Session: rec.ID, Repo: rec.Source.Identity(), Owner: rec.Source.Owner(), Requester: ask.Requester, Idle: rec.Limits.Idle, Age: rec.Limits.Age})
-		if refused = t.refused; refused != "" {
+		t.refused = sched.Refuse{}
+		t.step(sched.AskSession{Session: rec.ID, Repo: rec.Source.Identity(), Owner: rec.Source.Owner(), Requester: ask.Requester, Idle: rec.Limits.Idle, Age: rec.Limits.Age,
+			RepoQuota: ask.RepoQuota})
+		if refused = t.refused; refused.Reason != "" {
 			return
 		}
 		rec.Created = t.now
@@ -121,8 +122,8 @@ func (d *Dispatcher) admit(ctx context.Context, b bindery.Build, ask bindery.Ask
 		}
 		t.saveSession(s)
 	})
-	if err == nil && refused != "" {
-		err = bindery.Errorf(bindery.ErrNotReady, bindery.Transient, "Try again in a few minutes.", "No session can start now: %s", refused)
+	if err == nil && refused.Reason != "" {
+		err = refusedError(refused, rec.Source)
 	}
 	if err != nil && mine {
 		// The transaction failed, or seemed to: if the record is there, it must not stay.
@@ -131,6 +132,18 @@ func (d *Dispatcher) admit(ctx context.Context, b bindery.Build, ask bindery.Ask
 		_ = d.StopSession(end, rec.ID, "Its start could not be stored") // the next start of the hub does it otherwise
 	}
 	return s, mine, err
+}
+
+// refusedError says why there is no place for a session. The first two are BinderHub's words, which its clients print.
+func refusedError(r sched.Refuse, src bindery.Source) error {
+	const soon = "Try again in a few minutes."
+	switch r.Full {
+	case sched.OnRepo:
+		return bindery.Errorf(bindery.ErrRepoQuota, bindery.Transient, soon, "Too many users running %s", src.URL)
+	case sched.OnHub:
+		return bindery.Errorf(bindery.ErrHubQuota, bindery.Transient, soon, "Too many users on this BinderHub")
+	}
+	return bindery.Errorf(bindery.ErrNotReady, bindery.Transient, soon, "No session can start now: %s", r.Reason)
 }
 
 // join waits for a session that another call brings up.

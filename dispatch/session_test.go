@@ -171,7 +171,7 @@ func TestPlaces(t *testing.T) {
 		h.launch(t, b)
 		s := h.launch(t, b)
 		_, err := h.Launch(t.Context(), b, bindery.Ask{})
-		if !errors.Is(err, bindery.ErrNotReady) || !strings.Contains(err.Error(), "all places for sessions are taken (2)") {
+		if !errors.Is(err, bindery.ErrHubQuota) {
 			t.Errorf("a third session: %v", err)
 		}
 		if err := h.StopSession(t.Context(), s.ID, "enough"); err != nil {

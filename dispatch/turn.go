@@ -28,7 +28,7 @@ type turn struct {
 
 	fresh    bindery.Build // that is being submitted
 	answer   string        // id of the build that answers it
-	refused  string        // why a session was not admitted
+	refused  sched.Refuse  // why a session was not admitted
 	rejected string        // why a build was not accepted
 }
 
@@ -102,7 +102,7 @@ func (t *turn) step(in sched.Input) {
 		case sched.Reject:
 			t.rejected = d.Reason
 		case sched.Refuse:
-			t.refused = d.Reason
+			t.refused = d
 		case sched.Stop:
 			if s := t.d.sessions[d.Session]; s != nil {
 				t.stop(s, "It was stopped because "+d.Reason)

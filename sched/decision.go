@@ -82,7 +82,10 @@ type (
 	// Hold lets it wait for a place, for a reason in words.
 	Hold struct{ Session, Reason string }
 	// Refuse does not let it start, for a reason in words.
-	Refuse struct{ Session, Reason string }
+	Refuse struct {
+		Session, Reason string
+		Full            Scope // whose quota it is; empty: it is none
+	}
 	// Stop takes a session down, for a reason in words.
 	Stop struct{ Session, Reason string }
 )

@@ -15,6 +15,7 @@ const (
 	OnRepo      Scope = "repository"
 	OnOwner     Scope = "owner"
 	OnRequester Scope = "requester"
+	OnHub       Scope = "hub" // quotas only: of all sessions together
 )
 
 // A RuleKind is what a rule does.

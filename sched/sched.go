@@ -51,6 +51,7 @@ type Session struct {
 	Idle, Age              time.Duration
 	Stopping               bool
 	Waiting                bool // for a place
+	RepoQuota              int  // sessions of its repository at once when it asked; 0: as configured
 }
 
 type build struct {

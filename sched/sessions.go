@@ -11,7 +11,8 @@ import (
 func (in AskSession) apply(s *Scheduler, now time.Time) {
 	if x := s.sessions[in.Session]; x != nil {
 		if x.Waiting {
-			s.decide(Hold{Session: x.ID, Reason: s.noPlace(x)})
+			reason, _ := s.noPlace(x)
+			s.decide(Hold{Session: x.ID, Reason: reason})
 			return
 		}
 		s.decide(Admit{Session: in.Session})
@@ -23,9 +24,10 @@ func (in AskSession) apply(s *Scheduler, now time.Time) {
 	}
 	x := &Session{
 		ID: in.Session, Repo: in.Repo, Owner: in.Owner, Requester: in.Requester, Created: now, Idle: in.Idle, Age: in.Age,
+		RepoQuota: in.RepoQuota,
 	}
 	// Who comes later does not overtake those who wait, unless only their own quotas hold them.
-	reason := s.noPlace(x)
+	reason, full := s.noPlace(x)
 	switch {
 	case reason == "":
 		s.sessions[x.ID] = x
@@ -36,7 +38,7 @@ func (in AskSession) apply(s *Scheduler, now time.Time) {
 		s.lobby = append(s.lobby, x)
 		s.decide(Hold{Session: x.ID, Reason: reason})
 	default:
-		s.decide(Refuse{Session: x.ID, Reason: reason})
+		s.decide(Refuse{Session: x.ID, Reason: reason, Full: full})
 	}
 }
 
@@ -57,10 +59,10 @@ func (s *Scheduler) reserve(x *Session, n int) {
 	}
 }
 
-// noPlace says which quota leaves no place for a session, in words; empty: there is a place.
-func (s *Scheduler) noPlace(x *Session) string {
+// noPlace says which quota leaves no place for a session, in words; empty: there is a place. The scope is the quota's.
+func (s *Scheduler) noPlace(x *Session) (reason string, full Scope) {
 	if most := max(s.cfg.Sessions, 0); s.admitted >= most {
-		return fmt.Sprintf("all places for sessions are taken (%d)", most)
+		return fmt.Sprintf("all places for sessions are taken (%d)", most), OnHub
 	}
 	limits := []int{s.cfg.RepoSessions, s.cfg.OwnerSessions, s.cfg.RequesterSessions}
 	scopes := []Scope{OnRepo, OnOwner, OnRequester}
@@ -69,14 +71,17 @@ func (s *Scheduler) noPlace(x *Session) string {
 			continue
 		}
 		most, bound := limits[i], limits[i] != 0
+		if scopes[i] == OnRepo && x.RepoQuota != 0 {
+			most, bound = x.RepoQuota, true
+		}
 		if r, ok := s.rules[ruleName{Quota, scopes[i], name}]; ok {
 			most, bound = int(r.Value), true
 		}
 		if bound && s.places[i][name] >= max(most, 0) {
-			return fmt.Sprintf("all places of this %s are taken (%d)", scopes[i], max(most, 0))
+			return fmt.Sprintf("all places of this %s are taken (%d)", scopes[i], max(most, 0)), scopes[i]
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // seat admits those who wait and for whom there is a place, the first to come first.
@@ -86,7 +91,7 @@ func (s *Scheduler) seat(now time.Time) {
 	}
 	s.vacant = false
 	s.lobby = slices.DeleteFunc(s.lobby, func(x *Session) bool {
-		if s.noPlace(x) != "" {
+		if reason, _ := s.noPlace(x); reason != "" {
 			return false
 		}
 		s.admit(x, now)

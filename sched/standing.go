@@ -112,7 +112,8 @@ func (s *Scheduler) SessionStanding(now time.Time, id string) (bindery.Standing,
 	if !x.Waiting {
 		return bindery.Standing{}, true
 	}
-	st := bindery.Standing{Reason: "Waiting for a place: " + s.noPlace(x)}
+	reason, _ := s.noPlace(x)
+	st := bindery.Standing{Reason: "Waiting for a place: " + reason}
 	for i, y := range s.lobby {
 		if y == x {
 			st.Position = i + 1

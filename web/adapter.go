@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -69,7 +70,7 @@ func (s *Server) adapt(mux *http.ServeMux, local bool) http.Handler {
 	guard.SetDenyHandler(s.handle(func(http.ResponseWriter, *http.Request) error {
 		return bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Send it from the hub's own pages or from a program.", "Another site may not do that here")
 	}, writeProblem))
-	inner := guard.Handler(s.clean(mux))
+	inner := guard.Handler(s.clean(mux, local))
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := s.cfg.Now()
 		v := &visit{id: strings.ToLower(rand.Text()[:16]), caller: s.callerOf(r, local)}
@@ -103,33 +104,68 @@ func setCommonHeaders(h http.Header, id string) {
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// clean keeps paths away from the mux that it would redirect. Such a redirect decodes and encodes the path again, and a
-// spec must arrive as it was sent.
-func (s *Server) clean(mux *http.ServeMux) http.Handler {
+// clean keeps away from the mux what it must not see: paths outside ours, callers of banned networks, paths that it
+// would redirect. Such a redirect decodes and encodes the path again, and a spec must arrive as it was sent.
+func (s *Server) clean(mux *http.ServeMux, local bool) http.Handler {
 	stream := s.handle(s.buildStream, writeProblem)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !local {
+			var ours bool
+			if r, ours = s.strip(r); !ours {
+				s.refuse(w, r, http.StatusNotFound)
+				return
+			}
+		}
 		p := r.URL.EscapedPath()
-		if p == "" || p[0] != '/' || (path.Clean(p) != p && path.Clean(p)+"/" != p) {
-			if strings.HasPrefix(p, "/build/") && r.Method == http.MethodGet {
+		build := strings.HasPrefix(p, "/build/")
+		switch {
+		case p == "" || p[0] != '/' || (path.Clean(p) != p && path.Clean(p)+"/" != p):
+			if build && r.Method == http.MethodGet {
 				stream.ServeHTTP(w, r)
 				return
 			}
 			s.refuse(w, r, http.StatusNotFound)
-			return
-		}
-		if r.Method == http.MethodHead && strings.HasPrefix(p, "/build/") {
+		case !build && !unbanned(p) && s.keepOut(visitOf(r.Context()).caller) != nil:
+			s.refuse(w, r, http.StatusForbidden)
+		case build && r.Method == http.MethodHead:
 			w.Header().Set("Allow", "GET, OPTIONS") // the mux would take it for a GET, which starts a build
 			s.refuse(w, r, http.StatusMethodNotAllowed)
-			return
+		case r.Method == http.MethodOptions && methods(mux, r) != "":
+			s.preflight(w, methods(mux, r)+", OPTIONS")
+		default:
+			s.route(mux, w, r)
 		}
-		if h, pattern := mux.Handler(r); pattern == "" {
-			ans := &answer{header: w.Header()}
-			h.ServeHTTP(ans, r) // 404, or 405 with the methods that are allowed
-			s.refuse(w, r, ans.status)
-			return
-		}
-		mux.ServeHTTP(w, r)
 	})
+}
+
+// unbanned reports whether a path is open to everybody: probes, and files that are no page.
+func unbanned(p string) bool {
+	return p == "/versions" || p == "/health" || strings.HasPrefix(p, "/static/") || strings.HasPrefix(p, "/assets/") ||
+		slices.Contains(plainNames[:], strings.TrimPrefix(p, "/"))
+}
+
+func (s *Server) route(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
+	h, pattern := mux.Handler(r)
+	if pattern != "" {
+		mux.ServeHTTP(w, r)
+		return
+	}
+	ans := &answer{header: w.Header()}
+	h.ServeHTTP(ans, r) // 404, or 405 with the methods that are allowed
+	s.refuse(w, r, ans.status)
+}
+
+// methods lists what may be done at the path of r; empty: there is nothing.
+func methods(mux *http.ServeMux, r *http.Request) string {
+	var all []string
+	probe := r.Clone(r.Context())
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		probe.Method = m
+		if _, pattern := mux.Handler(probe); pattern != "" {
+			all = append(all, m)
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // An answer keeps the status of what the mux would have said; the words are ours.
@@ -146,7 +182,10 @@ func (a *answer) WriteHeader(status int)      { a.status = status }
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int) {
 	v := visitOf(r.Context())
 	v.err = bindery.Errorf(bindery.ErrNotFound, bindery.User, "Check the address, or begin at the start page.", "There is nothing at this address")
-	if status == http.StatusMethodNotAllowed {
+	switch status {
+	case http.StatusForbidden:
+		v.err = s.keepOut(v.caller)
+	case http.StatusMethodNotAllowed:
 		v.err = bindery.Errorf(bindery.ErrInvalid, bindery.User, "Use one of: "+w.Header().Get("Allow")+".", "%s is not possible here", bindery.Printable(r.Method))
 	}
 	p := api.ProblemOf(v.err, v.id)
@@ -225,10 +264,4 @@ func writeAs(w http.ResponseWriter, mediaType string, status int, v any) {
 
 func notFound(http.ResponseWriter, *http.Request) error {
 	return bindery.Errorf(bindery.ErrNotFound, bindery.User, "Check the address, or begin at the start page.", "There is nothing at this address")
-}
-
-func preflight(w http.ResponseWriter, _ *http.Request) error {
-	w.Header().Set("Access-Control-Allow-Methods", "GET, OPTIONS")
-	w.WriteHeader(http.StatusOK)
-	return nil
 }

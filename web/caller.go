@@ -20,6 +20,7 @@ type Caller struct {
 	IP        string
 	Admin     bool // by the hub's socket or with a token of the native API
 	Local     bool // by the hub's socket
+	addr      netip.Addr
 	bearer    string
 	secure    bool // came by https
 }
@@ -36,7 +37,7 @@ func (s *Server) callerOf(r *http.Request, local bool) Caller {
 		bearer = strings.TrimSpace(rest)
 	}
 	if local {
-		return Caller{Requester: "local", IP: "127.0.0.1", Admin: true, Local: true, bearer: bearer}
+		return Caller{Requester: "local", IP: "127.0.0.1", addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), Admin: true, Local: true, bearer: bearer}
 	}
 	c := Caller{bearer: bearer, secure: r.TLS != nil}
 	peer := peerOf(r.RemoteAddr)
@@ -44,7 +45,7 @@ func (s *Server) callerOf(r *http.Request, local bool) Caller {
 		peer = s.forwarded(r, peer)
 		c.secure = c.secure || lastOf(r.Header.Values("X-Forwarded-Proto")) == "https"
 	}
-	c.IP, c.Requester = peer.String(), block(peer)
+	c.addr, c.IP, c.Requester = peer, peer.String(), block(peer)
 	if name, ok := s.tokenName(bearer); ok {
 		c.Admin, c.Requester = true, name
 	}
@@ -113,16 +114,24 @@ func lastOf(values []string) string {
 	return strings.ToLower(strings.TrimSpace(all[len(all)-1]))
 }
 
-// hubURL is the hub's origin as this visitor sees it, without a slash at its end.
+// hubURL is where this visitor sees the hub, without a slash at its end.
 func (s *Server) hubURL(r *http.Request) string {
 	if s.cfg.URL != "" {
-		return s.cfg.URL
+		return s.cfg.URL + s.cfg.Base
 	}
 	scheme := "http"
 	if visitOf(r.Context()).caller.secure {
 		scheme = "https"
 	}
-	return (&url.URL{Scheme: scheme, Host: r.Host}).String()
+	return (&url.URL{Scheme: scheme, Host: r.Host}).String() + s.cfg.Base
+}
+
+// launchHost is what links of this hub begin with, as sessions are told. It ends with a slash.
+func (s *Server) launchHost(r *http.Request) string {
+	if s.cfg.BadgeURL != "" {
+		return s.cfg.BadgeURL + "/"
+	}
+	return s.hubURL(r) + "/"
 }
 
 // sessionURL is where this visitor finds a session. It ends with a slash.

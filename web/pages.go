@@ -68,11 +68,17 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 	if err := t.Execute(&b, d); err != nil {
 		return fmt.Errorf("render %s: %w", name, err)
 	}
+	text := b.Bytes()
+	if s.cfg.Base != "" { // templates are written as if the hub were at the root
+		for _, attr := range []string{`href="/`, `src="/`, `action="/`} {
+			text = bytes.ReplaceAll(text, []byte(attr), []byte(strings.TrimSuffix(attr, "/")+s.cfg.Base+"/"))
+		}
+	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store") // pages hold tokens
 	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes()) // a client that has gone is not our error
+	_, _ = w.Write(text) // a client that has gone is not our error
 	return nil
 }
 
@@ -107,7 +113,7 @@ func (s *Server) goPage(w http.ResponseWriter, r *http.Request) error {
 		b.Problem = &p
 		return s.showStart(w, r, p.Status, b)
 	}
-	to := "/v2/git/" + gitSpec(repo, ref)
+	to := s.cfg.Base + "/v2/git/" + gitSpec(repo, ref)
 	if p := strings.TrimLeft(strings.TrimSpace(b.Path), "/"); p != "" {
 		to += "?" + url.Values{"urlpath": {"doc/tree/" + p}}.Encode()
 	}
@@ -130,10 +136,7 @@ type launchData struct {
 // launchPage shows a launch. Loading it starts nothing; the event stream that its script opens does.
 func (s *Server) launchPage(w http.ResponseWriter, r *http.Request) error {
 	sp := specOf(r.URL.EscapedPath(), "/v2/")
-	if sp.provider != bindery.ProviderGit {
-		return bindery.Errorf(bindery.ErrNotFound, bindery.User, "This hub launches Git repositories by their URL; begin at the start page.", "No provider found for prefix %s", bindery.Printable(sp.provider))
-	}
-	src, err := sp.source()
+	src, err := s.sourceOf(sp)
 	if err != nil {
 		return err
 	}
@@ -148,8 +151,8 @@ func (s *Server) launchPage(w http.ResponseWriter, r *http.Request) error {
 	return s.write(w, r, http.StatusOK, "launch", pageData{
 		Title: b.Name + " · Bindery", Body: b,
 		Data: launchData{
-			Stream: "/build/" + sp.String() + "?" + url.Values{"build_token": {token}, "ids": {"1"}}.Encode(),
-			Start:  "/?" + url.Values{"repository": {src.URL}, "ref": {src.Ref}}.Encode(),
+			Stream: s.cfg.Base + "/build/" + sp.String() + "?" + url.Values{"build_token": {token}, "ids": {"1"}}.Encode(),
+			Start:  s.cfg.Base + "/?" + url.Values{"repository": {src.URL}, "ref": {src.Ref}}.Encode(),
 		},
 	})
 }

@@ -115,7 +115,7 @@ func TestOldRoutesSayWhatClientsExpect(t *testing.T) {
 		}
 	})
 	_, body := ask(t, "GET", ts.URL+"/health", "")
-	if want := `{"ok":true,"checks":[{"service":"disk","ok":true},{"service":"nice","ok":false,"_ignore_failure":true}]}` + "\n"; body != want {
+	if want := `{"ok":true,"checks":[{"service":"JupyterHub API","ok":true},{"service":"Pod quota","ok":true,"_ignore_failure":true,"total_pods":0,"build_pods":0,"user_pods":0,"quota":null},{"service":"disk","ok":true},{"service":"nice","ok":false,"_ignore_failure":true}]}` + "\n"; body != want {
 		t.Errorf("got %s", body)
 	}
 	resp, body := ask(t, "GET", ts.URL+"/versions", "")

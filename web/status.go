@@ -14,6 +14,15 @@ type healthEntry struct {
 	Service string `json:"service"`
 	OK      bool   `json:"ok"`
 	Ignore  bool   `json:"_ignore_failure,omitempty"`
+	*podQuota
+}
+
+// A podQuota is the part of BinderHub's check "Pod quota" that routers of a federation read.
+type podQuota struct {
+	Total  int  `json:"total_pods"`
+	Builds int  `json:"build_pods"`
+	Users  int  `json:"user_pods"`
+	Quota  *int `json:"quota"` // null: there is none
 }
 
 type healthAnswer struct {
@@ -25,9 +34,11 @@ type healthAnswer struct {
 const healthFor = 5 * time.Second
 
 type health struct {
-	worker func(ctx context.Context) (bindery.WorkerStatus, error)
-	checks func(ctx context.Context) []bindery.Check
-	now    func() time.Time
+	worker   func(ctx context.Context) (bindery.WorkerStatus, error)
+	checks   func(ctx context.Context) []bindery.Check
+	sessions Sessions
+	most     int
+	now      func() time.Time
 
 	mu    sync.Mutex
 	asked time.Time
@@ -35,7 +46,7 @@ type health struct {
 }
 
 func newHealth(cfg Config) *health {
-	return &health{worker: cfg.Worker, checks: cfg.Checks, now: cfg.Now}
+	return &health{worker: cfg.Worker, checks: cfg.Checks, sessions: cfg.Sessions, most: cfg.SessionsAtOnce, now: cfg.Now}
 }
 
 func (h *health) answer(ctx context.Context) healthAnswer {
@@ -51,10 +62,24 @@ func (h *health) answer(ctx context.Context) healthAnswer {
 		out.OK = out.OK && (e.OK || e.Ignore)
 		out.Checks = append(out.Checks, e)
 	}
+	var status bindery.WorkerStatus
 	if h.worker != nil {
-		_, err := h.worker(ctx)
+		var err error
+		status, err = h.worker(ctx)
 		add(healthEntry{Service: "Worker", OK: err == nil})
 	}
+	live, err := h.sessions.Sessions(ctx)
+	add(healthEntry{Service: "JupyterHub API", OK: err == nil}) // what starts sessions here; probes know it by this name
+	q := &podQuota{Users: len(live)}
+	for _, b := range status.Builds {
+		if !b.Done {
+			q.Builds++
+		}
+	}
+	if q.Total = q.Users + q.Builds; h.most > 0 {
+		q.Quota = &h.most
+	}
+	add(healthEntry{Service: "Pod quota", OK: q.Quota == nil || q.Users <= h.most, Ignore: true, podQuota: q})
 	if h.checks != nil {
 		for _, c := range h.checks(ctx) {
 			add(healthEntry{Service: c.Name, OK: c.OK, Ignore: c.Level != "required"})
@@ -73,6 +98,7 @@ func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, status, a)
 }
 
+// getVersions answers equally on all replicas: routers in front of several hubs leave out one that differs.
 func (s *Server) getVersions(w http.ResponseWriter, _ *http.Request) error {
 	if s.cfg.AllowOrigin == "" {
 		w.Header().Set("Access-Control-Allow-Origin", "*")
@@ -106,10 +132,34 @@ type providerRef struct {
 }
 
 func (s *Server) getProviders(w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, http.StatusOK, []provider{{
+	return writeJSON(w, http.StatusOK, s.providers())
+}
+
+// An oldProvider is how BinderHub's releases before 2024 describe one, at /_config.
+type oldProvider struct {
+	Text              string `json:"text"`
+	TagText           string `json:"tag_text"`
+	RefPropDisabled   bool   `json:"ref_prop_disabled"`
+	LabelPropDisabled bool   `json:"label_prop_disabled"`
+}
+
+func (s *Server) getOldProviders(w http.ResponseWriter, _ *http.Request) error {
+	out := map[string]oldProvider{}
+	for _, p := range s.providers() {
+		out[p.ID] = oldProvider{
+			Text: p.Repo.Label, TagText: "Git ref (branch, tag, or commit)",
+			RefPropDisabled: !p.Ref.Enabled, LabelPropDisabled: !p.Ref.Enabled,
+		}
+	}
+	return writeJSON(w, http.StatusOK, out)
+}
+
+// providers are those of this hub, in the order of its pages.
+func (s *Server) providers() []provider {
+	return []provider{{
 		DisplayName: "Git repository", ID: bindery.ProviderGit,
 		Spec: map[string]string{"validateRegex": "[^/]+/.+"},
 		Repo: providerRepo{Label: "Arbitrary git repository URL", Placeholder: "example: http://git.example.com/repo", URLEncode: true},
 		Ref:  providerRef{Enabled: true, Default: "HEAD"},
-	}})
+	}}
 }

@@ -1,13 +1,13 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"mime"
 	"net/http"
-	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -59,19 +59,25 @@ type watch struct {
 	spec spec
 	ask  bindery.Ask
 
-	numbered bool        // the client asked for ids: our page
-	after    int64       // it has seen the events up to this one ...
-	seen     string      // ... of this build
-	standing *time.Timer // looks at the queue until the build starts
+	token     bool        // it came with a build token of a page of ours
+	buildOnly bool        // it wants an image and no session
+	numbered  bool        // the client asked for ids: our page
+	after     int64       // it has seen the events up to this one ...
+	seen      string      // ... of this build
+	standing  *time.Timer // looks at the queue until the build starts
 }
 
 // buildStream answers GET /build/PROVIDER/SPEC. Whatever happens the status is 200 and the stream says it: BinderHub's
 // clients look at nothing else.
 func (s *Server) buildStream(w http.ResponseWriter, r *http.Request) error {
+	wa := &watch{s: s, r: r, spec: specOf(r.URL.EscapedPath(), "/build/")}
+	err := wa.admit(w.Header())
 	st, ctx := s.newSender(w, r)
 	defer st.close()
-	wa := &watch{s: s, r: r, st: st, spec: specOf(r.URL.EscapedPath(), "/build/")}
-	err := wa.run(ctx)
+	wa.st = st
+	if err == nil {
+		err = wa.run(ctx)
+	}
 	if err == nil || ctx.Err() != nil {
 		return nil
 	}
@@ -108,7 +114,7 @@ func sentence(e *bindery.Error) string {
 }
 
 func (wa *watch) run(ctx context.Context) error {
-	src, err := wa.admit()
+	src, err := wa.source()
 	if err != nil {
 		return err
 	}
@@ -125,6 +131,9 @@ func (wa *watch) run(ctx context.Context) error {
 	if b.State != bindery.BuildSucceeded {
 		return buildFailure(b)
 	}
+	if wa.buildOnly {
+		return wa.st.send("", readyImage(b))
+	}
 	if err := wa.launch(ctx, b, fresh); err != nil {
 		return err
 	}
@@ -136,72 +145,6 @@ func (wa *watch) run(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// admit checks the request in BinderHub's order and returns the source it asks for.
-func (wa *watch) admit() (bindery.Source, error) {
-	r, q := wa.r, wa.r.URL.Query()
-	v := visitOf(r.Context())
-	if !acceptsStream(r.Header.Values("Accept")) {
-		return bindery.Source{}, &refusal{http.StatusBadRequest, "Missing Accept header: text/event-stream\n",
-			bindery.Errorf(bindery.ErrInvalid, bindery.User, "Send Accept: text/event-stream.", "Missing Accept header: text/event-stream")}
-	}
-	wa.ask = bindery.Ask{Requester: v.caller.Requester, Class: bindery.Attended}
-	if t := q.Get("build_token"); t != "" {
-		id, err := wa.s.checkBuildToken(r, t, wa.spec)
-		if err != nil {
-			return bindery.Source{}, &refusal{http.StatusForbidden, "Invalid build token\n", err}
-		}
-		wa.ask.Request = bindery.Key("launch", "token", id)
-	} else if id := q.Get("request"); isRequestID(id) {
-		wa.ask.Request = bindery.Key("launch", wa.ask.Requester, id)
-	}
-	if wa.spec.provider != bindery.ProviderGit {
-		text := "No provider found for prefix " + bindery.Printable(wa.spec.provider)
-		return bindery.Source{}, &refusal{0, text + "\n", bindery.Errorf(bindery.ErrInvalid, bindery.User, "This hub knows the prefix git.", "%s", text)}
-	}
-	src, err := wa.spec.source()
-	if err != nil {
-		return bindery.Source{}, err
-	}
-	wa.numbered = q.Has("ids") || r.Header.Get("Last-Event-Id") != ""
-	wa.seen, wa.after = cursor(r.Header.Get("Last-Event-Id"), q.Get("after"))
-	wa.ask.Retry = wa.after == 0 && strings.EqualFold(q.Get("retry"), "true")
-	return src, nil
-}
-
-// acceptsStream reports whether a list of media ranges names event streams.
-func acceptsStream(accept []string) bool {
-	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {
-		t, _, err := mime.ParseMediaType(part)
-		if err != nil {
-			t, _, _ = strings.Cut(part, ";")
-		}
-		if strings.EqualFold(strings.TrimSpace(t), "text/event-stream") {
-			return true
-		}
-	}
-	return false
-}
-
-// isRequestID wants ids that nobody guesses: whoever knows one shares its session.
-func isRequestID(id string) bool {
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	return len(id) >= 22 && len(id) <= 128 && strings.Trim(id, alphabet) == ""
-}
-
-// cursor reads "BUILD.N", the id of the last event that a client has seen.
-func cursor(ids ...string) (build string, after int64) {
-	for _, id := range ids {
-		i := strings.LastIndexByte(id, '.')
-		if i <= 0 {
-			continue
-		}
-		if n, err := strconv.ParseInt(id[i+1:], 10, 64); err == nil && n > 0 {
-			return id[:i], n
-		}
-	}
-	return "", 0
 }
 
 // attach finds the build that answers the request. A client that comes back goes on with the build it had seen, though
@@ -216,20 +159,37 @@ func (wa *watch) attach(ctx context.Context, src bindery.Source) (bindery.Build,
 		}
 		wa.after = 0
 	}
-	name := "git:" + bindery.Printable(strings.TrimRight(wa.spec.raw, "/"))
-	resolved, err := wa.s.cfg.Builds.Resolve(ctx, src)
-	if errors.Is(err, bindery.ErrRefNotFound) {
-		return bindery.Build{}, &refusal{0, fmt.Sprintf("Could not resolve ref for %s. Double check your URL and that your repo is public.\n", name), err}
-	}
+	resolved, err := wa.resolve(ctx, src)
 	if err != nil {
-		return bindery.Build{}, &refusal{0, fmt.Sprintf("Error resolving ref for %s: %s\n", name, sentence(bindery.AsError(err))), err}
+		return bindery.Build{}, err
 	}
-	if strings.EqualFold(wa.r.URL.Query().Get("build_only"), "true") {
+	if wa.buildOnly && !wa.s.cfg.APIOnly {
 		const text = "Building but not launching is not permitted when the API only mode is not enabled"
 		return bindery.Build{}, &refusal{http.StatusBadRequest, text + "\n", bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Leave build_only out.", text)}
 	}
 	wa.ask.Source = resolved
 	return wa.s.cfg.Builds.Submit(ctx, wa.ask)
+}
+
+// resolve asks what the ref is. GitHub's default branches were renamed while old links say master: those mean HEAD.
+func (wa *watch) resolve(ctx context.Context, src bindery.Source) (bindery.Source, error) {
+	name := bindery.Printable(wa.spec.provider + ":" + strings.TrimRight(wa.spec.raw, "/"))
+	resolved, err := wa.s.cfg.Builds.Resolve(ctx, src)
+	if errors.Is(err, bindery.ErrRefNotFound) && wa.spec.provider == "gh" && (src.Ref == "master" || src.Ref == "main") {
+		text := fmt.Sprintf("There is no branch %s; the default branch is taken in its place.\n", src.Ref)
+		if err := wa.st.send("", event{Phase: bindery.PhaseWaiting, Message: text}); err != nil {
+			return src, err
+		}
+		src.Ref = ""
+		resolved, err = wa.s.cfg.Builds.Resolve(ctx, src)
+	}
+	if errors.Is(err, bindery.ErrRefNotFound) {
+		return src, &refusal{0, fmt.Sprintf("Could not resolve ref for %s. Double check your URL and that your repo is public.\n", name), err}
+	}
+	if err != nil {
+		return src, &refusal{0, fmt.Sprintf("Error resolving ref for %s: %s\n", name, sentence(bindery.AsError(err))), err}
+	}
+	return resolved, nil
 }
 
 func buildFailure(b bindery.Build) error {
@@ -242,33 +202,58 @@ func buildFailure(b bindery.Build) error {
 	return bindery.Errorf(bindery.ErrInternal, bindery.Ours, "Try again.", "The build failed without a reason")
 }
 
+// imageOf is the name that a build's image is launched by.
+func imageOf(b bindery.Build) string {
+	if b.Result == nil {
+		return ""
+	}
+	return b.Result.Image
+}
+
+// readyImage ends a stream that wanted an image only.
+func readyImage(b bindery.Build) event {
+	return event{Phase: bindery.PhaseReady, Message: "The image is built; nothing was asked to be launched\n", ImageName: imageOf(b)}
+}
+
+// sayLaunching is how long a launch may take before it is announced. A quota refuses sooner, and then nothing is being
+// launched.
+const sayLaunching = 150 * time.Millisecond
+
 // launch starts this visitor's session, or finds the one that an earlier connection of theirs started.
 func (wa *watch) launch(ctx context.Context, b bindery.Build, fresh bool) error {
 	text := "Found built image, launching...\n"
 	if fresh {
 		text = "Built image, launching...\n"
 	}
-	image := ""
-	if b.Result != nil {
-		image = b.Result.Image
-	}
+	image := imageOf(b)
 	if err := wa.st.send("", event{Phase: bindery.PhaseBuilt, Message: text, ImageName: image}); err != nil {
 		return err
 	}
-	if err := wa.st.send("", event{Phase: bindery.PhaseLaunching, Message: "Launching server...\n"}); err != nil {
-		return err
-	}
+	announce := sync.OnceFunc(func() {
+		_ = wa.st.send("", event{Phase: bindery.PhaseLaunching, Message: "Launching server...\n"}) // the sender has ended ctx
+	})
+	timer := time.AfterFunc(sayLaunching, announce)
 	sess, err := wa.s.launches.get(ctx, b, wa.ask)
+	if timer.Stop(); errors.Is(err, bindery.ErrRepoQuota) || errors.Is(err, bindery.ErrHubQuota) {
+		return &refusal{0, bindery.AsError(err).Msg + "! Try again soon.\n", err}
+	}
+	announce()
 	if err != nil {
 		return &refusal{http.StatusInternalServerError, sentence(bindery.AsError(err)) + "\n", err}
 	}
-	if sess.Image != "" {
-		image = sess.Image
-	}
+	return wa.ready(b, sess, cmp.Or(sess.Image, image))
+}
+
+// ready ends a stream with where the session is.
+func (wa *watch) ready(b bindery.Build, sess bindery.Session, image string) error {
 	at := wa.s.sessionURL(wa.r, sess)
+	// Clients of BinderHub expect to hear how the server starts, in words of its own.
+	if err := wa.st.send("", event{Phase: bindery.PhaseLaunching, Message: "Server ready at " + sess.BasePath() + "\n"}); err != nil {
+		return err
+	}
 	return wa.st.send("", readyEvent{
 		Phase: bindery.PhaseReady, Message: "server running at " + at + "\n", Image: image, Token: sess.Token, URL: at,
-		RepoURL: b.Source.URL, RefURL: b.Source.URL, LaunchHost: wa.s.hubURL(wa.r) + "/",
+		RepoURL: b.Source.URL, RefURL: b.Source.URL, LaunchHost: wa.s.launchHost(wa.r),
 		Request:           "v2/" + strings.TrimRight(wa.spec.String(), "/"),
 		PersistentRequest: "v2/git/" + gitSpec(b.Source.URL, b.Source.Commit),
 		ClientIP:          visitOf(wa.r.Context()).caller.IP,

@@ -109,7 +109,7 @@ func TestStreamOfABuild(t *testing.T) {
 		"waiting: Waiting for build to start...\n",
 		"building: Fetching\n", "building: Step 1\n", "building: progress\r",
 		"built: Built image, launching...\n",
-		"launching: Launching server...\n",
+		"launching: Launching server...\n", "launching: Server ready at /user/s1/\n",
 		"ready: server running at http://127.0.0.1:8586/user/s1/\n",
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -133,7 +133,7 @@ func TestStreamOfABuild(t *testing.T) {
 
 	again, _ := open(t, ts.URL+specPath).rest()
 	wantAgain := []string{
-		"built: Found built image, launching...\n", "launching: Launching server...\n",
+		"built: Found built image, launching...\n", "launching: Launching server...\n", "launching: Server ready at /user/s2/\n",
 		"ready: server running at http://127.0.0.1:8586/user/s2/\n",
 	}
 	if d := cmp.Diff(wantAgain, again); d != "" {
@@ -194,7 +194,7 @@ func TestStandingIsTold(t *testing.T) {
 	h.say(id, "go\n")
 	h.finish(id)
 	lines, _ := s.rest()
-	if len(lines) != 4 {
+	if len(lines) != 5 {
 		t.Errorf("the rest is %q", lines)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -58,6 +59,22 @@ type Config struct {
 	Tokens []string
 	// Proxies may say by X-Forwarded-For and X-Forwarded-Proto who asks; nobody else may.
 	Proxies []netip.Prefix
+	// Base is the path that the hub is below, such as "/binder"; default: none.
+	Base string
+	// BadgeURL is what links in badges begin with, where that is not the hub's own URL.
+	BadgeURL string
+	// APIOnly leaves the pages out, and lets build_only=true build without launching.
+	APIOnly bool
+	// AnyTokenOrigin lets build tokens be used from other origins than the one that they were made for.
+	AnyTokenOrigin bool
+	// Rules say who may launch what, and how often.
+	Rules Rules
+	// Agents is a list in the form of agents.txt; default: that one.
+	Agents string
+	// Metrics answers GET /metrics; default: there is none.
+	Metrics http.Handler
+	// SessionsAtOnce is the most sessions that the queue admits, for /health; 0: it is not told.
+	SessionsAtOnce int
 	// AllowOrigin is sent as Access-Control-Allow-Origin, for pages that launch from elsewhere.
 	AllowOrigin string
 
@@ -94,6 +111,14 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	c.URL, c.SessionURL = strings.TrimSuffix(c.URL, "/"), strings.TrimSuffix(c.SessionURL, "/")
+	c.BadgeURL = strings.TrimRight(c.BadgeURL, "/")
+	if err := CheckBase(c.Base); err != nil {
+		return c, fmt.Errorf("web: %w", err)
+	}
+	if c.Base = strings.Trim(c.Base, "/"); c.Base != "" {
+		c.Base = "/" + c.Base
+	}
+	c.Agents = cmp.Or(c.Agents, agentsText)
 	c.Version = cmp.Or(c.Version, "dev")
 	c.TokenLife = cmp.Or(c.TokenLife, 6*time.Hour)
 	c.Keepalive = cmp.Or(c.Keepalive, 25*time.Second)
@@ -112,6 +137,17 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
+// baseRE wants a path that needs no escaping and that no router changes.
+var baseRE = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$`)
+
+// CheckBase refuses what cannot be Config.Base.
+func CheckBase(base string) error {
+	if base = strings.Trim(base, "/"); base != "" && !baseRE.MatchString("/"+base) {
+		return fmt.Errorf("%q is not a path for a hub to be below", bindery.Printable(base))
+	}
+	return nil
+}
+
 // A Server answers for the hub. Public is for visitors, Local for the socket of whoever owns the machine.
 type Server struct {
 	cfg      Config
@@ -119,6 +155,9 @@ type Server struct {
 	pages    *pages
 	launches *launches
 	health   *health
+	rules    *ruleset
+	limiter  *limiter
+	agents   agents
 	public   http.Handler
 	local    http.Handler
 }
@@ -130,6 +169,10 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, launches: newLaunches(cfg), health: newHealth(cfg)}
+	if s.rules, err = newRuleset(cfg.Rules); err != nil {
+		return nil, err
+	}
+	s.limiter, s.agents = newLimiter(s.rules.Requests, s.rules.Window), parseAgents(cfg.Agents)
 	if s.assets, err = newAssets(cfg.Files); err != nil {
 		return nil, err
 	}
@@ -195,44 +238,4 @@ func (s *Server) Run(ctx context.Context, public, local net.Listener) error {
 		return fmt.Errorf("serve HTTP: %w", failed)
 	}
 	return nil
-}
-
-// routes is the whole table. The adapter round it refuses what is not in it, and paths that the mux would redirect.
-func (s *Server) routes() *http.ServeMux {
-	mux := http.NewServeMux()
-	page := func(pattern string, h handler) { mux.Handle(pattern, s.handle(h, s.errorPage)) }
-	data := func(pattern string, h handler) { mux.Handle(pattern, s.handle(h, writeProblem)) }
-
-	page("GET /{$}", s.startPage)
-	page("GET /go", s.goPage)
-	page("GET /about", s.aboutPage)
-	page("GET /v2/{provider}/{spec...}", s.launchPage)
-	page("GET /static/{name}", s.assets.serve)
-	for _, name := range []string{"badge.svg", "badge_logo.svg", "favicon.svg", "favicon.ico", "robots.txt"} {
-		page("GET /"+name, s.assets.plain(name))
-	}
-	page("GET /assets/images/badge.svg", s.assets.plain("badge.svg"))
-	if s.cfg.Dev {
-		page("GET /storybook", s.storybook)
-		page("GET /storybook/{story}", s.story)
-	}
-
-	data("GET /build/{provider}/{spec...}", s.buildStream)
-	data("GET /health", s.getHealth)
-	data("GET /versions", s.getVersions)
-	data("GET /api/repoproviders", s.getProviders)
-	for _, p := range []string{"/build/{provider}/{spec...}", "/health", "/versions", "/api/repoproviders"} {
-		data("OPTIONS "+p, preflight)
-	}
-
-	data("GET /api/v1/status", call(s.getStatus, nothing))
-	data("POST /api/v1/builds", call(s.postBuild, body))
-	data("GET /api/v1/builds/{id}", call(s.getBuild, id))
-	data("GET /api/v1/builds/{id}/events", s.buildEvents)
-	data("GET /api/v1/sessions", call(s.getSessions, nothing))
-	data("POST /api/v1/sessions", call(s.postSession, body))
-	data("GET /api/v1/sessions/{id}", call(s.getSession, id))
-	data("DELETE /api/v1/sessions/{id}", call(s.deleteSession, stopping))
-	data("GET /api/v1/sessions/{id}/log", s.sessionLog)
-	return mux
 }

@@ -46,6 +46,8 @@ type config struct {
 	TrustedProxies []string      `yaml:"trusted_proxies"`
 	AllowOrigin    string        `yaml:"allow_origin"`
 
+	Binder binderConfig `yaml:",inline"`
+
 	Sessions sessionConfig `yaml:"sessions"`
 	Steps    stepConfig    `yaml:"steps"`
 	Cache    cacheConfig   `yaml:"cache"`
@@ -191,6 +193,9 @@ func (c *config) check() error {
 	}
 	if c.LogFormat != "" && c.LogFormat != "text" && c.LogFormat != "json" {
 		return fmt.Errorf("log_format: %q is neither text nor json", c.LogFormat)
+	}
+	if err := c.Binder.check(); err != nil {
+		return err
 	}
 	for _, vars := range []map[string]string{c.Sessions.Env, c.Steps.Env} {
 		if _, err := environ(vars); err != nil {

@@ -31,6 +31,10 @@ func TestConfigIsStrict(t *testing.T) {
 		"token, not its hash": {"api_tokens: [secret]", "api_tokens: an entry is not the SHA-256 sum"},
 		"two documents":       {"slots: 1\n---\nslots: 2\n", "more than one document"},
 		"not YAML":            {"slots: 1\n\tx", "x.yaml: "},
+		"bad base":            {"base_url: /a/../b", "base_url: \"a/../b\" is not a path"},
+		"bad pattern":         {"specs: {gh: {banned_specs: ['a(']}}", "the pattern \"a(\" cannot be read"},
+		"bad ban":             {"ban_networks: {everywhere: us}", "ban_networks: \"everywhere\" is neither"},
+		"negative quota":      {"per_repo_quota: -1", "not negative"},
 		"negative slots":      {"slots: -1", "not negative"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,6 +95,10 @@ func keysOf(t reflect.Type, prefix string) (all []string) {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		key := prefix + f.Tag.Get("yaml")
+		if strings.HasSuffix(key, ",inline") {
+			all = append(all, keysOf(f.Type, prefix)...)
+			continue
+		}
 		if f.Type.Kind() == reflect.Struct {
 			all = append(all, keysOf(f.Type, key+".")...)
 			continue

@@ -246,7 +246,7 @@ func (c *serveCmd) proxy(a *app, hub *dispatch.Dispatcher, d doors, log *slog.Lo
 }
 
 func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, d doors, log *slog.Logger) (*web.Server, error) {
-	secret, err := a.inst.secret("hub.secret")
+	secret, err := a.buildSecret()
 	if err != nil {
 		return nil, err
 	}
@@ -254,6 +254,11 @@ func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, d doors, log 
 	if err != nil {
 		return nil, err
 	}
+	agents, err := a.cfg.Binder.agents()
+	if err != nil {
+		return nil, err
+	}
+	b := a.cfg.Binder
 	return web.New(web.Config{
 		Builds: hub, Sessions: hub, SessionLog: p.launcher.Log,
 		Worker: func(ctx context.Context) (bindery.WorkerStatus, error) {
@@ -263,8 +268,10 @@ func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, d doors, log 
 			}
 			return client.Status(ctx)
 		},
-		Checks:  func(ctx context.Context) []bindery.Check { return a.vital() },
-		Secret:  []byte(secret),
+		Checks: func(ctx context.Context) []bindery.Check { return a.vital() },
+		Secret: secret,
+		Base:   b.BaseURL, BadgeURL: b.BadgeBaseURL, APIOnly: b.APIOnly, TokenLife: b.TokenExpires, AnyTokenOrigin: b.TokenCheckOrigin != nil && !*b.TokenCheckOrigin,
+		Rules: b.rules(), Agents: agents, SessionsAtOnce: a.cfg.Sessions.Max,
 		Version: thisRelease().Version, Generation: generation(),
 		URL: c.PublicURL, SessionURL: c.sessionURL(d),
 		Tokens: a.cfg.APITokens, Proxies: proxies, AllowOrigin: a.cfg.AllowOrigin, Log: log,

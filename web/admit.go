@@ -1,0 +1,127 @@
+package web
+
+import (
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// admit checks a request in BinderHub's order as far as that needs nothing but the request: network, Accept, token,
+// limit. It runs before the headers of the answer are sent, since some of them say what it found.
+func (wa *watch) admit(h http.Header) error {
+	r, s := wa.r, wa.s
+	v := visitOf(r.Context())
+	if err := s.keepOut(v.caller); err != nil {
+		return err
+	}
+	if !acceptsStream(r.Header.Values("Accept")) {
+		return &refusal{http.StatusBadRequest, "Missing Accept header: text/event-stream\n",
+			bindery.Errorf(bindery.ErrInvalid, bindery.User, "Send Accept: text/event-stream.", "Missing Accept header: text/event-stream")}
+	}
+	q := r.URL.Query()
+	wa.ask = bindery.Ask{Requester: v.caller.Requester, RepoQuota: s.rules.quota(wa.spec)}
+	if t := q.Get("build_token"); t != "" {
+		id, err := s.checkBuildToken(r, t, wa.spec)
+		if err != nil {
+			return &refusal{http.StatusForbidden, "Invalid build token\n", err}
+		}
+		wa.token = true
+		wa.ask.Request = bindery.Key("launch", "token", id)
+	} else if id := q.Get("request"); isRequestID(id) {
+		wa.ask.Request = bindery.Key("launch", wa.ask.Requester, id)
+	}
+	wa.ask.Class, wa.ask.Evidence = s.agents.classOf(r, wa.token)
+	wa.buildOnly = strings.EqualFold(q.Get("build_only"), "true")
+	wa.numbered = q.Has("ids") || r.Header.Get("Last-Event-Id") != ""
+	wa.seen, wa.after = cursor(r.Header.Get("Last-Event-Id"), q.Get("after"))
+	wa.ask.Retry = wa.after == 0 && strings.EqualFold(q.Get("retry"), "true")
+	return wa.limit(h)
+}
+
+// limit counts the request, unless it carries a token of our page or of the API, or comes from this very machine.
+func (wa *watch) limit(h http.Header) error {
+	c := visitOf(wa.r.Context()).caller
+	if wa.token || c.Admin || c.addr.IsLoopback() {
+		return nil
+	}
+	paid := ""
+	if wa.ask.Request != "" {
+		paid = bindery.Key("paid", wa.ask.Request, wa.spec.String())
+	}
+	now := wa.s.cfg.Now()
+	a := wa.s.limiter.take(identity(c.addr), paid, now)
+	a.tell(h, now)
+	if a.ok {
+		return nil
+	}
+	text := "Rate limit exceeded. Try again in " + strconv.Itoa(a.wait(now)) + " seconds."
+	return &refusal{http.StatusTooManyRequests, text + "\n", bindery.Errorf(bindery.ErrRateLimit, bindery.User, "Wait, or open the link in a browser.", "%s", text)}
+}
+
+// keepOut refuses callers of banned networks.
+func (s *Server) keepOut(c Caller) error {
+	if c.Admin {
+		return nil
+	}
+	label, banned := s.rules.bannedNetwork(c.addr)
+	if !banned {
+		return nil
+	}
+	text := "Requests from " + bindery.Printable(label) + " are not allowed"
+	return &refusal{http.StatusForbidden, text + "\n", bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Ask the operator of this hub.", "%s", text)}
+}
+
+// source is the rest of the admission: what the spec names, and whether that may be launched here.
+func (wa *watch) source() (bindery.Source, error) {
+	src, err := wa.s.sourceOf(wa.spec)
+	if err != nil {
+		return src, err
+	}
+	return src, wa.s.rules.allows(wa.spec)
+}
+
+// sourceOf reads a spec of a provider that this hub has.
+func (s *Server) sourceOf(sp spec) (bindery.Source, error) {
+	if sp.provider != bindery.ProviderGit {
+		text := "No provider found for prefix " + bindery.Printable(sp.provider)
+		return bindery.Source{}, &refusal{0, text + "\n", bindery.Errorf(bindery.ErrNotFound, bindery.User, "This hub knows the prefix git.", "%s", text)}
+	}
+	return sp.source()
+}
+
+// acceptsStream reports whether a list of media ranges names event streams.
+func acceptsStream(accept []string) bool {
+	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {
+		t, _, err := mime.ParseMediaType(part)
+		if err != nil {
+			t, _, _ = strings.Cut(part, ";")
+		}
+		if strings.EqualFold(strings.TrimSpace(t), "text/event-stream") {
+			return true
+		}
+	}
+	return false
+}
+
+// isRequestID wants ids that nobody guesses: whoever knows one shares its session.
+func isRequestID(id string) bool {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	return len(id) >= 22 && len(id) <= 128 && strings.Trim(id, alphabet) == ""
+}
+
+// cursor reads "BUILD.N", the id of the last event that a client has seen.
+func cursor(ids ...string) (build string, after int64) {
+	for _, id := range ids {
+		i := strings.LastIndexByte(id, '.')
+		if i <= 0 {
+			continue
+		}
+		if n, err := strconv.ParseInt(id[i+1:], 10, 64); err == nil && n > 0 {
+			return id[:i], n
+		}
+	}
+	return "", 0
+}

@@ -1,0 +1,113 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// plainNames are files that others link to under these very names.
+var plainNames = [...]string{
+	"badge.svg", "badge_logo.svg", "logo_social.png", "favicon.svg", "favicon.ico", "favicon_building.ico", "favicon_success.ico", "favicon_fail.ico", "robots.txt",
+}
+
+// routes is the whole table. The adapter round it refuses what is not in it, and paths that the mux would redirect.
+func (s *Server) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	page := func(pattern string, h handler) { mux.Handle(pattern, s.handle(h, s.errorPage)) }
+	data := func(pattern string, h handler) { mux.Handle(pattern, s.handle(h, writeProblem)) }
+
+	page("GET /static/{name}", s.assets.serve)
+	page("GET /robots.txt", s.assets.plain("robots.txt"))
+	page("GET /favicon.ico", s.assets.plain("favicon.ico"))
+	if !s.cfg.APIOnly {
+		s.pageRoutes(page)
+	}
+	data("GET /build/{provider}/{spec...}", s.buildStream)
+	data("GET /health", s.getHealth)
+	data("GET /versions", s.getVersions)
+	data("GET /api/repoproviders", s.getProviders)
+	data("GET /_config", s.getOldProviders)
+	if s.cfg.Metrics != nil {
+		mux.Handle("GET /metrics", s.cfg.Metrics)
+	}
+	s.nativeRoutes(data)
+	return mux
+}
+
+// pageRoutes are left out in API-only mode.
+func (s *Server) pageRoutes(page func(pattern string, h handler)) {
+	page("GET /{$}", s.startPage)
+	page("GET /go", s.goPage)
+	page("GET /about", s.aboutPage)
+	page("GET /v2/{provider}/{spec...}", s.launchPage)
+	page("GET /repo/{user}/{repo}", s.oldLink)
+	page("GET /repo/{user}/{repo}/{path...}", s.oldLink)
+	for _, name := range plainNames {
+		if _, ok := s.assets.byName[name]; ok && name != "robots.txt" && name != "favicon.ico" {
+			page("GET /"+name, s.assets.plain(name))
+		}
+	}
+	page("GET /assets/images/badge.svg", s.assets.plain("badge.svg"))
+	if s.cfg.Dev {
+		page("GET /storybook", s.storybook)
+		page("GET /storybook/{story}", s.story)
+	}
+}
+
+// nativeRoutes are the native API.
+func (s *Server) nativeRoutes(data func(pattern string, h handler)) {
+	data("GET /api/v1/status", call(s.getStatus, nothing))
+	data("POST /api/v1/builds", call(s.postBuild, body))
+	data("GET /api/v1/builds/{id}", call(s.getBuild, id))
+	data("GET /api/v1/builds/{id}/events", s.buildEvents)
+	data("GET /api/v1/sessions", call(s.getSessions, nothing))
+	data("POST /api/v1/sessions", call(s.postSession, body))
+	data("GET /api/v1/sessions/{id}", call(s.getSession, id))
+	data("DELETE /api/v1/sessions/{id}", call(s.deleteSession, stopping))
+	data("GET /api/v1/sessions/{id}/log", s.sessionLog)
+}
+
+// oldLink leads /repo/USER/REPO, which links of Binder's first years have, to the launch page.
+func (s *Server) oldLink(w http.ResponseWriter, r *http.Request) error {
+	rest := strings.TrimPrefix(r.URL.EscapedPath(), "/repo/")
+	user, rest, _ := strings.Cut(rest, "/")
+	repo, path, _ := strings.Cut(rest, "/")
+	to := s.cfg.Base + "/v2/gh/" + user + "/" + repo + "/master"
+	if path, err := url.PathUnescape(path); err == nil && path != "" {
+		to += "?urlpath=" + strings.ReplaceAll(url.QueryEscape("/"+path), "+", "%20")
+	}
+	w.Header().Set("Location", to) // http.Redirect would clean the path
+	w.WriteHeader(http.StatusFound)
+	return nil
+}
+
+// strip takes the base path away. What is not below it is not ours, but for the two files that browsers and robots ask
+// of a host.
+func (s *Server) strip(r *http.Request) (*http.Request, bool) {
+	base := s.cfg.Base
+	if base == "" || r.URL.Path == "/robots.txt" || r.URL.Path == "/favicon.ico" {
+		return r, true
+	}
+	path, below := strings.CutPrefix(r.URL.Path, base)
+	raw, rawBelow := strings.CutPrefix(r.URL.RawPath, base)
+	if !below || (r.URL.RawPath != "" && !rawBelow) || (path != "" && path[0] != '/') {
+		return r, false
+	}
+	u := *r.URL
+	u.Path, u.RawPath = path, raw
+	if path == "" {
+		u.Path = "/"
+	}
+	out := r.WithContext(r.Context())
+	out.URL = &u
+	return out, true
+}
+
+// preflight answers what browsers ask before they ask: any page may, where the configuration allows its origin.
+func (s *Server) preflight(w http.ResponseWriter, allowed string) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Methods", allowed)
+	h.Set("Access-Control-Allow-Headers", "cache-control, authorization, content-type, last-event-id, x-xsrftoken")
+	w.WriteHeader(http.StatusOK)
+}
