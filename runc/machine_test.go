@@ -110,7 +110,7 @@ func (p ports) Detach(ctx context.Context, id string) error { return p.n.Detach(
 
 func runtimePath(t testing.TB) string {
 	t.Helper()
-	for _, p := range []string{os.Getenv("BINDERY_RUNC"), "../bin/runc", "runc", "/tmp/warm/runc"} {
+	for _, p := range []string{os.Getenv("BINDERY_RUNC"), "../bin/runc", "runc"} {
 		if p == "" {
 			continue
 		}
