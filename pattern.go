@@ -18,7 +18,7 @@ const (
 type Pattern struct {
 	Scope string // OnRepository, OnOwner, OnRequester or OnNetwork
 	// Names are what it stands for, as Source.Identity, Source.Owner and Ask.Requester have it, or a network in CIDR
-	// notation. A repository of a forge has two: visitors reach it by the forge's prefix and by its URL.
+	// notation. However a link names a repository, by the forge's prefix or by its URL, it has one identity.
 	Names []string
 	text  string
 }
@@ -62,9 +62,9 @@ func ParsePattern(text string) (Pattern, error) {
 		return Pattern{}, bad
 	}
 	if every {
-		return Pattern{OnOwner, bothNames(src, Source.Owner), text}, nil
+		return Pattern{OnOwner, []string{src.Owner()}, text}, nil
 	}
-	return Pattern{OnRepository, bothNames(src, Source.Identity), strings.TrimSuffix(strings.TrimSuffix(text, "/"), ".git")}, nil
+	return Pattern{OnRepository, []string{src.Identity()}, strings.TrimSuffix(strings.TrimSuffix(text, "/"), ".git")}, nil
 }
 
 // forgeHost is the host whose repositories a short prefix names.
@@ -78,18 +78,6 @@ func forgeHost(prefix string) string {
 		return "gist.github.com"
 	}
 	return ""
-}
-
-// bothNames are the names of a repository, or of its owner, by its URL and by the prefix of its forge.
-func bothNames(src Source, name func(Source) string) []string {
-	names := []string{name(src)}
-	for _, prefix := range []string{"gh", "gl", "gist"} {
-		if strings.HasPrefix(src.URL, "https://"+forgeHost(prefix)+"/") {
-			src.Provider = prefix
-			names = append(names, name(src))
-		}
-	}
-	return names
 }
 
 // networkPattern reads addresses. A block as requests are charged to is a requester; all else is a network.

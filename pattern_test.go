@@ -16,9 +16,9 @@ func TestPatterns(t *testing.T) {
 		names []string
 		text  string
 	}{
-		"gh/jupyterlab/jupyterlab-demo":     {bindery.OnRepository, []string{"git:https://github.com/jupyterlab/jupyterlab-demo", "gh:https://github.com/jupyterlab/jupyterlab-demo"}, "gh/jupyterlab/jupyterlab-demo"},
-		"https://github.com/o/r.git":        {bindery.OnRepository, []string{"git:https://github.com/o/r", "gh:https://github.com/o/r"}, "https://github.com/o/r"},
-		"gh/jupyterlab/*":                   {bindery.OnOwner, []string{"git/github.com/jupyterlab", "gh/github.com/jupyterlab"}, "gh/jupyterlab/*"},
+		"gh/jupyterlab/jupyterlab-demo":     {bindery.OnRepository, []string{"git:https://github.com/jupyterlab/jupyterlab-demo"}, "gh/jupyterlab/jupyterlab-demo"},
+		"https://github.com/o/r.git":        {bindery.OnRepository, []string{"git:https://github.com/o/r"}, "https://github.com/o/r"},
+		"gh/jupyterlab/*":                   {bindery.OnOwner, []string{"gh/jupyterlab"}, "gh/jupyterlab/*"},
 		"git/https://example.org/o/r":       {bindery.OnRepository, []string{"git:https://example.org/o/r"}, "git/https://example.org/o/r"},
 		"https://example.org/o/*":           {bindery.OnOwner, []string{"git/example.org/o"}, "https://example.org/o/*"},
 		"192.0.2.7":                         {bindery.OnNetwork, []string{"192.0.2.7/32"}, "192.0.2.7/32"},
@@ -27,10 +27,10 @@ func TestPatterns(t *testing.T) {
 		"10.0.0.0/8":                        {bindery.OnNetwork, []string{"10.0.0.0/8"}, "10.0.0.0/8"},
 		"token:1234abcd":                    {bindery.OnRequester, []string{"token:1234abcd"}, "token:1234abcd"},
 		"local":                             {bindery.OnRequester, []string{"local"}, "local"},
-		"gl/group/project":                  {bindery.OnRepository, []string{"git:https://gitlab.com/group/project", "gl:https://gitlab.com/group/project"}, "gl/group/project"},
+		"gl/group/project":                  {bindery.OnRepository, []string{"git:https://gitlab.com/group/project"}, "gl/group/project"},
 		" https://example.org/o/r/ ":        {bindery.OnRepository, []string{"git:https://example.org/o/r"}, "https://example.org/o/r"},
 		"ssh://git@example.org/o/r":         {bindery.OnRepository, []string{"git:ssh://git@example.org/o/r"}, "ssh://git@example.org/o/r"},
-		"https://github.com/jupyterlab/*":   {bindery.OnOwner, []string{"git/github.com/jupyterlab", "gh/github.com/jupyterlab"}, "https://github.com/jupyterlab/*"},
+		"https://github.com/jupyterlab/*":   {bindery.OnOwner, []string{"gh/jupyterlab"}, "https://github.com/jupyterlab/*"},
 		"2001:db8::1":                       {bindery.OnNetwork, []string{"2001:db8::1/128"}, "2001:db8::1/128"},
 		"https://EXAMPLE.org/Owner/Project": {bindery.OnRepository, []string{"git:https://example.org/Owner/Project"}, "https://EXAMPLE.org/Owner/Project"},
 	} {

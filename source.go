@@ -15,10 +15,10 @@ const (
 
 // A Source names the files to build: a repository of a provider, at a ref, or one directory of it.
 type Source struct {
-	Provider string `json:"provider"`
-	URL      string `json:"url"`              // clone URL, or an absolute directory
-	Ref      string `json:"ref,omitempty"`    // as asked; empty means the default branch
-	Commit   string `json:"commit,omitempty"` // what Ref resolved to: 40 or 64 hex digits; empty for a directory
+	Provider string `json:"provider"`         // git, local, or the kind of an archive
+	URL      string `json:"url"`              // clone URL, an absolute directory, an archive's page
+	Ref      string `json:"ref,omitempty"`    // as asked; empty means the default branch; of an archive its DOI
+	Commit   string `json:"commit,omitempty"` // what Ref resolved to: 40 or 64 hex digits, or a version; empty for a directory
 	Subdir   string `json:"subdir,omitempty"` // slash-separated, inside the repository
 
 	// Trusted is set for a source that the person at this machine's keyboard named: it may be at any address and in
@@ -86,22 +86,44 @@ func CleanSubdir(dir string) (string, error) {
 	return c, nil
 }
 
-// Identity is the repository without ref and commit: host and path, so that equal repositories compare equal.
+// Identity is the repository without ref and commit: host and path, so that equal repositories compare equal, by
+// whichever provider's link they were named. GitHub does not tell cases of letters apart.
 func (s Source) Identity() string {
-	if s.Provider == ProviderLocal {
+	if s.Provider == ProviderLocal || s.IsArchive() {
 		return s.Provider + ":" + s.URL
 	}
-	return s.Provider + ":" + strings.TrimSuffix(strings.TrimSuffix(s.URL, "/"), ".git")
+	at := strings.TrimSuffix(strings.TrimSuffix(s.URL, "/"), ".git")
+	for _, host := range []string{"github.com", "www.github.com", "gist.github.com"} {
+		for _, scheme := range []string{"https://", "http://"} {
+			if path, ok := strings.CutPrefix(at, scheme+host+"/"); ok {
+				at = "https://" + strings.TrimPrefix(host, "www.") + "/" + strings.ToLower(path)
+			}
+		}
+	}
+	return ProviderGit + ":" + at
 }
 
-// Owner is the account a repository belongs to: its provider, host and first path element.
+// Owner is the account a repository belongs to: "gh/account" at GitHub, "gl/account" at GitLab, else provider, host and
+// first path element. An archive's dataset belongs to itself: who deposited it is not part of its name.
 func (s Source) Owner() string {
-	u, err := url.Parse(s.URL)
+	if s.IsArchive() {
+		_, at, _ := strings.Cut(s.URL, "://")
+		return s.Provider + "/" + at
+	}
+	u, err := url.Parse(strings.TrimPrefix(s.Identity(), ProviderGit+":"))
 	if s.Provider == ProviderLocal || err != nil || u.Host == "" {
 		return s.Provider + "/" + s.URL
 	}
 	first, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
-	return s.Provider + "/" + u.Host + "/" + first
+	switch u.Host {
+	case "github.com":
+		return ProviderGitHub + "/" + first
+	case "gist.github.com":
+		return ProviderGist + "/" + first
+	case "gitlab.com":
+		return ProviderGitLab + "/" + first
+	}
+	return ProviderGit + "/" + u.Host + "/" + first
 }
 
 // Printable returns s short and without control characters, to be quoted in a message.

@@ -23,7 +23,7 @@ import (
 // contentKey names the files that are built: a commit names its own; those of a directory are read.
 func (b *Builder) contentKey(ctx context.Context, src bindery.Source, t *tree, p plan.Plan, say func(string)) (string, error) {
 	if src.Provider != bindery.ProviderLocal {
-		if !bindery.IsCommit(src.Commit) {
+		if !src.IsPinned() {
 			return "", fmt.Errorf("build %s: the ref %q was not resolved to a commit", src.URL, src.Ref)
 		}
 		return bindery.Key("content", src.Provider, src.Commit, src.Subdir), nil

@@ -80,16 +80,17 @@ func (wa *watch) source() (bindery.Source, error) {
 	if err != nil {
 		return src, err
 	}
+	wa.provider, _ = wa.s.provider(wa.spec) // sourceOf has found it
 	return src, wa.s.rules.allows(wa.spec)
 }
 
-// sourceOf reads a spec of a provider that this hub has.
+// sourceOf reads a spec by the grammar of its provider.
 func (s *Server) sourceOf(sp spec) (bindery.Source, error) {
-	if sp.provider != bindery.ProviderGit {
-		text := "No provider found for prefix " + bindery.Printable(sp.provider)
-		return bindery.Source{}, &refusal{0, text + "\n", bindery.Errorf(bindery.ErrNotFound, bindery.User, "This hub knows the prefix git.", "%s", text)}
+	p, err := s.provider(sp)
+	if err != nil {
+		return bindery.Source{}, &refusal{0, bindery.AsError(err).Msg + "\n", err}
 	}
-	return sp.source()
+	return p.ParseSpec(sp.raw)
 }
 
 // acceptsStream reports whether a list of media ranges names event streams.

@@ -23,25 +23,15 @@ func specOf(escapedPath, prefix string) spec {
 
 func (sp spec) String() string { return sp.provider + "/" + sp.raw }
 
-// source reads the spec of the git provider, "<urlencoded url>/<ref>".
-func (sp spec) source() (bindery.Source, error) {
-	repo, ref, found := strings.Cut(strings.TrimRight(sp.raw, "/"), "/")
-	wrong := func(err error) error {
-		return bindery.Errorf(bindery.ErrInvalid, bindery.User, "Write the repository's URL percent-encoded, a slash, and a branch, tag or commit.",
-			"Spec is not of the form \"<url-escaped git url>/<ref>\", provided: %q.", bindery.Printable(sp.raw)).Because(err)
+// provider finds the provider of a spec.
+func (s *Server) provider(sp spec) (bindery.Provider, error) {
+	for _, p := range s.cfg.Providers {
+		if p.ID == sp.provider {
+			return p, nil
+		}
 	}
-	if !found || repo == "" || ref == "" {
-		return bindery.Source{}, wrong(nil)
-	}
-	repoURL, err := url.PathUnescape(repo)
-	if err != nil {
-		return bindery.Source{}, wrong(err)
-	}
-	ref, err = url.PathUnescape(ref)
-	if err != nil {
-		return bindery.Source{}, wrong(err)
-	}
-	return bindery.ParseGitSource(repoURL, ref)
+	return bindery.Provider{}, bindery.Errorf(bindery.ErrNotFound, bindery.User, "Begin at the start page: it names the providers of this hub.",
+		"No provider found for prefix %s", bindery.Printable(sp.provider))
 }
 
 // gitSpec writes the spec of a repository at a ref, as the start page and clients do.

@@ -111,26 +111,6 @@ func (s *Server) getVersions(w http.ResponseWriter, _ *http.Request) error {
 	})
 }
 
-// A provider is how BinderHub describes one to pages that make links.
-type provider struct {
-	DisplayName string            `json:"displayName"`
-	ID          string            `json:"id"`
-	Spec        map[string]string `json:"spec"`
-	Repo        providerRepo      `json:"repo"`
-	Ref         providerRef       `json:"ref"`
-}
-
-type providerRepo struct {
-	Label       string `json:"label"`
-	Placeholder string `json:"placeholder"`
-	URLEncode   bool   `json:"urlEncode"`
-}
-
-type providerRef struct {
-	Enabled bool   `json:"enabled"`
-	Default string `json:"default"`
-}
-
 func (s *Server) getProviders(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, http.StatusOK, s.providers())
 }
@@ -155,11 +135,10 @@ func (s *Server) getOldProviders(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // providers are those of this hub, in the order of its pages.
-func (s *Server) providers() []provider {
-	return []provider{{
-		DisplayName: "Git repository", ID: bindery.ProviderGit,
-		Spec: map[string]string{"validateRegex": "[^/]+/.+"},
-		Repo: providerRepo{Label: "Arbitrary git repository URL", Placeholder: "example: http://git.example.com/repo", URLEncode: true},
-		Ref:  providerRef{Enabled: true, Default: "HEAD"},
-	}}
+func (s *Server) providers() []bindery.ProviderDisplay {
+	all := make([]bindery.ProviderDisplay, 0, len(s.cfg.Providers))
+	for _, p := range s.cfg.Providers {
+		all = append(all, p.Display())
+	}
+	return all
 }

@@ -59,7 +59,8 @@ type watch struct {
 	spec spec
 	ask  bindery.Ask
 
-	token     bool        // it came with a build token of a page of ours
+	token     bool // it came with a build token of a page of ours
+	provider  bindery.Provider
 	buildOnly bool        // it wants an image and no session
 	numbered  bool        // the client asked for ids: our page
 	after     int64       // it has seen the events up to this one ...
@@ -175,7 +176,7 @@ func (wa *watch) attach(ctx context.Context, src bindery.Source) (bindery.Build,
 func (wa *watch) resolve(ctx context.Context, src bindery.Source) (bindery.Source, error) {
 	name := bindery.Printable(wa.spec.provider + ":" + strings.TrimRight(wa.spec.raw, "/"))
 	resolved, err := wa.s.cfg.Builds.Resolve(ctx, src)
-	if errors.Is(err, bindery.ErrRefNotFound) && wa.spec.provider == "gh" && (src.Ref == "master" || src.Ref == "main") {
+	if errors.Is(err, bindery.ErrRefNotFound) && wa.provider.Kind == bindery.ProviderGitHub && (src.Ref == "master" || src.Ref == "main") {
 		text := fmt.Sprintf("There is no branch %s; the default branch is taken in its place.\n", src.Ref)
 		if err := wa.st.send("", event{Phase: bindery.PhaseWaiting, Message: text}); err != nil {
 			return src, err
@@ -183,13 +184,22 @@ func (wa *watch) resolve(ctx context.Context, src bindery.Source) (bindery.Sourc
 		src.Ref = ""
 		resolved, err = wa.s.cfg.Builds.Resolve(ctx, src)
 	}
-	if errors.Is(err, bindery.ErrRefNotFound) {
+	// A forge says the same of a repository that is not there as of a ref; a Git server tells the two apart.
+	if errors.Is(err, bindery.ErrRefNotFound) || (wa.provider.Kind != bindery.ProviderGit && errors.Is(err, bindery.ErrRepoNotFound)) {
 		return src, &refusal{0, fmt.Sprintf("Could not resolve ref for %s. Double check your URL and that your repo is public.\n", name), err}
 	}
 	if err != nil {
 		return src, &refusal{0, fmt.Sprintf("Error resolving ref for %s: %s\n", name, sentence(bindery.AsError(err))), err}
 	}
 	return resolved, nil
+}
+
+// named is the source of b as this request named it. The build may have been asked for by another spelling: with other
+// letters, or by another provider's link.
+func (wa *watch) named(b bindery.Build) bindery.Source {
+	src := wa.ask.Source
+	src.Commit = b.Source.Commit
+	return src
 }
 
 func buildFailure(b bindery.Build) error {
@@ -253,9 +263,9 @@ func (wa *watch) ready(b bindery.Build, sess bindery.Session, image string) erro
 	}
 	return wa.st.send("", readyEvent{
 		Phase: bindery.PhaseReady, Message: "server running at " + at + "\n", Image: image, Token: sess.Token, URL: at,
-		RepoURL: b.Source.URL, RefURL: b.Source.URL, LaunchHost: wa.s.launchHost(wa.r),
+		RepoURL: wa.provider.RepoURL(wa.named(b)), RefURL: wa.provider.RefURL(wa.named(b)), LaunchHost: wa.s.launchHost(wa.r),
 		Request:           "v2/" + strings.TrimRight(wa.spec.String(), "/"),
-		PersistentRequest: "v2/git/" + gitSpec(b.Source.URL, b.Source.Commit),
+		PersistentRequest: "v2/" + wa.provider.ID + "/" + wa.provider.Spec(wa.named(b)),
 		ClientIP:          visitOf(wa.r.Context()).caller.IP,
 	})
 }

@@ -211,7 +211,7 @@ func TestFailures(t *testing.T) {
 		{"accept", specPath, []string{"Accept", "text/html"}, nil, map[string]any{"message": "Missing Accept header: text/event-stream\n", "status_code": 400.0}},
 		{"no accept", specPath, []string{"Accept", "*/*"}, nil, map[string]any{"message": "Missing Accept header: text/event-stream\n", "status_code": 400.0}},
 		{"token", specPath + "?build_token=x", nil, nil, map[string]any{"message": "Invalid build token\n", "status_code": 403.0}},
-		{"provider", "/build/gh/o/r/main", nil, nil, map[string]any{"message": "No provider found for prefix gh\n"}},
+		{"provider", "/build/nosuch/o/r/main", nil, nil, map[string]any{"message": "No provider found for prefix nosuch\n"}},
 		{"local provider", "/build/local/%2Fetc/main", nil, nil, map[string]any{"message": "No provider found for prefix local\n"}},
 		{"build only", specPath + "?build_only=True", nil, nil, map[string]any{"message": "Building but not launching is not permitted when the API only mode is not enabled\n", "status_code": 400.0}},
 		{"ref", specPath, nil, func(h *hub) {

@@ -59,6 +59,8 @@ type Config struct {
 	Tokens []string
 	// Proxies may say by X-Forwarded-For and X-Forwarded-Proto who asks; nobody else may.
 	Proxies []netip.Prefix
+	// Providers are those whose links work here; default: bindery.DefaultProviders().
+	Providers []bindery.Provider
 	// Base is the path that the hub is below, such as "/binder"; default: none.
 	Base string
 	// BadgeURL is what links in badges begin with, where that is not the hub's own URL.
@@ -128,6 +130,9 @@ func (c Config) withDefaults() (Config, error) {
 	c.LeaveGrace = cmp.Or(c.LeaveGrace, 30*time.Second)
 	c.Drain = cmp.Or(c.Drain, 10*time.Second)
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	if c.Providers == nil {
+		c.Providers = bindery.DefaultProviders()
+	}
 	if c.Files == nil {
 		c.Files = embedded
 	}

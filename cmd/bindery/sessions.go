@@ -84,7 +84,7 @@ func (c *sessionsLsCmd) Run(ctx context.Context, a *app) error {
 	for _, s := range all {
 		repo := s.Source.URL
 		if s.Source.Commit != "" {
-			repo += "@" + s.Source.Commit[:12]
+			repo += "@" + s.Source.Commit[:min(12, len(s.Source.Commit))]
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, s.Owner, s.State, seconds(time.Since(s.Created)), clean(repo), s.URL)
 	}
