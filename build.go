@@ -96,6 +96,20 @@ type BuildRequest struct {
 	Base    string   `json:"base,omitempty"` // "debian:SUITE" or an image reference; default: the worker's
 	Push    []string `json:"push,omitempty"` // image names to push the result to
 	OCI     string   `json:"oci,omitempty"`  // directory for an OCI layout of the result
+	Export  Export   `json:"export,omitzero"`
+}
+
+// Compressions are the ways that layers may be compressed when they leave this machine, the default first.
+func Compressions() []string { return []string{"zstd", "gzip", "estargz", "none"} }
+
+// Export says how a result is written that is pushed or goes to a directory, and where finished steps are kept beside
+// this machine. Nothing of it changes what is built.
+type Export struct {
+	Compression string   `json:"compression,omitempty"` // one of Compressions
+	CacheFrom   []string `json:"cache_from,omitempty"`  // images to take finished steps from
+	CacheTo     string   `json:"cache_to,omitempty"`    // image to leave finished steps in
+	Provenance  bool     `json:"provenance,omitempty"`  // attach how it was made, as an in-toto statement in SLSA's form
+	SBOM        bool     `json:"sbom,omitempty"`        // attach what is in it, in SPDX's form
 }
 
 // A BuildResult is what a successful build made.

@@ -131,7 +131,7 @@ func (b *Builder) job(ctx context.Context, req bindery.BuildRequest, t *tree, em
 	if err != nil {
 		return plan.Job{}, err
 	}
-	job := plan.Job{Plan: p, Dir: t.dir, Source: req.Source, Labels: b.labels(req.Source), Push: req.Push, OCI: req.OCI}
+	job := plan.Job{Plan: p, Dir: t.dir, Source: req.Source, Labels: b.labels(req.Source), Push: req.Push, OCI: req.OCI, Export: req.Export}
 	if job.EnvKey, err = p.EnvKey(b.cfg.Generation, t.root.FS()); err != nil {
 		return plan.Job{}, err
 	}
@@ -164,7 +164,7 @@ func (b *Builder) labels(src bindery.Source) map[string]string {
 
 // have reports whether the job's image exists. One that is to go elsewhere is solved all the same, from cache.
 func (b *Builder) have(ctx context.Context, job plan.Job) (bool, error) {
-	if len(job.Push) > 0 || job.OCI != "" {
+	if len(job.Push) > 0 || job.OCI != "" || job.Export.CacheTo != "" {
 		return false, nil
 	}
 	image, err := b.cfg.Engine.Image(ctx, job.Name)

@@ -132,6 +132,9 @@ func (e *Engine) open(ctx context.Context) error {
 	if e.client, err = dial(inner, e.listener); err != nil {
 		return fmt.Errorf("engine client: %w", err)
 	}
+	if err := e.dropViews(ctx); err != nil {
+		return err
+	}
 	return e.dropOrphans(ctx)
 }
 

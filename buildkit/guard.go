@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -59,7 +60,7 @@ func newGuard(allow []netip.Prefix, env func(string) string) *guard {
 
 // name takes note of the registries that job's operator names.
 func (g *guard) name(job plan.Job) {
-	refs := job.Push
+	refs := append(append(slices.Clone(job.Push), job.Export.CacheFrom...), job.Export.CacheTo)
 	if job.Plan.Docker == "" && suiteOf(job.Plan.Base) == "" {
 		refs = append([]string{job.Plan.Base}, refs...)
 	}

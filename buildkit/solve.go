@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -126,24 +125,11 @@ func (s *solve) options() (client.SolveOpt, error) {
 	if err != nil {
 		return opt, fmt.Errorf("image record: %w", err)
 	}
-	opt.Exports = []client.ExportEntry{{Type: launchable, Attrs: map[string]string{imageAttr: string(img)}}}
-	if len(s.job.Push) > 0 {
-		for _, ref := range s.job.Push {
-			if _, err := reference.ParseNormalizedNamed(ref); err != nil {
-				return opt, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Give a name like registry.example/owner/image:tag.", "%q is not an image name", bindery.Printable(ref)).Because(err)
-			}
-		}
-		opt.Exports = append(opt.Exports, client.ExportEntry{Type: client.ExporterImage, Attrs: map[string]string{
-			"name": strings.Join(s.job.Push, ","), "push": "true", "store": "false",
-			"compression": "zstd", "force-compression": "true", "oci-mediatypes": "true",
-		}})
+	if opt.Exports, err = s.exports(string(img)); err != nil {
+		return opt, err
 	}
-	if s.job.OCI != "" {
-		opt.Exports = append(opt.Exports, client.ExportEntry{Type: client.ExporterOCI, OutputDir: s.job.OCI, Attrs: map[string]string{
-			"tar": "false", "compression": "zstd", "force-compression": "true", "oci-mediatypes": "true",
-		}})
-	}
-	return opt, nil
+	opt.CacheImports, opt.CacheExports, err = s.caches()
+	return opt, err
 }
 
 // files is the repository as it goes into the image: scripts that will be run are executable, whatever Git says.
@@ -195,7 +181,7 @@ func (s *solve) plan(ctx context.Context, c gateway.Client) (*gateway.Result, er
 		return nil, fmt.Errorf("image config: %w", err)
 	}
 	res.AddMeta(exptypes.ExporterImageConfigKey, img)
-	return res, nil
+	return res, s.attest(ctx, c, res)
 }
 
 // root is what the graph stands on: a bootstrapped suite, or an image that a registry has.

@@ -18,6 +18,8 @@ import (
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/cache/metadata"
+	"github.com/moby/buildkit/cache/remotecache"
+	registryremotecache "github.com/moby/buildkit/cache/remotecache/registry"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/cmd/buildkitd/config"
 	"github.com/moby/buildkit/control"
@@ -151,6 +153,7 @@ func (e *Engine) openController(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("build history: %w", err), steps.Close())
 	}
+	hosts := e.guard.registries()
 	kept := int64(20)
 	e.ctl, err = control.NewController(control.Opt{
 		SessionManager:   sessions,
@@ -164,6 +167,12 @@ func (e *Engine) openController(ctx context.Context) error {
 		ContentStore:     w.ContentStore(),
 		GarbageCollect:   w.GarbageCollect,
 		GracefulStop:     ctx.Done(),
+		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
+			registryCache: registryremotecache.ResolveCacheExporterFunc(sessions, hosts),
+		},
+		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
+			registryCache: registryremotecache.ResolveCacheImporterFunc(sessions, w.ContentStore(), hosts),
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("engine controller: %w", err)

@@ -86,6 +86,7 @@ type Job struct {
 	Labels   map[string]string
 	Push     []string // image references
 	OCI      string   // directory
+	Export   bindery.Export
 }
 
 // Made is what solving a Job gave.
