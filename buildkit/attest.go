@@ -3,20 +3,20 @@ package buildkit
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/platforms"
-	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/exporter"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
@@ -26,9 +26,9 @@ import (
 	"github.com/bindery-hub/bindery/inventory"
 )
 
-// attest attaches to a result what its job wants said of it: what is in it, how it was made. The exporters make in-toto
-// statements about the image of it. It is read from the result's records; nothing in it is run.
-func (s *solve) attest(ctx context.Context, c gateway.Client, res *gateway.Result) error {
+// attest finds out what job wants said of its result: what is in it, how it was made. The exporters make in-toto
+// statements about the image of that. It is read from the result's records; nothing in it is run.
+func (s *solve) attest(ctx context.Context, res *gateway.Result) error {
 	x := s.job.Export
 	if !x.SBOM && !x.Provenance || len(s.job.Push) == 0 && s.job.OCI == "" {
 		return nil
@@ -36,6 +36,9 @@ func (s *solve) attest(ctx context.Context, c gateway.Client, res *gateway.Resul
 	ref, err := res.SingleRef()
 	if err != nil {
 		return fmt.Errorf("attest: %w", err)
+	}
+	if ref == nil {
+		return nil // an image without a layer: nothing is in it
 	}
 	inv, err := inventory.Read(refFS{ctx, ref})
 	if err != nil {
@@ -55,47 +58,55 @@ func (s *solve) attest(ctx context.Context, c gateway.Client, res *gateway.Resul
 		}
 		said[inventory.ProvenanceType] = inv.Provenance(m)
 	}
-	// Statements are about the image of one platform, so the result must say which it has.
-	platform := platforms.Normalize(platforms.DefaultSpec())
-	id := platforms.FormatAll(platform)
-	which, err := json.Marshal(exptypes.Platforms{Platforms: []exptypes.Platform{{ID: id, Platform: platform}}})
-	if err != nil {
-		return fmt.Errorf("attest: %w", err)
-	}
-	config := res.Metadata[exptypes.ExporterImageConfigKey]
-	res.AddMeta(exptypes.ExporterPlatformsKey, which)
-	res.AddMeta(exptypes.ExporterImageConfigKey+"/"+id, config)
-	res.AddRef(id, ref)
-	res.SetRef(nil)
-	for kind, data := range said {
-		if err := s.say(ctx, c, res, id, kind, data); err != nil {
-			return fmt.Errorf("attest: %w", err)
-		}
-	}
+	s.e.said.Store(s.id, said)
 	return nil
 }
 
-// say attaches one predicate. It travels as a file, since the result may not carry it itself.
-func (s *solve) say(ctx context.Context, c gateway.Client, res *gateway.Result, platform, kind string, data []byte) error {
-	const file = "/predicate.json"
-	st := llb.Scratch().File(llb.Mkfile(file, 0o644, data), llb.WithCustomName(hidden+"write "+kind))
-	def, err := st.Marshal(ctx, llb.Platform(platforms.DefaultSpec()))
-	if err != nil {
-		return err
+// saysAttr is the attribute by which an exporter finds what its build says of the result. It cannot travel with the
+// result itself: BuildKit lets no build function speak of provenance, only its own exporters.
+const saysAttr = "bindery.says"
+
+// attestingExporter is one of BuildKit's, of images, that attaches what the build says of them.
+type attestingExporter struct {
+	exporter.Exporter
+	e *Engine
+}
+
+// Resolve makes an instance for one build.
+func (x attestingExporter) Resolve(ctx context.Context, id int, attrs map[string]string) (exporter.ExporterInstance, error) {
+	rest := maps.Clone(attrs)
+	delete(rest, saysAttr)
+	i, err := x.Exporter.Resolve(ctx, id, rest)
+	return attestingInstance{i, x.e, attrs[saysAttr]}, err
+}
+
+type attestingInstance struct {
+	exporter.ExporterInstance
+	e    *Engine
+	says string
+}
+
+// Export adds the statements to a copy of the result, which other exporters share.
+func (i attestingInstance) Export(ctx context.Context, src *exporter.Source, info exporter.ExportBuildInfo) (map[string]string, exporter.FinalizeFunc, exporter.DescriptorReference, error) {
+	said, ok := i.e.said.Load(i.says)
+	if !ok {
+		return i.ExporterInstance.Export(ctx, src, info)
 	}
-	made, err := c.Solve(ctx, gateway.SolveRequest{Definition: def.ToPB(), Evaluate: true})
+	ps, err := exptypes.ParsePlatforms(src.Metadata)
 	if err != nil {
-		return err
+		return nil, nil, nil, fmt.Errorf("attest: %w", err)
 	}
-	ref, err := made.SingleRef()
-	if err != nil {
-		return err
+	with := &exporter.Source{Ref: src.Ref, Refs: src.Refs, Metadata: src.Metadata, Attestations: maps.Clone(src.Attestations)}
+	statements := said.(map[string][]byte) //nolint:forcetypeassert // attest stores no other
+	for _, kind := range slices.Sorted(maps.Keys(statements)) {
+		with.AddAttestation(ps.Platforms[0].ID, exporter.Attestation{
+			Kind:        gatewaypb.AttestationKind_InToto,
+			ContentFunc: func(context.Context) ([]byte, error) { return statements[kind], nil },
+			Path:        "predicate.json",
+			InToto:      result.InTotoAttestation{PredicateType: kind, Subjects: []result.InTotoSubject{{Kind: gatewaypb.InTotoSubjectKind_Self}}},
+		})
 	}
-	res.AddAttestation(platform, gateway.Attestation{
-		Kind: gatewaypb.AttestationKind_InToto, Ref: ref, Path: file,
-		InToto: result.InTotoAttestation{PredicateType: kind, Subjects: []result.InTotoSubject{{Kind: gatewaypb.InTotoSubjectKind_Self}}},
-	})
-	return nil
+	return i.ExporterInstance.Export(ctx, with, info)
 }
 
 // refFS reads a result that is still inside the engine. The engine follows no link out of it.

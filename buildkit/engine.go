@@ -65,6 +65,7 @@ type Engine struct {
 	guard    *guard
 	stop     context.CancelFunc // of what BuildKit started for itself
 
+	said    sync.Map   // by a solve's id, what is said of its result: map[string][]byte by predicate type
 	gcMu    sync.Mutex // one collection at a time
 	closing sync.Once
 }

@@ -24,10 +24,10 @@ func (s *solve) exports(img string) ([]client.ExportEntry, error) {
 		if err := checkNames(s.job.Push); err != nil {
 			return nil, err
 		}
-		all = append(all, client.ExportEntry{Type: client.ExporterImage, Attrs: attrs(compression, "name", strings.Join(s.job.Push, ","), "push", "true", "store", "false")})
+		all = append(all, client.ExportEntry{Type: client.ExporterImage, Attrs: attrs(compression, "name", strings.Join(s.job.Push, ","), "push", "true", "store", "false", saysAttr, s.id)})
 	}
 	if s.job.OCI != "" {
-		all = append(all, client.ExportEntry{Type: client.ExporterOCI, OutputDir: s.job.OCI, Attrs: attrs(compression, "tar", "false")})
+		all = append(all, client.ExportEntry{Type: client.ExporterOCI, OutputDir: s.job.OCI, Attrs: attrs(compression, "tar", "false", saysAttr, s.id)})
 	}
 	return all, nil
 }

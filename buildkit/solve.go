@@ -2,6 +2,7 @@ package buildkit
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -29,7 +30,8 @@ import (
 // Solve builds job's image, keeps it under its name, and pushes or writes it where the job says so. emit gets the
 // story as it happens, from one goroutine at a time.
 func (e *Engine) Solve(ctx context.Context, job plan.Job, emit func(bindery.Event)) (plan.Made, error) {
-	s := &solve{e: e, job: job, emit: emit, stores: map[string]content.Store{}}
+	s := &solve{e: e, id: rand.Text(), job: job, emit: emit, stores: map[string]content.Store{}}
+	defer e.said.Delete(s.id)
 	made, err := s.do(ctx)
 	if err != nil {
 		return plan.Made{}, err
@@ -44,6 +46,7 @@ func (e *Engine) Solve(ctx context.Context, job plan.Job, emit func(bindery.Even
 
 type solve struct {
 	e      *Engine
+	id     string // of this solve in this process
 	job    plan.Job
 	emit   func(bindery.Event)
 	stores map[string]content.Store
@@ -159,6 +162,9 @@ func (s *solve) build(ctx context.Context, c gateway.Client) (*gateway.Result, e
 	} else {
 		res, err = s.plan(ctx, c)
 	}
+	if err == nil {
+		err = s.attest(ctx, res)
+	}
 	s.solved = time.Now()
 	return res, err
 }
@@ -181,7 +187,7 @@ func (s *solve) plan(ctx context.Context, c gateway.Client) (*gateway.Result, er
 		return nil, fmt.Errorf("image config: %w", err)
 	}
 	res.AddMeta(exptypes.ExporterImageConfigKey, img)
-	return res, s.attest(ctx, c, res)
+	return res, nil
 }
 
 // root is what the graph stands on: a bootstrapped suite, or an image that a registry has.

@@ -81,7 +81,8 @@ func (p *progress) vertex(v *client.Vertex) {
 		p.vertices[v.Digest] = at
 	}
 	began, ended := at.state.Started.IsZero() && v.Started != nil, at.state.Ended.IsZero() && v.Completed != nil
-	if v.Started == nil { // run again for another input
+	// Without a start it is run again for another input. What was cached once is only being fetched when it comes again.
+	if v.Started == nil || at.state.Cached && !at.state.Ended.IsZero() && v.Error == "" {
 		return
 	}
 	at.state.Started, at.state.Cached, at.err = *v.Started, v.Cached, v.Error

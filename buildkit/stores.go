@@ -128,7 +128,11 @@ func (w *exportingWorker) Exporter(name string, sm *session.Manager) (exporter.E
 	if name == launchable {
 		return launchableExporter{w.e}, nil
 	}
-	return w.Worker.Exporter(name, sm)
+	x, err := w.Worker.Exporter(name, sm)
+	if err == nil && (name == client.ExporterImage || name == client.ExporterOCI) {
+		return attestingExporter{x, w.e}, nil
+	}
+	return x, err
 }
 
 func (e *Engine) openController(ctx context.Context) error {

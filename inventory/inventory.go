@@ -58,7 +58,7 @@ const (
 var (
 	nameRE    = regexp.MustCompile(`^@?[A-Za-z0-9][A-Za-z0-9._+/-]{0,200}$`)
 	versionRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+!:~-]{0,200}$`)
-	wordRE    = regexp.MustCompile(`^[\x21-\x7e]{0,2000}$`)
+	wordRE    = regexp.MustCompile(`^[\x21-\x7e]*$`)
 )
 
 // Read lists what the image whose root file system is fsys has. fsys must refuse links that leave it, as that of an
@@ -101,7 +101,7 @@ func (r *reader) add(p Package) {
 		return
 	}
 	for _, s := range []string{p.Arch, p.Build, p.Source, p.Digest} {
-		if !wordRE.MatchString(s) {
+		if len(s) > 2000 || !wordRE.MatchString(s) {
 			return
 		}
 	}
