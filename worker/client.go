@@ -240,6 +240,13 @@ func (c *Client) Image(ctx context.Context, name string) (bindery.Image, error) 
 	return out, err
 }
 
+// Packages lists what the image called name has installed, as JSON.
+func (c *Client) Packages(ctx context.Context, name string) (json.RawMessage, error) {
+	var out json.RawMessage
+	err := c.do(ctx, http.MethodGet, strings.Replace(imagePath(name), "/v1/images/", "/v1/packages/", 1), nil, &out)
+	return out, err
+}
+
 // Images lists all images.
 func (c *Client) Images(ctx context.Context) ([]bindery.Image, error) {
 	var out []bindery.Image

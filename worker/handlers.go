@@ -29,6 +29,7 @@ func (s *Server) handler() http.Handler {
 		"POST /v1/plan":                        s.postPlan,
 		"GET /v1/images":                       s.getImages,
 		"GET /v1/images/{name...}":             s.getImage,
+		"GET /v1/packages/{name...}":           s.getPackages,
 		"DELETE /v1/images/{name...}":          s.deleteImage,
 		"PUT /v1/rootfs/{session}":             s.putRootfs,
 		"DELETE /v1/rootfs/{session}":          s.deleteRootfs,
@@ -262,6 +263,18 @@ func (s *Server) getImages(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) getImage(w http.ResponseWriter, r *http.Request) error {
 	out, err := s.cfg.Images.Image(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, out)
+}
+
+// getPackages answers with what an image has installed, in the form that the engine has for it.
+func (s *Server) getPackages(w http.ResponseWriter, r *http.Request) error {
+	if s.cfg.Packages == nil {
+		return bindery.Errorf(bindery.ErrNotFound, bindery.Ours, "Use another worker.", "This worker does not look into images")
+	}
+	out, err := s.cfg.Packages(r.Context(), r.PathValue("name"))
 	if err != nil {
 		return err
 	}

@@ -57,14 +57,16 @@ type Config struct {
 	Name       string
 	Version    string
 	Generation string
-	Slots      int                                                 // builds at once; default: 1
-	Usage      func(context.Context) (size, free int64, err error) // of the cache and its disk; may be nil
-	Checks     func(context.Context) []bindery.Check               // may be nil
-	IdleExit   time.Duration                                       // Run ends when nothing was asked for so long; 0: never
-	MaxLog     int64                                               // bytes of events kept of one attempt; default: 64 MiB
-	Secrets    []string                                            // never to appear in an event
-	Log        *slog.Logger                                        // default: discard
-	Now        func() time.Time                                    // default: time.Now
+	Slots      int // builds at once; default: 1
+	// Packages lists what an image has installed. Optional.
+	Packages func(ctx context.Context, image string) (json.RawMessage, error)
+	Usage    func(context.Context) (size, free int64, err error) // of the cache and its disk; may be nil
+	Checks   func(context.Context) []bindery.Check               // may be nil
+	IdleExit time.Duration                                       // Run ends when nothing was asked for so long; 0: never
+	MaxLog   int64                                               // bytes of events kept of one attempt; default: 64 MiB
+	Secrets  []string                                            // never to appear in an event
+	Log      *slog.Logger                                        // default: discard
+	Now      func() time.Time                                    // default: time.Now
 }
 
 // A Server runs builds.

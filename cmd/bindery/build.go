@@ -14,11 +14,19 @@ import (
 
 type buildCmd struct {
 	sourceArgs
-	Push    []string `help:"Also push the image to this name. Repeatable." placeholder:"IMAGE" sep:"none"`
-	OCI     string   `name:"oci" help:"Also write the image to this directory, as an OCI layout." placeholder:"DIR"`
-	JSON    bool     `help:"Print a JSON object."`
-	Quiet   bool     `short:"q" help:"Show no progress." xor:"noise"`
-	Verbose bool     `short:"v" help:"Show the whole log on a terminal too." xor:"noise"`
+	Push []string `help:"Also push the image to this name. Repeatable." placeholder:"IMAGE" sep:"none"`
+	OCI  string   `name:"oci" help:"Also write the image to this directory, as an OCI layout." placeholder:"DIR"`
+
+	Compression string   `help:"Of what is pushed or written: zstd, gzip, estargz or none (default zstd)." enum:",zstd,gzip,estargz,none" default:"" placeholder:"HOW"`
+	CacheFrom   []string `help:"Take finished steps from this image of a registry. Repeatable." placeholder:"IMAGE" sep:"none"`
+	CacheTo     string   `help:"Leave finished steps in this image of a registry." placeholder:"IMAGE"`
+	Provenance  bool     `help:"Attach how the image was made, as an in-toto statement in SLSA's form."`
+	SBOM        bool     `name:"sbom" help:"Attach what is in the image, in SPDX's form."`
+	Timeline    bool     `help:"Show afterwards when each step ran."`
+
+	JSON    bool `help:"Print a JSON object."`
+	Quiet   bool `short:"q" help:"Show no progress." xor:"noise"`
+	Verbose bool `short:"v" help:"Show the whole log on a terminal too." xor:"noise"`
 }
 
 // A built image, as `bindery build --json` prints it.
@@ -36,7 +44,12 @@ func (c *buildCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	req := bindery.BuildRequest{Source: src, Base: cmp.Or(c.Base, a.cfg.Base), Push: c.Push}
+	req := bindery.BuildRequest{Source: src, Base: cmp.Or(c.Base, a.cfg.Base), Push: c.Push, Export: bindery.Export{
+		Compression: c.Compression, CacheFrom: c.CacheFrom, CacheTo: c.CacheTo, Provenance: c.Provenance, SBOM: c.SBOM,
+	}}
+	if (c.Provenance || c.SBOM) && len(c.Push) == 0 && c.OCI == "" {
+		return usagef("--provenance and --sbom are attached to what is pushed or written: add --push or --oci")
+	}
 	if c.OCI != "" {
 		if req.OCI, err = filepath.Abs(c.OCI); err != nil {
 			return err
@@ -50,12 +63,19 @@ func (c *buildCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	show := newDisplay(a.stderr, a.getenv, c.Quiet, c.Verbose)
+	steps := &timeline{display: show}
+	if c.Timeline {
+		show = steps
+	}
 	began := time.Now()
 	made, err := a.build(ctx, w, req, show)
 	if err == nil {
 		show.Note("Built in %s: %d steps run, %d cached", seconds(time.Since(began)), made.Steps.Run, made.Steps.Cached)
 	}
 	show.Close()
+	if c.Timeline {
+		steps.write(a.stderr)
+	}
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ type commandLine struct {
 	Run      runCmd      `cmd:"" help:"Build a repository when needed, start a session, print its URL."`
 	Build    buildCmd    `cmd:"" help:"Build the image of a repository."`
 	Plan     planCmd     `cmd:"" help:"Say what a repository's files ask for, and why."`
+	Freeze   freezeCmd   `cmd:"" help:"Write lock files of what an image has installed."`
 	Sessions sessionsCmd `cmd:"" help:"List, stop and read running sessions."`
 	Serve    serveCmd    `cmd:"" help:"Serve a hub: pages, API and sessions for visitors."`
 	Worker   workerCmd   `cmd:"" help:"Serve builds to the hub and the command line of one state directory."`

@@ -125,7 +125,7 @@ func (c *workerCmd) server(a *app, sources *repositories, engine *buildkit.Engin
 	return worker.New(worker.Config{
 		Builder: builder, Images: engine, Resolver: sources, Planner: planner{builder},
 		Dir: a.inst.path("worker"), Name: hostname(), Version: thisRelease().Version, Generation: generation(),
-		Slots: c.Slots, Usage: engine.Usage, Checks: net.Checks, IdleExit: c.IdleExit, Log: log,
+		Packages: packages(engine), Slots: c.Slots, Usage: engine.Usage, Checks: net.Checks, IdleExit: c.IdleExit, Log: log,
 		Secrets: passwords(trustEnv(a.cfg.Steps, a.getenv)),
 	})
 }
