@@ -20,11 +20,30 @@ type Pattern struct {
 	// Names are what it stands for, as Source.Identity, Source.Owner and Ask.Requester have it, or a network in CIDR
 	// notation. However a link names a repository, by the forge's prefix or by its URL, it has one identity.
 	Names []string
-	text  string
 }
 
-// String is the pattern as people write it.
-func (p Pattern) String() string { return p.text }
+// String is the pattern as people write it; ParsePattern reads it again.
+func (p Pattern) String() string { return PatternText(p.Scope, p.Names[0]) }
+
+// PatternText writes the pattern that stands for a name.
+func PatternText(scope, name string) string {
+	switch scope {
+	case OnRepository:
+		_, repo, _ := strings.Cut(name, ":")
+		for _, prefix := range forgePrefixes() {
+			if rest, ok := strings.CutPrefix(repo, "https://"+forgeHost(prefix)+"/"); ok {
+				return prefix + "/" + rest
+			}
+		}
+		return repo
+	case OnOwner:
+		if owner, ok := strings.CutPrefix(name, ProviderGit+"/"); ok {
+			return "https://" + owner + "/*"
+		}
+		return name + "/*"
+	}
+	return name
+}
 
 // ParsePattern reads what an operator writes:
 //
@@ -40,7 +59,7 @@ func ParsePattern(text string) (Pattern, error) {
 	case text == "" || len(text) > 500 || hasControl(text) || strings.ContainsAny(text, " \t"):
 		return Pattern{}, bad
 	case text == "local" || strings.HasPrefix(text, "token:") || strings.HasPrefix(text, "user:"):
-		return Pattern{OnRequester, []string{text}, text}, nil
+		return Pattern{OnRequester, []string{text}}, nil
 	}
 	if p, ok := networkPattern(text); ok {
 		return p, nil
@@ -62,10 +81,12 @@ func ParsePattern(text string) (Pattern, error) {
 		return Pattern{}, bad
 	}
 	if every {
-		return Pattern{OnOwner, []string{src.Owner()}, text}, nil
+		return Pattern{OnOwner, []string{src.Owner()}}, nil
 	}
-	return Pattern{OnRepository, []string{src.Identity()}, strings.TrimSuffix(strings.TrimSuffix(text, "/"), ".git")}, nil
+	return Pattern{OnRepository, []string{src.Identity()}}, nil
 }
+
+func forgePrefixes() []string { return []string{"gh", "gl", "gist"} }
 
 // forgeHost is the host whose repositories a short prefix names.
 func forgeHost(prefix string) string {
@@ -95,7 +116,7 @@ func networkPattern(text string) (Pattern, bool) {
 	if prefix.Bits() == AddressBits(prefix.Addr()) {
 		scope = OnRequester
 	}
-	return Pattern{scope, []string{prefix.String()}, prefix.String()}, true
+	return Pattern{scope, []string{prefix.String()}}, true
 }
 
 // AddressBits is how much of an address names the household or company behind it: requests are charged to that block.

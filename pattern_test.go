@@ -17,9 +17,9 @@ func TestPatterns(t *testing.T) {
 		text  string
 	}{
 		"gh/jupyterlab/jupyterlab-demo":     {bindery.OnRepository, []string{"git:https://github.com/jupyterlab/jupyterlab-demo"}, "gh/jupyterlab/jupyterlab-demo"},
-		"https://github.com/o/r.git":        {bindery.OnRepository, []string{"git:https://github.com/o/r"}, "https://github.com/o/r"},
+		"https://github.com/o/r.git":        {bindery.OnRepository, []string{"git:https://github.com/o/r"}, "gh/o/r"},
 		"gh/jupyterlab/*":                   {bindery.OnOwner, []string{"gh/jupyterlab"}, "gh/jupyterlab/*"},
-		"git/https://example.org/o/r":       {bindery.OnRepository, []string{"git:https://example.org/o/r"}, "git/https://example.org/o/r"},
+		"git/https://example.org/o/r":       {bindery.OnRepository, []string{"git:https://example.org/o/r"}, "https://example.org/o/r"},
 		"https://example.org/o/*":           {bindery.OnOwner, []string{"git/example.org/o"}, "https://example.org/o/*"},
 		"192.0.2.7":                         {bindery.OnNetwork, []string{"192.0.2.7/32"}, "192.0.2.7/32"},
 		"192.0.2.9/24":                      {bindery.OnRequester, []string{"192.0.2.0/24"}, "192.0.2.0/24"},
@@ -30,9 +30,9 @@ func TestPatterns(t *testing.T) {
 		"gl/group/project":                  {bindery.OnRepository, []string{"git:https://gitlab.com/group/project"}, "gl/group/project"},
 		" https://example.org/o/r/ ":        {bindery.OnRepository, []string{"git:https://example.org/o/r"}, "https://example.org/o/r"},
 		"ssh://git@example.org/o/r":         {bindery.OnRepository, []string{"git:ssh://git@example.org/o/r"}, "ssh://git@example.org/o/r"},
-		"https://github.com/jupyterlab/*":   {bindery.OnOwner, []string{"gh/jupyterlab"}, "https://github.com/jupyterlab/*"},
+		"https://github.com/jupyterlab/*":   {bindery.OnOwner, []string{"gh/jupyterlab"}, "gh/jupyterlab/*"},
 		"2001:db8::1":                       {bindery.OnNetwork, []string{"2001:db8::1/128"}, "2001:db8::1/128"},
-		"https://EXAMPLE.org/Owner/Project": {bindery.OnRepository, []string{"git:https://example.org/Owner/Project"}, "https://EXAMPLE.org/Owner/Project"},
+		"https://EXAMPLE.org/Owner/Project": {bindery.OnRepository, []string{"git:https://example.org/Owner/Project"}, "https://example.org/Owner/Project"},
 	} {
 		p, err := bindery.ParsePattern(text)
 		if err != nil {

@@ -1,19 +1,42 @@
 // Package api is the native HTTP interface of a hub: its wire types, its errors on the wire, the client for it.
 //
-//	GET    /api/v1/status               Status
-//	POST   /api/v1/builds               NewBuild -> bindery.Build
-//	GET    /api/v1/builds/{id}          bindery.Build
-//	GET    /api/v1/builds/{id}/events   event stream of bindery.Event, resumable by Last-Event-ID
-//	POST   /api/v1/sessions             NewSession -> Session
-//	GET    /api/v1/sessions             []Session, without tokens
-//	GET    /api/v1/sessions/{id}        Session
-//	GET    /api/v1/sessions/{id}/log    text; ?follow=1 goes on until the session ends
-//	DELETE /api/v1/sessions/{id}        StopSession -> nothing
-//
-// No GET has an effect. Failures are application/problem+json, see Problem.
+// GET /api/v1/openapi.json describes every route. No GET has an effect. A POST with an Idempotency-Key header may be
+// sent again: it is answered as the first one was. Failures are application/problem+json, see Problem.
 package api
 
-import bindery "github.com/bindery-hub/bindery"
+import (
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// A Scope is what a token of the configuration allows. Each includes those before it.
+type Scope string
+
+// The scopes of tokens.
+const (
+	ScopeRead   Scope = "read"   // lists: builds, sessions without their tokens, the queue with who asks, rules
+	ScopeLaunch Scope = "launch" // starts builds and sessions, cancels what it started
+	ScopeAdmin  Scope = "admin"  // cancels and stops what others started, makes and lifts rules, reads the audit log
+)
+
+// Includes reports whether a token with scope s may do what needs scope o.
+func (s Scope) Includes(o Scope) bool { return s.rank() >= o.rank() && s.rank() > 0 }
+
+func (s Scope) rank() int {
+	switch s {
+	case ScopeRead:
+		return 1
+	case ScopeLaunch:
+		return 2
+	case ScopeAdmin:
+		return 3
+	}
+	return 0
+}
+
+// IdempotencyKey is the header by which a POST may be repeated.
+const IdempotencyKey = "Idempotency-Key"
 
 // Status is what a hub says of itself.
 type Status struct {
@@ -48,4 +71,47 @@ type Session struct {
 // StopSession says why a session is stopped; the reason is kept and shown.
 type StopSession struct {
 	Reason string `json:"reason,omitempty"`
+}
+
+// CancelBuild says why a build is cancelled; the reason is kept and shown.
+type CancelBuild struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+// A NewRule asks for a rule. One of each kind stands for each pattern: it replaces the one that is there.
+type NewRule struct {
+	Kind    string    `json:"kind"`    // ban, hold, quota or weight
+	Pattern string    `json:"pattern"` // see bindery.ParsePattern
+	Value   float64   `json:"value,omitempty"`
+	Reason  string    `json:"reason"`            // for operators; the audit log keeps it
+	Message string    `json:"message,omitempty"` // for the visitors whom it concerns
+	Until   time.Time `json:"until,omitzero"`    // zero: until it is lifted
+}
+
+// A Rule is a rule as the API shows it.
+type Rule struct {
+	ID      string    `json:"id"`
+	Kind    string    `json:"kind"`
+	Pattern string    `json:"pattern"`
+	Scope   string    `json:"scope"` // what the pattern names: repository, owner, requester or network
+	Value   float64   `json:"value,omitempty"`
+	Reason  string    `json:"reason"`
+	Message string    `json:"message,omitempty"`
+	By      string    `json:"by"`
+	Created time.Time `json:"created"`
+	Until   time.Time `json:"until,omitzero"`
+}
+
+// LiftRule says why a rule is lifted; the audit log keeps it.
+type LiftRule struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+// An AuditLine says who did what, when and why.
+type AuditLine struct {
+	Time   time.Time `json:"time"`
+	Who    string    `json:"who"`
+	Did    string    `json:"did"`
+	What   string    `json:"what"`
+	Reason string    `json:"reason,omitempty"`
 }

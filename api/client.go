@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -74,6 +75,70 @@ func (c *Client) Submit(ctx context.Context, in NewBuild) (bindery.Build, error)
 func (c *Client) Build(ctx context.Context, id string) (bindery.Build, error) {
 	var out bindery.Build
 	return out, c.call(ctx, "GET", "/api/v1/builds/"+url.PathEscape(id), nil, &out)
+}
+
+// Builds lists the newest builds: those that wait or run, then those that have ended; at most limit, 100 when it is 0.
+func (c *Client) Builds(ctx context.Context, limit int) ([]bindery.Build, error) {
+	var out []bindery.Build
+	path := "/api/v1/builds"
+	if limit > 0 {
+		path += "?limit=" + strconv.Itoa(limit)
+	}
+	return out, c.call(ctx, "GET", path, nil, &out)
+}
+
+// CancelBuild stops a build that nobody should wait for any more. Cancelling one that has ended is no error.
+func (c *Client) CancelBuild(ctx context.Context, id, reason string) error {
+	return c.call(ctx, "DELETE", "/api/v1/builds/"+url.PathEscape(id), CancelBuild{Reason: reason}, nil)
+}
+
+// RetryBuild builds again what has failed or was cancelled, though its failure is remembered. It returns the build
+// that answers now.
+func (c *Client) RetryBuild(ctx context.Context, id string) (bindery.Build, error) {
+	var out bindery.Build
+	return out, c.call(ctx, "POST", "/api/v1/builds/"+url.PathEscape(id)+"/retry", nil, &out)
+}
+
+// BuildLog returns the log of a build as text, from its first line to where it is now.
+func (c *Client) BuildLog(ctx context.Context, id string) (io.ReadCloser, error) {
+	resp, err := c.do(ctx, "GET", "/api/v1/builds/"+url.PathEscape(id)+"/log", nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// Queue returns what waits and runs. Who asks is told to tokens only.
+func (c *Client) Queue(ctx context.Context) (bindery.Queue, error) {
+	var out bindery.Queue
+	return out, c.call(ctx, "GET", "/api/v1/queue", nil, &out)
+}
+
+// Rules lists the rules that stand.
+func (c *Client) Rules(ctx context.Context) ([]Rule, error) {
+	var out []Rule
+	return out, c.call(ctx, "GET", "/api/v1/rules", nil, &out)
+}
+
+// AddRule makes a rule. When it returns, the rule is in force.
+func (c *Client) AddRule(ctx context.Context, in NewRule) (Rule, error) {
+	var out Rule
+	return out, c.call(ctx, "POST", "/api/v1/rules", in, &out)
+}
+
+// LiftRule ends a rule. Lifting one that is gone is an error.
+func (c *Client) LiftRule(ctx context.Context, id, reason string) error {
+	return c.call(ctx, "DELETE", "/api/v1/rules/"+url.PathEscape(id), LiftRule{Reason: reason}, nil)
+}
+
+// Audit returns the newest lines of the audit log, newest first; at most limit, 100 when it is 0.
+func (c *Client) Audit(ctx context.Context, limit int) ([]AuditLine, error) {
+	var out []AuditLine
+	path := "/api/v1/audit"
+	if limit > 0 {
+		path += "?limit=" + strconv.Itoa(limit)
+	}
+	return out, c.call(ctx, "GET", path, nil, &out)
 }
 
 // Launch starts a session. It returns when the session's server answers.

@@ -12,20 +12,29 @@ import (
 	"strings"
 
 	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/api"
 )
 
 // A Caller is who sent a request.
 type Caller struct {
 	Requester string // address block, "local", or "token:" and the start of its hash
 	IP        string
-	Admin     bool // by the hub's socket or with a token of the native API
-	Local     bool // by the hub's socket
+	Scope     api.Scope // of the token that came with it; admin by the hub's socket
+	Admin     bool      // Scope is admin
+	Local     bool      // by the hub's socket
 	addr      netip.Addr
 	bearer    string
 	secure    bool // came by https
 }
 
-// HashToken returns what Config.Tokens holds for a bearer token, so that the configuration does not give it away.
+// A Token of the native API as the configuration has it.
+type Token struct {
+	Hash  string    // as HashToken gives it
+	Name  string    // in the audit log, and in rules as "token:NAME"; default: the start of its hash
+	Scope api.Scope // default: admin
+}
+
+// HashToken returns what a Token holds of a bearer token, so that the configuration does not give it away.
 func HashToken(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return hex.EncodeToString(sum[:])
@@ -37,7 +46,10 @@ func (s *Server) callerOf(r *http.Request, local bool) Caller {
 		bearer = strings.TrimSpace(rest)
 	}
 	if local {
-		return Caller{Requester: "local", IP: "127.0.0.1", addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), Admin: true, Local: true, bearer: bearer}
+		return Caller{
+			Requester: "local", IP: "127.0.0.1", addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
+			Scope: api.ScopeAdmin, Admin: true, Local: true, bearer: bearer,
+		}
 	}
 	c := Caller{bearer: bearer, secure: r.TLS != nil}
 	peer := peerOf(r.RemoteAddr)
@@ -46,8 +58,8 @@ func (s *Server) callerOf(r *http.Request, local bool) Caller {
 		c.secure = c.secure || lastOf(r.Header.Values("X-Forwarded-Proto")) == "https"
 	}
 	c.addr, c.IP, c.Requester = peer, peer.String(), block(peer)
-	if name, ok := s.tokenName(bearer); ok {
-		c.Admin, c.Requester = true, name
+	if t, ok := s.token(bearer); ok {
+		c.Scope, c.Admin, c.Requester = t.Scope, t.Scope == api.ScopeAdmin, "token:"+t.Name
 	}
 	return c
 }
@@ -68,17 +80,18 @@ func (s *Server) forwarded(r *http.Request, peer netip.Addr) netip.Addr {
 	return peer
 }
 
-// tokenName compares the bearer token with all that are configured, in constant time.
-func (s *Server) tokenName(bearer string) (string, bool) {
+// token compares the bearer token with all that are configured, in constant time.
+func (s *Server) token(bearer string) (found Token, ok bool) {
 	if bearer == "" {
-		return "", false
+		return found, false
 	}
 	sum := HashToken(bearer)
-	found := 0
 	for _, t := range s.cfg.Tokens {
-		found |= subtle.ConstantTimeCompare([]byte(strings.ToLower(t)), []byte(sum))
+		if subtle.ConstantTimeCompare([]byte(strings.ToLower(t.Hash)), []byte(sum)) == 1 {
+			found, ok = t, true
+		}
 	}
-	return "token:" + sum[:8], found == 1
+	return found, ok
 }
 
 // mayUse reports whether c may see the token of a session: the machine's owner, a token of the API, or whoever has the

@@ -19,7 +19,9 @@ import (
 // dial serves a hub on TCP and on a socket, and returns a client by the socket and one by URL with the given token.
 func dial(t *testing.T, h *hub, token string, change ...func(*web.Config)) (local, remote *api.Client) {
 	t.Helper()
-	srv := newServer(t, h, append(change, func(c *web.Config) { c.Tokens = []string{web.HashToken("other"), web.HashToken("good")} })...)
+	srv := newServer(t, h, append(change, func(c *web.Config) {
+		c.Tokens = []web.Token{{Hash: web.HashToken("other")}, {Hash: web.HashToken("good")}}
+	})...)
 	sock := filepath.Join(t.TempDir(), "hub.sock")
 	lt, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -197,7 +199,7 @@ func TestDirectoriesAreForTheSocket(t *testing.T) {
 }
 
 func TestBadRequests(t *testing.T) {
-	ts := serve(t, newHub(), func(c *web.Config) { c.Tokens = []string{web.HashToken("good")} })
+	ts := serve(t, newHub(), func(c *web.Config) { c.Tokens = []web.Token{{Hash: web.HashToken("good")}} })
 	for _, c := range []struct{ path, body string }{
 		{"builds", ``}, {"builds", `{`}, {"builds", `[]`}, {"builds", `{"nope":1}`}, {"builds", `{} {}`},
 		{"builds", `{"source":{"provider":"git","url":"-x"}}`}, {"builds", `{"source":{"provider":"zip","url":"x"}}`},

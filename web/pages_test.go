@@ -238,7 +238,7 @@ func TestFormWithoutScript(t *testing.T) {
 
 func TestCrossOriginWritesAreRefused(t *testing.T) {
 	h := newHub()
-	ts := serve(t, h, func(c *web.Config) { c.Tokens = []string{web.HashToken("secret")} })
+	ts := serve(t, h, func(c *web.Config) { c.Tokens = []web.Token{{Hash: web.HashToken("secret")}} })
 	for _, header := range [][]string{{"Origin", "https://evil.example"}, {"Sec-Fetch-Site", "cross-site"}} {
 		resp, body := ask(t, "POST", ts.URL+"/api/v1/builds", `{}`, append(header, "Authorization", "Bearer secret")...)
 		if resp.StatusCode != 403 || !strings.Contains(body, "Another site") {

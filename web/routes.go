@@ -31,7 +31,9 @@ func (s *Server) routes() *http.ServeMux {
 	if s.cfg.Metrics != nil {
 		mux.Handle("GET /metrics", s.cfg.Metrics)
 	}
-	s.nativeRoutes(data)
+	for _, rt := range s.nativeRoutes() {
+		data(rt.method+" "+rt.path, rt.guarded())
+	}
 	return mux
 }
 
@@ -53,19 +55,6 @@ func (s *Server) pageRoutes(page func(pattern string, h handler)) {
 		page("GET /storybook", s.storybook)
 		page("GET /storybook/{story}", s.story)
 	}
-}
-
-// nativeRoutes are the native API.
-func (s *Server) nativeRoutes(data func(pattern string, h handler)) {
-	data("GET /api/v1/status", call(s.getStatus, nothing))
-	data("POST /api/v1/builds", call(s.postBuild, body))
-	data("GET /api/v1/builds/{id}", call(s.getBuild, id))
-	data("GET /api/v1/builds/{id}/events", s.buildEvents)
-	data("GET /api/v1/sessions", call(s.getSessions, nothing))
-	data("POST /api/v1/sessions", call(s.postSession, body))
-	data("GET /api/v1/sessions/{id}", call(s.getSession, id))
-	data("DELETE /api/v1/sessions/{id}", call(s.deleteSession, stopping))
-	data("GET /api/v1/sessions/{id}/log", s.sessionLog)
 }
 
 // oldLink leads /repo/USER/REPO, which links of Binder's first years have, to the launch page.

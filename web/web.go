@@ -16,10 +16,12 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/api"
 )
 
 // Builds is the part of a dispatcher that makes images.
@@ -39,10 +41,32 @@ type Sessions interface {
 	StopSession(ctx context.Context, id, reason string) error
 }
 
+// Queue is the part of a dispatcher that operators work with.
+type Queue interface {
+	Queue(ctx context.Context) (bindery.Queue, error)
+	CancelBuild(ctx context.Context, id, who, reason string) error
+	RetryBuild(ctx context.Context, id, who string) (bindery.Build, error)
+	Rules(ctx context.Context) ([]bindery.Rule, error)
+	SetRule(ctx context.Context, r bindery.Rule) error
+	LiftRule(ctx context.Context, r bindery.Rule, who, reason string) error
+}
+
+// History is the part of a store that remembers.
+type History interface {
+	// Past returns builds that have ended, the last first.
+	Past(ctx context.Context, limit int) ([]bindery.Build, error)
+	// Events returns at most limit events of a build that follow number after.
+	Events(ctx context.Context, build string, after int64, limit int) ([]bindery.Event, error)
+	// Audits returns the newest lines of the audit log, the newest first.
+	Audits(ctx context.Context, limit int) ([]bindery.Audit, error)
+}
+
 // Config configures a Server.
 type Config struct {
 	Builds     Builds   // required
 	Sessions   Sessions // required
+	Queue      Queue    // default: nothing is known of the queue, no rule is made
+	History    History  // default: only what lives is known
 	SessionLog func(ctx context.Context, id string, follow bool) (io.ReadCloser, error)
 	Worker     func(ctx context.Context) (bindery.WorkerStatus, error)
 	Checks     func(ctx context.Context) []bindery.Check
@@ -55,8 +79,10 @@ type Config struct {
 	URL string
 	// SessionURL is the sessions' origin. Without a host ("http://:8586") the host of each request is put in. required
 	SessionURL string
-	// Tokens are the native API's bearer tokens as HashToken gives them.
-	Tokens []string
+	// Tokens are the native API's.
+	Tokens []Token
+	// HideSources keeps the names of repositories out of the queue that everybody may look at.
+	HideSources bool
 	// Proxies may say by X-Forwarded-For and X-Forwarded-Proto who asks; nobody else may.
 	Proxies []netip.Prefix
 	// Providers are those whose links work here; default: bindery.DefaultProviders().
@@ -101,9 +127,14 @@ func (c Config) withDefaults() (Config, error) {
 	if len(c.Secret) < 16 {
 		return c, errors.New("web: Config.Secret needs 16 bytes or more")
 	}
-	for _, t := range c.Tokens {
-		if b, err := hex.DecodeString(t); err != nil || len(b) != 32 {
+	c.Tokens = slices.Clone(c.Tokens)
+	for i, t := range c.Tokens {
+		if b, err := hex.DecodeString(t.Hash); err != nil || len(b) != 32 {
 			return c, errors.New("web: Config.Tokens holds something that HashToken did not make")
+		}
+		c.Tokens[i].Name = cmp.Or(t.Name, strings.ToLower(t.Hash[:8]))
+		if c.Tokens[i].Scope = cmp.Or(t.Scope, api.ScopeAdmin); !c.Tokens[i].Scope.Includes(api.ScopeRead) {
+			return c, fmt.Errorf("web: %q is not a scope", t.Scope)
 		}
 	}
 	for _, u := range []string{c.SessionURL, cmp.Or(c.URL, "http://default")} {
@@ -163,6 +194,8 @@ type Server struct {
 	rules    *ruleset
 	limiter  *limiter
 	agents   agents
+	replays  *replays
+	openapi  []byte
 	public   http.Handler
 	local    http.Handler
 }
@@ -173,7 +206,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, launches: newLaunches(cfg), health: newHealth(cfg)}
+	s := &Server{cfg: cfg, launches: newLaunches(cfg), health: newHealth(cfg), replays: newReplays(cfg.Now)}
 	if s.rules, err = newRuleset(cfg.Rules); err != nil {
 		return nil, err
 	}
@@ -182,6 +215,9 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	if s.pages, err = newPages(cfg, s.assets); err != nil {
+		return nil, err
+	}
+	if s.openapi, err = s.describe(); err != nil {
 		return nil, err
 	}
 	routes := s.routes()

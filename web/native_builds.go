@@ -1,0 +1,220 @@
+package web
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/api"
+)
+
+func (s *Server) postBuild(ctx context.Context, c Caller, in api.NewBuild) (bindery.Build, error) {
+	src, err := askedSource(c, in.Source)
+	if err != nil {
+		return bindery.Build{}, err
+	}
+	class := in.Class
+	switch class {
+	case "":
+		class = bindery.Unattended
+	case bindery.Attended, bindery.Unattended, bindery.Background:
+	default:
+		return bindery.Build{}, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Use attended, unattended or background.", "%q is not a class", bindery.Printable(string(class)))
+	}
+	return s.submit(ctx, bindery.Ask{Source: src, Requester: c.Requester, Class: class, Retry: in.Retry})
+}
+
+func (s *Server) submit(ctx context.Context, ask bindery.Ask) (bindery.Build, error) {
+	src, err := s.cfg.Builds.Resolve(ctx, ask.Source)
+	if err != nil {
+		return bindery.Build{}, err
+	}
+	ask.Source = src
+	return s.cfg.Builds.Submit(ctx, ask)
+}
+
+// askedSource checks a source that came over the wire. Directories are for whoever is at the machine.
+func askedSource(c Caller, in bindery.Source) (bindery.Source, error) {
+	sub, err := bindery.CleanSubdir(in.Subdir)
+	if err != nil {
+		return in, err
+	}
+	switch {
+	case in.Provider == bindery.ProviderLocal && c.Local:
+		return bindery.Source{Provider: in.Provider, URL: in.URL, Subdir: sub}, nil
+	case in.Provider == bindery.ProviderGit || in.Provider == "":
+		src, err := bindery.ParseGitSource(in.URL, in.Ref)
+		src.Subdir = sub
+		if bindery.IsCommit(in.Commit) && src.Ref == "" {
+			src.Ref = in.Commit
+		}
+		return src, err
+	case in.Provider == bindery.ProviderLocal:
+		return in, bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Use the hub's socket on its own machine.", "Directories are not built over the network")
+	}
+	return in, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Use git.", "No provider found for prefix %s", bindery.Printable(in.Provider))
+}
+
+func (s *Server) getBuild(ctx context.Context, c Caller, id string) (bindery.Build, error) {
+	b, err := s.cfg.Builds.Build(ctx, id)
+	if err == nil && b.Source.Provider == bindery.ProviderLocal && !c.Admin {
+		err = bindery.Errorf(bindery.ErrNotFound, bindery.User, "Check its id.", "There is no such build")
+	}
+	if err != nil {
+		return bindery.Build{}, err
+	}
+	return b, nil
+}
+
+// buildEvents is the stream of a build's own events, all of them, numbered, with nothing added.
+func (s *Server) buildEvents(w http.ResponseWriter, r *http.Request) error {
+	b, err := s.getBuild(r.Context(), visitOf(r.Context()).caller, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	after := eventNumber(r)
+	st, ctx := s.newSender(w, r)
+	defer st.close()
+	for {
+		before := after
+		for e, err := range s.cfg.Builds.Events(ctx, b.ID, max(after, 0)) {
+			if err != nil || st.send(strconv.FormatInt(e.Seq, 10), e) != nil {
+				visitOf(r.Context()).err = err
+				return nil // without its end mark the client knows that the stream was cut
+			}
+			after = e.Seq
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		b, err = s.cfg.Builds.Build(ctx, b.ID)
+		if err != nil {
+			return nil
+		}
+		if b.State.Ended() {
+			_ = st.write([]byte("event: " + api.EndOfStream + "\ndata: {}\n\n")) // a client that has gone needs no end
+			return nil
+		}
+		if after == before {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		}
+	}
+}
+
+// eventNumber is the number of the last event that a client has seen: it says so when it comes back, and may say so in
+// the URL when it comes first. What is no number is the start.
+func eventNumber(r *http.Request) int64 {
+	text := r.Header.Get("Last-Event-Id")
+	if text == "" {
+		text = r.URL.Query().Get("after")
+	}
+	n, _ := strconv.ParseInt(text, 10, 64)
+	return max(n, 0)
+}
+
+// getBuilds lists what lives, the newest first, then what has ended, the last first.
+func (s *Server) getBuilds(ctx context.Context, c Caller, most int) ([]bindery.Build, error) {
+	out := []bindery.Build{}
+	if s.cfg.Queue != nil {
+		q, err := s.cfg.Queue.Queue(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range slices.Concat(q.Running, q.Waiting) {
+			out = append(out, b.Build)
+		}
+		slices.SortStableFunc(out, func(a, b bindery.Build) int { return b.Created.Compare(a.Created) })
+	}
+	if s.cfg.History != nil && len(out) < most {
+		past, err := s.cfg.History.Past(ctx, most-len(out))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, past...)
+	}
+	if !c.Admin {
+		out = slices.DeleteFunc(out, func(b bindery.Build) bool { return b.Source.Provider == bindery.ProviderLocal })
+	}
+	return out[:min(len(out), most)], nil
+}
+
+func (s *Server) deleteBuild(ctx context.Context, c Caller, in about[api.CancelBuild]) (struct{}, error) {
+	b, err := s.getBuild(ctx, c, in.id)
+	if err != nil {
+		return struct{}{}, err
+	}
+	if !c.Admin && b.Requester != c.Requester {
+		return struct{}{}, bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Ask the operator of this hub.", "Somebody else asked for that build")
+	}
+	if s.cfg.Queue == nil {
+		return struct{}{}, errNoQueue()
+	}
+	if b.State.Ended() {
+		return struct{}{}, nil
+	}
+	return struct{}{}, s.cfg.Queue.CancelBuild(ctx, b.ID, c.Requester, oneLine(in.body.Reason))
+}
+
+func (s *Server) retryBuild(ctx context.Context, c Caller, id string) (bindery.Build, error) {
+	b, err := s.getBuild(ctx, c, id)
+	if err != nil {
+		return b, err
+	}
+	if s.cfg.Queue == nil {
+		return b, errNoQueue()
+	}
+	if !b.State.Ended() || b.State == bindery.BuildSucceeded {
+		return b, nil
+	}
+	return s.cfg.Queue.RetryBuild(ctx, b.ID, c.Requester)
+}
+
+// buildLog is what a build has printed, as text; with ?follow=1 it goes on until the build ends.
+func (s *Server) buildLog(w http.ResponseWriter, r *http.Request) error {
+	b, err := s.getBuild(r.Context(), visitOf(r.Context()).caller, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusOK)
+	rc := http.NewResponseController(w)
+	_ = rc.Flush() // so that the follower of an empty log has an answer
+	out := flushed{w, rc, s.cfg.WriteTimeout}
+	if s.cfg.History != nil && r.URL.Query().Get("follow") != "1" {
+		return s.storedLog(r.Context(), b.ID, out)
+	}
+	for e, err := range s.cfg.Builds.Events(r.Context(), b.ID, 0) {
+		if err != nil {
+			return nil // a cut log is seen as such by the client
+		}
+		if _, err := io.WriteString(out, e.Message); err != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (s *Server) storedLog(ctx context.Context, id string, out io.Writer) error {
+	const page = 500
+	for after := int64(0); ; {
+		events, err := s.cfg.History.Events(ctx, id, after, page)
+		var text strings.Builder
+		for _, e := range events {
+			text.WriteString(e.Message)
+			after = e.Seq
+		}
+		if _, werr := io.WriteString(out, text.String()); werr != nil || err != nil || len(events) < page {
+			visitOf(ctx).err = err
+			return nil
+		}
+	}
+}

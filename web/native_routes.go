@@ -1,0 +1,76 @@
+package web
+
+import (
+	"net/http"
+	"reflect"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/api"
+)
+
+// A route of the native API: how it is answered, and what the OpenAPI document says of it.
+type route struct {
+	method, path string
+	scope        api.Scope // that a token must have; empty: anybody, or whoever has the thing's own token
+	id           string    // name in the document
+	summary      string
+	query        []param
+	in           any    // what its body is like; nil: it has none
+	out          any    // what its answer is like, as JSON; nil: an empty object
+	media        string // of the answer, when that is not JSON
+	optional     bool   // the body may be left out
+	h            handler
+}
+
+// A param is one of a route's query.
+type param struct {
+	name, about, kind string // kind as JSON Schema has it
+	most              int
+}
+
+// guarded is the route's handler behind its scope.
+func (rt route) guarded() handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if err := needScope(visitOf(r.Context()).caller, rt.scope); err != nil {
+			return err
+		}
+		return rt.h(w, r)
+	}
+}
+
+// nativeRoutes is the whole native API. Those that change something take an Idempotency-Key.
+func (s *Server) nativeRoutes() []route {
+	const builds, sessions, rules = "/api/v1/builds", "/api/v1/sessions", "/api/v1/rules"
+	few := param{name: "limit", about: "how many at most", kind: "integer", most: maxListed}
+	follow := param{name: "follow", about: "1: go on until the end", kind: "string"}
+	after := param{name: "after", about: "number of the last event seen; Last-Event-ID says it too", kind: "integer"}
+	const read, launch, admin = api.ScopeRead, api.ScopeLaunch, api.ScopeAdmin
+	once := s.replays.once
+	return []route{
+		{method: "GET", path: "/api/v1/openapi.json", id: "getDocument", summary: "This document", out: map[string]any{}, h: s.getDocument},
+		{method: "GET", path: "/api/v1/status", scope: read, id: "getStatus", summary: "State of the hub and of its worker", out: api.Status{}, h: call(s.getStatus, nothing)},
+		{method: "GET", path: "/api/v1/queue", id: "getQueue", summary: "What waits and runs; who asks is told to tokens only", out: bindery.Queue{}, h: call(s.getQueue, nothing)},
+
+		{method: "GET", path: builds, scope: read, id: "listBuilds", summary: "Builds, those that live first", query: []param{few}, out: []bindery.Build{}, h: call(s.getBuilds, limit)},
+		{method: "POST", path: builds, scope: launch, id: "submitBuild", summary: "Ask for a build; one that exists answers", in: api.NewBuild{}, out: bindery.Build{}, h: once(call(s.postBuild, body))},
+		{method: "GET", path: builds + "/{id}", id: "getBuild", summary: "One build", out: bindery.Build{}, h: call(s.getBuild, id)},
+		{method: "DELETE", path: builds + "/{id}", scope: launch, id: "cancelBuild", summary: "Stop a build: one's own, with admin anybody's", in: api.CancelBuild{}, optional: true, h: call(s.deleteBuild, aboutIt)},
+		{method: "POST", path: builds + "/{id}/retry", scope: launch, id: "retryBuild", summary: "Build again what has failed", out: bindery.Build{}, h: once(call(s.retryBuild, id))},
+		{method: "GET", path: builds + "/{id}/events", id: "followBuild", summary: "Events of a build, numbered, resumable by Last-Event-ID; ends with an event of type end", query: []param{after}, out: bindery.Event{}, media: "text/event-stream", h: s.buildEvents},
+		{method: "GET", path: builds + "/{id}/log", id: "getBuildLog", summary: "What a build printed", query: []param{follow}, media: "text/plain", h: s.buildLog},
+
+		{method: "GET", path: sessions, scope: read, id: "listSessions", summary: "Sessions that have not ended, without their tokens", out: []api.Session{}, h: call(s.getSessions, nothing)},
+		{method: "POST", path: sessions, scope: launch, id: "launchSession", summary: "Start a session; answers when its server does", in: api.NewSession{}, out: api.Session{}, h: once(call(s.postSession, body))},
+		{method: "GET", path: sessions + "/{id}", id: "getSession", summary: "One session, for admin or by its own token", out: api.Session{}, h: call(s.getSession, id)},
+		{method: "DELETE", path: sessions + "/{id}", id: "stopSession", summary: "Stop a session, with admin or its own token", in: api.StopSession{}, optional: true, h: call(s.deleteSession, aboutIt)},
+		{method: "GET", path: sessions + "/{id}/log", id: "getSessionLog", summary: "What a session's server printed", query: []param{follow}, media: "text/plain", h: s.sessionLog},
+
+		{method: "GET", path: rules, scope: read, id: "listRules", summary: "Rules that stand", out: []api.Rule{}, h: call(s.getRules, nothing)},
+		{method: "POST", path: rules, scope: admin, id: "addRule", summary: "Make a rule, or replace the one of its kind and pattern", in: api.NewRule{}, out: api.Rule{}, h: once(call(s.postRule, body))},
+		{method: "DELETE", path: rules + "/{id}", scope: admin, id: "liftRule", summary: "End a rule", in: api.LiftRule{}, optional: true, h: call(s.deleteRule, aboutIt)},
+		{method: "GET", path: "/api/v1/audit", scope: admin, id: "listAudit", summary: "Who did what, when and why, newest first", query: []param{few}, out: []api.AuditLine{}, h: call(s.getAudit, limit)},
+	}
+}
+
+// typeOf is the Go type that a route's body or answer is made of.
+func typeOf(v any) reflect.Type { return reflect.TypeOf(v) }
