@@ -3,9 +3,9 @@ package web
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -14,8 +14,11 @@ import (
 // follow sends the story of a build until it is over, and returns how it ended. A stored failure that is being tried
 // again is part of the story, not its end.
 func (wa *watch) follow(ctx context.Context, b bindery.Build) (bindery.Build, error) {
-	stop := wa.watchQueue(ctx, b)
-	defer stop()
+	stop := func() {}
+	defer func() { stop() }()
+	if wa.after > 0 && b.State == bindery.BuildQueued {
+		stop = wa.watchQueue(ctx, b.ID)
+	}
 	builds := wa.s.cfg.Builds
 	for {
 		before := wa.after
@@ -26,6 +29,10 @@ func (wa *watch) follow(ctx context.Context, b bindery.Build) (bindery.Build, er
 			wa.after = e.Seq
 			if err := wa.sendLine(b.ID, e); err != nil {
 				return b, err
+			}
+			if e.Phase == bindery.PhaseWaiting && !b.State.Ended() { // it was queued, or is again
+				stop()
+				stop = wa.watchQueue(ctx, b.ID)
 			}
 		}
 		if ctx.Err() != nil {
@@ -62,49 +69,69 @@ func (wa *watch) sendLine(build string, e bindery.Event) error {
 	return wa.st.send(id, out)
 }
 
-// watchQueue tells where the build stands, at once and whenever that changes, until stop is called.
-func (wa *watch) watchQueue(ctx context.Context, b bindery.Build) (stop func()) {
-	if b.State != bindery.BuildQueued {
-		if b.State == bindery.BuildRunning && wa.after == 0 {
-			_ = wa.st.send("", event{Phase: bindery.PhaseWaiting, Message: "Waiting for build to start...\n"}) // the sender has ended ctx
+// watchQueue tells where the build stands, at once and whenever that changes, until it starts or stop is called. What
+// comes before, "Waiting for build to start...", is part of the build's own story.
+func (wa *watch) watchQueue(ctx context.Context, id string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for at, err := range wa.s.cfg.Builds.Standings(ctx, id) {
+			if err != nil || wa.st.send("", wa.waiting(at)) != nil {
+				return // the stream itself says what is wrong
+			}
 		}
-		return func() {}
-	}
-	var mu sync.Mutex
-	var told bindery.Standing
-	first, stopped := true, false
-	var look func()
-	look = func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if stopped {
-			return
-		}
-		at, err := wa.s.cfg.Builds.Standing(ctx, b.ID)
-		if err == nil && (first || (at.Position > 0 && at != told)) {
-			_ = wa.st.send("", waiting(at, first)) // the sender has ended ctx
-			told, first = at, false
-		}
-		wa.standing = time.AfterFunc(wa.s.cfg.StandingGap, look)
-	}
-	look()
+	}()
 	return func() {
-		mu.Lock()
-		defer mu.Unlock()
-		stopped = true
-		wa.standing.Stop()
+		cancel()
+		<-done
 	}
 }
 
-func waiting(at bindery.Standing, first bool) event {
-	ev := event{Phase: bindery.PhaseWaiting, Position: at.Position, Reason: at.Reason}
-	switch {
-	case at.Position > 0 && at.Reason != "":
-		ev.Message = fmt.Sprintf("Waiting for build to start: number %d in the queue, %s\n", at.Position, strings.TrimSuffix(at.Reason, "."))
-	case at.Position > 0:
-		ev.Message = fmt.Sprintf("Waiting for build to start: number %d in the queue\n", at.Position)
-	case first:
-		ev.Message = "Waiting for build to start...\n"
+// waiting is a standing as a line that old clients simply print, with the parts that our page shows in its own way.
+func (wa *watch) waiting(at bindery.Standing) event {
+	ev := event{Phase: bindery.PhaseWaiting, Position: at.Position, Reason: at.Reason, Message: "Waiting for build to start...\n"}
+	if !at.From.IsZero() {
+		ev.From, ev.Likely, ev.To = &at.From, &at.Likely, &at.To
+	}
+	if at.Position > 0 {
+		text := fmt.Sprintf("Waiting for build to start: number %d in the queue", at.Position)
+		if at.Reason != "" {
+			text += ". " + strings.TrimSuffix(at.Reason, ".")
+		}
+		if when := interval(at, wa.s.cfg.Now()); when != "" {
+			text += ". It starts " + when
+		}
+		ev.Message = text + ".\n"
 	}
 	return ev
 }
+
+// interval says in words when something starts: "in 2 to 6 minutes". Nobody reads seconds of what takes minutes.
+func interval(at bindery.Standing, now time.Time) string {
+	if at.To.IsZero() {
+		return ""
+	}
+	from, to := max(at.From.Sub(now), 0), max(at.To.Sub(now), 0)
+	switch {
+	case to < 10*time.Second:
+		return "in a few seconds"
+	case to < 90*time.Second:
+		return fmt.Sprintf("within %d seconds", roundUp(to.Seconds(), 10))
+	case to < 90*time.Minute:
+		return span(int(from.Minutes()), roundUp(to.Minutes(), 1), "minutes")
+	}
+	return span(int(from.Hours()), roundUp(to.Hours(), 1), "hours")
+}
+
+func span(from, to int, unit string) string {
+	switch {
+	case from >= to:
+		return fmt.Sprintf("in about %d %s", to, unit)
+	case from == 0:
+		return fmt.Sprintf("within %d %s", to, unit)
+	}
+	return fmt.Sprintf("in %d to %d %s", from, to, unit)
+}
+
+func roundUp(x, step float64) int { return int(math.Ceil(x/step) * step) }

@@ -82,6 +82,7 @@ func (h *hub) Submit(_ context.Context, ask bindery.Ask) (b bindery.Build, err e
 		old, ok := h.builds[id]
 		switch {
 		case !ok:
+			h.add(id, bindery.Event{Phase: bindery.PhaseWaiting, Message: "Waiting for build to start...\n"})
 			old = bindery.Build{ID: id, Key: key, Source: ask.Source, Class: ask.Class, State: bindery.BuildQueued}
 		case ask.Retry && old.State == bindery.BuildFailed:
 			old.State, old.Err = bindery.BuildQueued, nil
@@ -126,10 +127,28 @@ func (h *hub) Events(ctx context.Context, id string, after int64) iter.Seq2[bind
 	}
 }
 
-func (h *hub) Standing(context.Context, string) (bindery.Standing, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.standing, nil
+func (h *hub) Standings(ctx context.Context, id string) iter.Seq2[bindery.Standing, error] {
+	return func(yield func(bindery.Standing, error) bool) {
+		for last := (bindery.Standing{}); ; {
+			h.mu.Lock()
+			at, state, next := h.standing, h.builds[id].State, h.changed
+			h.mu.Unlock()
+			if state != bindery.BuildQueued {
+				return
+			}
+			if at != last {
+				if last = at; !yield(at, nil) {
+					return
+				}
+			}
+			select {
+			case <-next:
+			case <-ctx.Done():
+				yield(bindery.Standing{}, ctx.Err())
+				return
+			}
+		}
+	}
 }
 
 func (h *hub) Launch(ctx context.Context, b bindery.Build, ask bindery.Ask) (bindery.Session, error) {

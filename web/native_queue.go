@@ -189,7 +189,7 @@ func (s *Server) getAudit(ctx context.Context, _ Caller, most int) ([]api.AuditL
 	if s.cfg.History == nil {
 		return out, nil
 	}
-	all, err := s.cfg.History.Audits(ctx, most)
+	all, err := s.cfg.History.Audit(ctx, most)
 	for _, a := range all {
 		out = append(out, api.AuditLine{Time: a.Time, Who: a.Who, Did: a.Did, What: a.What, Reason: a.Reason})
 	}

@@ -22,6 +22,9 @@ type event struct {
 	ImageName  string         `json:"imageName,omitempty"`
 	Position   int            `json:"position,omitempty"`
 	Reason     string         `json:"reason,omitempty"`
+	From       *time.Time     `json:"from,omitempty"` // the build starts between From and To in nine cases of ten
+	Likely     *time.Time     `json:"likely,omitempty"`
+	To         *time.Time     `json:"to,omitempty"`
 	Step       *bindery.Step  `json:"step,omitempty"`
 	Error      *bindery.Error `json:"error,omitempty"`
 }
@@ -61,11 +64,10 @@ type watch struct {
 
 	token     bool // it came with a build token of a page of ours
 	provider  bindery.Provider
-	buildOnly bool        // it wants an image and no session
-	numbered  bool        // the client asked for ids: our page
-	after     int64       // it has seen the events up to this one ...
-	seen      string      // ... of this build
-	standing  *time.Timer // looks at the queue until the build starts
+	buildOnly bool   // it wants an image and no session
+	numbered  bool   // the client asked for ids: our page
+	after     int64  // it has seen the events up to this one ...
+	seen      string // ... of this build
 }
 
 // buildStream answers GET /build/PROVIDER/SPEC. Whatever happens the status is 200 and the stream says it: BinderHub's

@@ -177,11 +177,17 @@ func TestHeadersComeBeforeAnythingIsKnown(t *testing.T) {
 
 func TestStandingIsTold(t *testing.T) {
 	h := newHub()
-	h.standing = bindery.Standing{Position: 3, Reason: "all 2 slots are busy"}
-	s := open(t, serve(t, h, func(c *web.Config) { c.StandingGap = 5 * time.Millisecond }).URL+specPath)
+	now := time.Date(2026, 3, 24, 12, 0, 0, 0, time.UTC)
+	h.standing = bindery.Standing{Position: 3, Reason: "Every slot is taken (2); 2 builds are ahead",
+		From: now.Add(2*time.Minute + time.Second), Likely: now.Add(4 * time.Minute), To: now.Add(5*time.Minute + time.Second)}
+	s := open(t, serve(t, h, func(c *web.Config) { c.Now = func() time.Time { return now } }).URL+specPath)
+	if e, _ := s.event(); e["message"] != "Waiting for build to start...\n" {
+		t.Errorf("the first line is %v", e)
+	}
 	e, _ := s.event()
-	want := map[string]any{"phase": "waiting", "position": 3.0, "reason": "all 2 slots are busy",
-		"message": "Waiting for build to start: number 3 in the queue, all 2 slots are busy\n"}
+	want := map[string]any{"phase": "waiting", "position": 3.0, "reason": "Every slot is taken (2); 2 builds are ahead",
+		"from": "2026-03-24T12:02:01Z", "likely": "2026-03-24T12:04:00Z", "to": "2026-03-24T12:05:01Z",
+		"message": "Waiting for build to start: number 3 in the queue. Every slot is taken (2); 2 builds are ahead. It starts in 2 to 6 minutes.\n"}
 	if d := cmp.Diff(want, e); d != "" {
 		t.Error(d)
 	}
@@ -190,7 +196,6 @@ func TestStandingIsTold(t *testing.T) {
 		t.Errorf("got %v", e)
 	}
 	id := h.theBuild(t)
-	h.change(func() { h.standing = bindery.Standing{} })
 	h.say(id, "go\n")
 	h.finish(id)
 	lines, _ := s.rest()

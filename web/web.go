@@ -30,7 +30,8 @@ type Builds interface {
 	Submit(ctx context.Context, ask bindery.Ask) (bindery.Build, error)
 	Build(ctx context.Context, id string) (bindery.Build, error)
 	Events(ctx context.Context, id string, after int64) iter.Seq2[bindery.Event, error]
-	Standing(ctx context.Context, id string) (bindery.Standing, error)
+	// Standings yields where a build stands, now and at most a second after that has changed, until it starts.
+	Standings(ctx context.Context, id string) iter.Seq2[bindery.Standing, error]
 }
 
 // Sessions is the part of a dispatcher that runs them.
@@ -57,8 +58,8 @@ type History interface {
 	Past(ctx context.Context, limit int) ([]bindery.Build, error)
 	// Events returns at most limit events of a build that follow number after.
 	Events(ctx context.Context, build string, after int64, limit int) ([]bindery.Event, error)
-	// Audits returns the newest lines of the audit log, the newest first.
-	Audits(ctx context.Context, limit int) ([]bindery.Audit, error)
+	// Audit returns the newest lines of the audit log, the newest first.
+	Audit(ctx context.Context, limit int) ([]bindery.Audit, error)
 }
 
 // Config configures a Server.
@@ -111,7 +112,6 @@ type Config struct {
 
 	TokenLife    time.Duration    // of a build token; default: 6 hours
 	Keepalive    time.Duration    // between comments that keep a stream open; default: 25 seconds
-	StandingGap  time.Duration    // between looks at the queue for a waiting stream; default: 2 seconds
 	WriteTimeout time.Duration    // a reader that takes nothing for so long is cut off; default: 20 seconds
 	Linger       time.Duration    // a finished stream stays open so long for its client to close it; default: 60 seconds
 	LeaveGrace   time.Duration    // a launch that nobody waits for is given up after; default: 30 seconds
@@ -155,7 +155,6 @@ func (c Config) withDefaults() (Config, error) {
 	c.Version = cmp.Or(c.Version, "dev")
 	c.TokenLife = cmp.Or(c.TokenLife, 6*time.Hour)
 	c.Keepalive = cmp.Or(c.Keepalive, 25*time.Second)
-	c.StandingGap = cmp.Or(c.StandingGap, 2*time.Second)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 20*time.Second)
 	c.Linger = cmp.Or(c.Linger, 60*time.Second)
 	c.LeaveGrace = cmp.Or(c.LeaveGrace, 30*time.Second)
