@@ -35,6 +35,9 @@ func (s Scope) rank() int {
 	return 0
 }
 
+// AsHeader names the person behind a request by the hub's socket, where every caller is the machine's owner.
+const AsHeader = "Bindery-As"
+
 // IdempotencyKey is the header by which a POST may be repeated.
 const IdempotencyKey = "Idempotency-Key"
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type ClientConfig struct {
 	Socket string            // path of the hub's socket
 	URL    string            // http or https; used when Socket is empty
 	Token  string            // sent as a bearer token
+	As     string            // by Socket: the person at the keyboard, for the audit log
 	HTTP   http.RoundTripper // for URL; default: http.DefaultTransport
 }
 
@@ -31,12 +33,13 @@ type Client struct {
 	base   *url.URL
 	socket string
 	token  string
+	as     string
 	http   *http.Client
 }
 
 // NewClient checks cfg. It connects to nothing.
 func NewClient(cfg ClientConfig) (*Client, error) {
-	c := &Client{socket: cfg.Socket, token: cfg.Token}
+	c := &Client{socket: cfg.Socket, token: cfg.Token, as: cfg.As}
 	if cfg.Socket != "" {
 		c.base = &url.URL{Scheme: "http", Host: "hub"}
 		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -177,8 +180,17 @@ func (c *Client) SessionLog(ctx context.Context, id string, follow bool) (io.Rea
 	return resp.Body, nil
 }
 
+// call sends a request and reads its answer. A POST whose connection broke is sent once more, under the same
+// Idempotency-Key, so that it is carried out once.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
-	resp, err := c.do(ctx, method, path, in, nil)
+	header := http.Header{}
+	if method == http.MethodPost {
+		header.Set(IdempotencyKey, rand.Text())
+	}
+	resp, err := c.do(ctx, method, path, in, header)
+	if errors.Is(err, bindery.ErrUnreachable) && header.Get(IdempotencyKey) != "" {
+		resp, err = c.do(ctx, method, path, in, header)
+	}
 	if err != nil {
 		return err
 	}
@@ -211,6 +223,9 @@ func (c *Client) do(ctx context.Context, method, path string, in any, header htt
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.socket != "" && c.as != "" {
+		req.Header.Set(AsHeader, c.as)
 	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)

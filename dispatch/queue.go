@@ -66,7 +66,7 @@ func (d *Dispatcher) Queue(ctx context.Context) (bindery.Queue, error) {
 }
 
 // CancelBuild stops a build for an operator: at once when it is queued, as soon as its worker has stopped it otherwise.
-func (d *Dispatcher) CancelBuild(ctx context.Context, id, who string) error {
+func (d *Dispatcher) CancelBuild(ctx context.Context, id, who, reason string) error {
 	b, err := d.Build(ctx, id)
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func (d *Dispatcher) CancelBuild(ctx context.Context, id, who string) error {
 		if over = d.builds[id] == nil; over {
 			return
 		}
-		t.note(who, "cancel build", id+" of "+b.Source.Identity(), "")
+		t.note(who, "cancel build", id+" of "+b.Source.Identity(), reason)
 		t.step(sched.Cancel{Build: id})
 	})
 	if err == nil && over {

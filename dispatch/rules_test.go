@@ -97,14 +97,14 @@ func TestOperators(t *testing.T) {
 	bubble(t, func(c *dispatch.Config) { c.Policy.Retries = -1 }, func(t *testing.T, h *hub) {
 		synctest.Wait()
 		b := h.submit(t, ask("r"))
-		if err := h.CancelBuild(t.Context(), b.ID, "ann"); err != nil {
+		if err := h.CancelBuild(t.Context(), b.ID, "ann", "stuck"); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
 		if got := h.build(t, b.ID); got.State != bindery.BuildCancelled {
 			t.Errorf("cancelled: %+v", got)
 		}
-		if err := h.CancelBuild(t.Context(), b.ID, "ann"); !errors.Is(err, bindery.ErrConflict) {
+		if err := h.CancelBuild(t.Context(), b.ID, "ann", "stuck"); !errors.Is(err, bindery.ErrConflict) {
 			t.Errorf("cancelled twice: %v", err)
 		}
 		b = h.submit(t, ask("r"))

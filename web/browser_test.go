@@ -56,7 +56,7 @@ func TestLogInABrowser(t *testing.T) {
 	for _, m := range regexp.MustCompile(`<div class="line">(.*?)</div>`).FindAllStringSubmatch(dom, -1) {
 		lines = append(lines, m[1])
 	}
-	want := "plain|<span class=\"b f2\">green</span> &lt;script&gt;document.title='x'&lt;/script&gt;|100%|rgb &amp; end|open|" +
+	want := "Waiting for build to start...|plain|<span class=\"b f2\">green</span> &lt;script&gt;document.title='x'&lt;/script&gt;|100%|rgb &amp; end|open|" +
 		"postBuild ended with &lt;exit&gt; code 7. Look at the log."
 	if got := strings.Join(lines, "|"); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)

@@ -17,6 +17,7 @@ import (
 
 // A Caller is who sent a request.
 type Caller struct {
+	Who       string // for the audit log: the requester, and the person where that is known
 	Requester string // address block, "local", or "token:" and the start of its hash
 	IP        string
 	Scope     api.Scope // of the token that came with it; admin by the hub's socket
@@ -46,8 +47,12 @@ func (s *Server) callerOf(r *http.Request, local bool) Caller {
 		bearer = strings.TrimSpace(rest)
 	}
 	if local {
+		who := "local"
+		if as := bindery.Printable(r.Header.Get(api.AsHeader)); as != "" {
+			who += ":" + as
+		}
 		return Caller{
-			Requester: "local", IP: "127.0.0.1", addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
+			Who: who, Requester: "local", IP: "127.0.0.1", addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
 			Scope: api.ScopeAdmin, Admin: true, Local: true, bearer: bearer,
 		}
 	}
@@ -61,6 +66,7 @@ func (s *Server) callerOf(r *http.Request, local bool) Caller {
 	if t, ok := s.token(bearer); ok {
 		c.Scope, c.Admin, c.Requester = t.Scope, t.Scope == api.ScopeAdmin, "token:"+t.Name
 	}
+	c.Who = c.Requester
 	return c
 }
 

@@ -16,6 +16,9 @@ import (
 	"github.com/bindery-hub/bindery/web"
 )
 
+// now is the time at which the queue of these tests is looked at.
+var now = time.Date(2026, 3, 24, 12, 0, 0, 0, time.UTC)
+
 const commit = "0123456789abcdef0123456789abcdef01234567"
 
 // A hub works like a dispatcher, in memory. Builds go on when the test says so.
@@ -28,6 +31,8 @@ type hub struct {
 	asks     []bindery.Ask
 	launched int
 	standing bindery.Standing
+	rules    []bindery.Rule
+	audit    []bindery.Audit
 
 	resolve func(bindery.Source) error             // nil: everything exists
 	launch  func(ctx context.Context, n int) error // nil: at once
@@ -83,7 +88,7 @@ func (h *hub) Submit(_ context.Context, ask bindery.Ask) (b bindery.Build, err e
 		switch {
 		case !ok:
 			h.add(id, bindery.Event{Phase: bindery.PhaseWaiting, Message: "Waiting for build to start...\n"})
-			old = bindery.Build{ID: id, Key: key, Source: ask.Source, Class: ask.Class, State: bindery.BuildQueued}
+			old = bindery.Build{ID: id, Key: key, Source: ask.Source, Class: ask.Class, Requester: ask.Requester, State: bindery.BuildQueued}
 		case ask.Retry && old.State == bindery.BuildFailed:
 			old.State, old.Err = bindery.BuildQueued, nil
 		}
@@ -196,6 +201,88 @@ func (h *hub) StopSession(_ context.Context, id, reason string) error {
 	return nil
 }
 
+func (h *hub) Queue(context.Context) (bindery.Queue, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	q := bindery.Queue{At: now, Slots: 2, Sessions: len(h.sessions), Rules: h.rules}
+	for _, b := range h.builds {
+		x := bindery.QueuedBuild{Build: b, Asker: "192.0.2.0/24", Watchers: 1, Age: time.Minute, Expected: 2 * time.Minute}
+		switch b.State {
+		case bindery.BuildRunning:
+			q.Taken++
+			q.Running = append(q.Running, x)
+		case bindery.BuildQueued:
+			x.Standing = h.standing
+			q.Waiting = append(q.Waiting, x)
+		}
+	}
+	q.Shares = []bindery.Share{{Scope: bindery.OnOwner, Name: "git/example.org/o", Class: bindery.Attended, Weight: 1}, {Scope: bindery.OnRequester, Name: "192.0.2.0/24", Weight: 1}}
+	return q, nil
+}
+
+func (h *hub) CancelBuild(_ context.Context, id, who, reason string) error {
+	h.change(func() {
+		b := h.builds[id]
+		b.State, b.Err = bindery.BuildCancelled, bindery.Errorf(bindery.ErrCancelled, bindery.User, "Start it again.", "The build was cancelled")
+		h.builds[id] = b
+		h.add(id, bindery.Event{Phase: bindery.PhaseFailed, Message: b.Err.Msg + "\n", Err: b.Err})
+		h.audit = append(h.audit, bindery.Audit{Time: now, Who: who, Did: "cancel build", What: id, Reason: reason})
+	})
+	return nil
+}
+
+func (h *hub) RetryBuild(ctx context.Context, id, _ string) (bindery.Build, error) {
+	b, err := h.Build(ctx, id)
+	if err != nil {
+		return b, err
+	}
+	return h.Submit(ctx, bindery.Ask{Source: b.Source, Retry: true})
+}
+
+func (h *hub) Rules(context.Context) ([]bindery.Rule, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.rules), nil
+}
+
+func (h *hub) SetRule(ctx context.Context, r bindery.Rule) error {
+	h.change(func() {
+		same := func(o bindery.Rule) bool { return o.Kind == r.Kind && o.Scope == r.Scope && o.Name == r.Name }
+		h.rules = append(slices.DeleteFunc(h.rules, same), r)
+		h.audit = append(h.audit, bindery.Audit{Time: now, Who: r.Who, Did: "set " + r.Kind, What: r.Name, Reason: r.Reason})
+	})
+	return nil
+}
+
+func (h *hub) LiftRule(_ context.Context, r bindery.Rule, who, reason string) error {
+	h.change(func() {
+		same := func(o bindery.Rule) bool { return o.Kind == r.Kind && o.Scope == r.Scope && o.Name == r.Name }
+		h.rules = slices.DeleteFunc(h.rules, same)
+		h.audit = append(h.audit, bindery.Audit{Time: now, Who: who, Did: "lift " + r.Kind, What: r.Name, Reason: reason})
+	})
+	return nil
+}
+
+func (h *hub) Audit(_ context.Context, limit int) ([]bindery.Audit, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := slices.Clone(h.audit)
+	slices.Reverse(out)
+	return out[:min(len(out), limit)], nil
+}
+
+func (h *hub) Past(_ context.Context, limit int) ([]bindery.Build, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []bindery.Build
+	for _, b := range h.builds {
+		if b.State.Ended() {
+			out = append(out, b)
+		}
+	}
+	return out[:min(len(out), limit)], nil
+}
+
 // say adds lines to a build that runs.
 func (h *hub) say(id string, lines ...string) {
 	h.change(func() {
@@ -267,4 +354,20 @@ func serve(t testing.TB, h *hub, change ...func(*web.Config)) *httptest.Server {
 	ts := httptest.NewServer(newServer(t, h, change...).Public())
 	t.Cleanup(ts.Close)
 	return ts
+}
+
+// A past is what the store remembers of a hub.
+type past struct{ *hub }
+
+func (m past) Events(_ context.Context, build string, after int64, limit int) ([]bindery.Event, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := m.events[build]
+	all = all[min(int(after), len(all)):]
+	return slices.Clone(all[:min(len(all), limit)]), nil
+}
+
+// operated is for servers whose queue can be worked with.
+func operated(h *hub) func(*web.Config) {
+	return func(c *web.Config) { c.Queue, c.History = h, past{h} }
 }

@@ -160,7 +160,7 @@ func (s *Server) deleteBuild(ctx context.Context, c Caller, in about[api.CancelB
 	if b.State.Ended() {
 		return struct{}{}, nil
 	}
-	return struct{}{}, s.cfg.Queue.CancelBuild(ctx, b.ID, c.Requester, oneLine(in.body.Reason))
+	return struct{}{}, s.cfg.Queue.CancelBuild(ctx, b.ID, c.Who, oneLine(in.body.Reason))
 }
 
 func (s *Server) retryBuild(ctx context.Context, c Caller, id string) (bindery.Build, error) {
@@ -174,7 +174,7 @@ func (s *Server) retryBuild(ctx context.Context, c Caller, id string) (bindery.B
 	if !b.State.Ended() || b.State == bindery.BuildSucceeded {
 		return b, nil
 	}
-	return s.cfg.Queue.RetryBuild(ctx, b.ID, c.Requester)
+	return s.cfg.Queue.RetryBuild(ctx, b.ID, c.Who)
 }
 
 // buildLog is what a build has printed, as text; with ?follow=1 it goes on until the build ends.

@@ -108,7 +108,7 @@ func (s *Server) postRule(ctx context.Context, c Caller, in api.NewRule) (api.Ru
 	}
 	r := bindery.Rule{
 		Kind: in.Kind, Scope: p.Scope, Value: in.Value, Message: in.Message, Reason: in.Reason,
-		Who: c.Requester, Created: s.cfg.Now().UTC(), Until: in.Until,
+		Who: c.Who, Created: s.cfg.Now().UTC(), Until: in.Until,
 	}
 	for _, name := range p.Names {
 		r.Name = name
@@ -174,7 +174,7 @@ func (s *Server) deleteRule(ctx context.Context, c Caller, in about[api.LiftRule
 			continue
 		}
 		found = true
-		if err := s.cfg.Queue.LiftRule(ctx, r, c.Requester, oneLine(in.body.Reason)); err != nil {
+		if err := s.cfg.Queue.LiftRule(ctx, r, c.Who, oneLine(in.body.Reason)); err != nil {
 			return struct{}{}, err
 		}
 	}

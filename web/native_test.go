@@ -70,7 +70,7 @@ func TestNativeAPI(t *testing.T) {
 			h.say(b.ID, "one\n", "two\n")
 			go h.finish(b.ID)
 			var got []string
-			for e, err := range c.Events(ctx, b.ID, 1) {
+			for e, err := range c.Events(ctx, b.ID, 2) {
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -79,7 +79,7 @@ func TestNativeAPI(t *testing.T) {
 			if d := cmp.Diff([]string{"two\n", "done\n"}, got); d != "" {
 				t.Error(d)
 			}
-			for range c.Events(ctx, b.ID, 3) {
+			for range c.Events(ctx, b.ID, 4) {
 				t.Error("an event after the last")
 			}
 			if b, err = c.Build(ctx, b.ID); err != nil || b.State != bindery.BuildSucceeded {

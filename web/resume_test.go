@@ -48,7 +48,7 @@ func TestResume(t *testing.T) {
 	id := h.theBuild(t)
 	h.say(id, "one\n", "two\n")
 	var last string
-	for last == "" || !strings.HasSuffix(last, ".2") {
+	for last == "" || !strings.HasSuffix(last, ".3") {
 		b, ok := first.block()
 		if !ok {
 			t.Fatal("the stream ended")
@@ -140,7 +140,7 @@ func TestRetryOfAStoredFailure(t *testing.T) {
 	if _, e := first.rest(); e["phase"] != "failed" {
 		t.Fatalf("got %v", e)
 	}
-	if lines, e := open(t, at).rest(); e["phase"] != "failed" || lines[0] != "building: first try\n" {
+	if lines, e := open(t, at).rest(); e["phase"] != "failed" || lines[1] != "building: first try\n" {
 		t.Errorf("the stored failure is shown as %q", lines)
 	}
 	retry := open(t, at+"&retry=true")

@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -42,9 +40,10 @@ type config struct {
 	LogFormat     string   `yaml:"log_format"`
 
 	IdleExit       time.Duration `yaml:"idle_exit"`
-	APITokens      []string      `yaml:"api_tokens"`
+	APITokens      []tokenConfig `yaml:"api_tokens"`
 	TrustedProxies []string      `yaml:"trusted_proxies"`
 	AllowOrigin    string        `yaml:"allow_origin"`
+	HideSources    bool          `yaml:"hide_sources"`
 
 	Binder binderConfig `yaml:",inline"`
 
@@ -186,9 +185,9 @@ func (c *config) check() error {
 			return fmt.Errorf("%s: %w", key, err)
 		}
 	}
-	for _, sum := range c.APITokens {
-		if raw, err := hex.DecodeString(sum); err != nil || len(raw) != sha256.Size {
-			return errors.New("api_tokens: an entry is not the SHA-256 sum of a token, in hexadecimal")
+	for _, t := range c.APITokens {
+		if err := t.check(); err != nil {
+			return fmt.Errorf("api_tokens: %w", err)
 		}
 	}
 	if c.LogFormat != "" && c.LogFormat != "text" && c.LogFormat != "json" {

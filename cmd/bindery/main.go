@@ -52,6 +52,13 @@ type commandLine struct {
 	Freeze   freezeCmd   `cmd:"" help:"Write lock files of what an image has installed."`
 	Sessions sessionsCmd `cmd:"" help:"List, stop and read running sessions."`
 	Serve    serveCmd    `cmd:"" help:"Serve a hub: pages, API and sessions for visitors."`
+	Queue    queueCmd    `cmd:"" help:"Show a hub's queue: what runs, what waits and why."`
+	Builds   buildsCmd   `cmd:"" help:"List, show, cancel, retry and read a hub's builds."`
+	Ban      banCmd      `cmd:"" help:"Refuse a repository, an owner or a requester."`
+	Hold     holdCmd     `cmd:"" help:"Let builds of a repository, an owner or a requester wait."`
+	Quota    quotaCmd    `cmd:"" help:"Limit sessions of a repository, an owner or a requester."`
+	Weight   weightCmd   `cmd:"" help:"Weigh the share of an owner or a requester."`
+	Audit    auditCmd    `cmd:"" help:"Print who changed what on a hub, when and why."`
 	Worker   workerCmd   `cmd:"" help:"Serve builds to the hub and the command line of one state directory."`
 	Sim      simCmd      `cmd:"" help:"Simulate the queue."`
 	Doctor   doctorCmd   `cmd:"" help:"Say what this machine lacks, and the remedy of each."`

@@ -174,7 +174,7 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	if err != nil {
 		return err
 	}
-	pages, err := c.web(a, p, hub, d, log)
+	pages, err := c.web(a, p, hub, db, d, log)
 	if err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ func (c *serveCmd) proxy(a *app, hub *dispatch.Dispatcher, d doors, log *slog.Lo
 	return proxy.New(proxy.Config{Sessions: hub, Hub: link, URL: c.SessionURL, Proxies: proxies, Log: log})
 }
 
-func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, d doors, log *slog.Logger) (*web.Server, error) {
+func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, db *store.DB, d doors, log *slog.Logger) (*web.Server, error) {
 	secret, err := a.buildSecret()
 	if err != nil {
 		return nil, err
@@ -260,7 +260,7 @@ func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, d doors, log 
 	}
 	b := a.cfg.Binder
 	return web.New(web.Config{
-		Builds: hub, Sessions: hub, SessionLog: p.launcher.Log,
+		Builds: hub, Sessions: hub, Queue: hub, History: db, SessionLog: p.launcher.Log,
 		Worker: func(ctx context.Context) (bindery.WorkerStatus, error) {
 			client, err := p.workers.client(ctx)
 			if err != nil {
@@ -274,6 +274,6 @@ func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, d doors, log 
 		Rules: b.rules(), Agents: agents, SessionsAtOnce: a.cfg.Sessions.Max,
 		Version: thisRelease().Version, Generation: generation(),
 		URL: c.PublicURL, SessionURL: c.sessionURL(d),
-		Tokens: a.cfg.APITokens, Proxies: proxies, AllowOrigin: a.cfg.AllowOrigin, Log: log,
+		Tokens: webTokens(a.cfg.APITokens), HideSources: a.cfg.HideSources, Proxies: proxies, AllowOrigin: a.cfg.AllowOrigin, Log: log,
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,8 +40,13 @@ func (h hubFlags) client(a *app) (*api.Client, error) {
 	if _, err := os.Stat(sock); err != nil {
 		return nil, a.readable(err)
 	}
-	c, err := api.NewClient(api.ClientConfig{Socket: sock})
+	c, err := api.NewClient(api.ClientConfig{Socket: sock, As: person(a.getenv)})
 	return c, err
+}
+
+// person is who sits at the keyboard, behind sudo too.
+func person(getenv func(string) string) string {
+	return cmp.Or(getenv("SUDO_USER"), getenv("USER"), getenv("LOGNAME"))
 }
 
 // readable tells a state directory that is not there, which holds no sessions, from one that we may not read.

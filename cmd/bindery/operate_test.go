@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/web"
+)
+
+// An office is a queue, its rules and its history, as a hub's dispatcher and store would have them.
+type office struct {
+	queue bindery.Queue
+	rules []bindery.Rule
+	did   []string
+}
+
+func (o *office) Queue(context.Context) (bindery.Queue, error) { return o.queue, nil }
+func (o *office) CancelBuild(_ context.Context, id, who, reason string) error {
+	o.did = append(o.did, "cancel "+id+" by "+who+": "+reason)
+	return nil
+}
+func (o *office) RetryBuild(ctx context.Context, id, _ string) (bindery.Build, error) {
+	o.did = append(o.did, "retry "+id)
+	b, err := o.Build(ctx, id)
+	b.State = bindery.BuildQueued
+	return b, err
+}
+func (o *office) Rules(context.Context) ([]bindery.Rule, error) { return slices.Clone(o.rules), nil }
+func (o *office) SetRule(_ context.Context, r bindery.Rule) error {
+	o.rules = append(o.rules, r)
+	return nil
+}
+func (o *office) LiftRule(_ context.Context, r bindery.Rule, who, reason string) error {
+	o.rules = slices.DeleteFunc(o.rules, func(x bindery.Rule) bool { return x == r })
+	o.did = append(o.did, "lift "+r.Name+" by "+who+": "+reason)
+	return nil
+}
+func (o *office) Past(context.Context, int) ([]bindery.Build, error) { return nil, nil }
+func (o *office) Audit(context.Context, int) ([]bindery.Audit, error) {
+	return []bindery.Audit{{Time: time.Unix(1e9, 0), Who: "local:ann", Did: "set ban", What: "repository x", Reason: "it\x1b[2J floods"}}, nil
+}
+func (o *office) Resolve(_ context.Context, src bindery.Source) (bindery.Source, error) {
+	return src, nil
+}
+func (o *office) Submit(context.Context, bindery.Ask) (bindery.Build, error) {
+	return bindery.Build{}, nil
+}
+func (o *office) Build(_ context.Context, id string) (bindery.Build, error) {
+	for _, b := range slices.Concat(o.queue.Running, o.queue.Waiting) {
+		if b.ID == id {
+			return b.Build, nil
+		}
+	}
+	if id == "b-old" {
+		return bindery.Build{ID: id, State: bindery.BuildFailed, Err: bindery.Errorf(bindery.ErrStep, bindery.User, "Fix it.", "It failed")}, nil
+	}
+	return bindery.Build{}, bindery.Errorf(bindery.ErrNotFound, bindery.User, "Check its id.", "There is no build %s", id)
+}
+
+// An archive is the office as a store: Events of a store is another method than Events of a dispatcher.
+type archive struct{ *office }
+
+func (archive) Events(context.Context, string, int64, int) ([]bindery.Event, error) {
+	return []bindery.Event{{Seq: 1, Message: "Step 1\n"}, {Seq: 2, Message: "Step 2\n"}}, nil
+}
+
+func (o *office) Events(context.Context, string, int64) iter.Seq2[bindery.Event, error] {
+	return func(func(bindery.Event, error) bool) {}
+}
+func (o *office) Standings(context.Context, string) iter.Seq2[bindery.Standing, error] {
+	return func(func(bindery.Standing, error) bool) {}
+}
+func (o *office) Launch(context.Context, bindery.Build, bindery.Ask) (bindery.Session, error) {
+	return bindery.Session{}, nil
+}
+func (o *office) Session(context.Context, string) (bindery.Session, error) {
+	return bindery.Session{}, nil
+}
+func (o *office) Sessions(context.Context) ([]bindery.Session, error) { return nil, nil }
+func (o *office) StopSession(context.Context, string, string) error   { return nil }
+
+func busyOffice(at time.Time) *office {
+	commit := strings.Repeat("0123456789", 4)
+	build := func(id, repo string, state bindery.BuildState, age time.Duration) bindery.Build {
+		return bindery.Build{ID: id, Source: bindery.Source{Provider: "git", URL: "https://github.com/" + repo, Ref: "main", Commit: commit},
+			Class: bindery.Attended, State: state, Created: at.Add(-age)}
+	}
+	running := build("b-1", "jupyterlab/jupyterlab-demo", bindery.BuildRunning, 700*time.Second)
+	running.Attempt, running.Worker, running.Started = 1, "w1", at.Add(-600*time.Second)
+	return &office{queue: bindery.Queue{
+		At: at, Slots: 1, Taken: 1, Sessions: 7,
+		Running: []bindery.QueuedBuild{{Build: running, Watchers: 136, Age: 600 * time.Second, Expected: 720 * time.Second}},
+		Waiting: []bindery.QueuedBuild{{
+			Build: build("b-2", "ann/course", bindery.BuildQueued, 40*time.Second), Asker: "192.0.2.0/24", Watchers: 2, Age: 40 * time.Second, Expected: 90 * time.Second,
+			Standing: bindery.Standing{Position: 1, Reason: "Every slot is taken (1); this build is next", From: at.Add(60 * time.Second), Likely: at.Add(120 * time.Second), To: at.Add(300 * time.Second)},
+		}},
+		More:     3,
+		Shares:   []bindery.Share{{Scope: "owner", Name: "git/github.com/jupyterlab", Class: bindery.Attended, Running: 1, Share: 1, Weight: 1}},
+		Failures: []bindery.RecentFailure{{Build: "b-old", Source: running.Source, Row: 2, Until: at.Add(time.Minute), Err: bindery.Errorf(bindery.ErrStep, bindery.User, "", "pip \x1b[31mfailed")}},
+		Rules:    []bindery.Rule{{Kind: "hold", Scope: "owner", Name: "git/github.com/x", Reason: "a course", Who: "local:ann"}, {Kind: "hold", Scope: "owner", Name: "gh/github.com/x", Reason: "a course", Who: "local:ann"}},
+	}}
+}
+
+// serveOffice returns the flags by which commands find it.
+func serveOffice(t *testing.T, o *office) []string {
+	t.Helper()
+	s, err := web.New(web.Config{
+		Builds: o, Sessions: o, Queue: o, History: archive{o}, Secret: []byte(strings.Repeat("k", 32)), SessionURL: "http://127.0.0.1:1",
+		Tokens: []web.Token{{Hash: web.HashToken("t"), Name: "ops"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts := httptest.NewServer(s.Public())
+	t.Cleanup(ts.Close)
+	return []string{"--hub", ts.URL, "--token", "t"}
+}
+
+func TestQueueCommand(t *testing.T) {
+	at := time.Now().UTC().Truncate(time.Second)
+	o := busyOffice(at)
+	flags := serveOffice(t, o)
+	status, out, complaints := try(t, append([]string{"queue"}, flags...)...)
+	if status != exitOK {
+		t.Fatal(complaints)
+	}
+	golden(t, "queue.txt", out)
+	status, out, _ = try(t, append([]string{"queue", "--json"}, flags...)...)
+	var got bindery.Queue
+	if err := json.Unmarshal([]byte(out), &got); status != exitOK || err != nil || got.More != 3 || got.Waiting[0].Standing != o.queue.Waiting[0].Standing {
+		t.Errorf("%d %v %s", status, err, out)
+	}
+}
+
+func TestBuildsCommands(t *testing.T) {
+	o := busyOffice(time.Now().UTC().Truncate(time.Second))
+	flags := serveOffice(t, o)
+	for _, c := range []struct {
+		args   string
+		status int
+		want   string // a pattern
+	}{
+		{"builds ls", 0, `(?s)BUILD.*b-2 +queued +gh/ann/course@012345678901 .*b-1 +running`},
+		{"builds ls --json", 0, `"id": "b-1"`},
+		{"builds show b-2", 0, `(?s)state +queued.*position +1\nwaits +Every slot is taken \(1\); this build is next\nstarts +`},
+		{"builds show b-1", 0, `(?s)attempt +1 on w1.*watchers +136`},
+		{"builds show b-1 --json", 0, `"attempt": 1`},
+		{"builds show b-old", 0, `(?s)failed +It failed\nremedy +Fix it.\nfault +user`},
+		{"builds show none", 1, `There is no build none`},
+		{"builds cancel b-1 b-2 --reason stuck", 0, `b-1 is cancelled\nb-2 is cancelled`},
+		{"builds retry b-old", 0, `b-old is queued`},
+		{"builds logs b-1", 0, `Step 1\nStep 2\n$`},
+		{"audit", 0, `2001-09-09T01:46:40Z +local:ann +set ban +repository x +it floods`},
+		{"audit --json", 0, `"who": "local:ann"`},
+	} {
+		status, out, complaints := try(t, append(strings.Fields(c.args), flags...)...)
+		if status != c.status || !regexp.MustCompile(c.want).MatchString(out+complaints) {
+			t.Errorf("%s: %d\n%s%s", c.args, status, out, complaints)
+		}
+		if strings.Contains(out, "\x1b") {
+			t.Errorf("%s prints control characters", c.args)
+		}
+	}
+	want := []string{"cancel b-1 by token:ops: stuck", "cancel b-2 by token:ops: stuck", "retry b-old"}
+	if d := cmp.Diff(want, o.did); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestRuleCommands(t *testing.T) {
+	o := busyOffice(time.Now())
+	flags := serveOffice(t, o)
+	for _, c := range []struct {
+		args   []string
+		status int
+		want   string
+	}{
+		{[]string{"ban", "add", "gh/jupyterlab/jupyterlab-demo", "--reason", "floods the queue", "--message", "Back at noon.", "--for", "2h"}, 0, `^ban of the repository gh/jupyterlab/jupyterlab-demo, until 20`},
+		{[]string{"hold", "add", "gh/x/*", "--reason", "look at it"}, 0, `^hold of the owner gh/x/\*, until it is lifted\n$`},
+		{[]string{"quota", "add", "192.0.2.0/24", "5", "--reason", "r", "--json"}, 0, `"value": 5`},
+		{[]string{"weight", "add", "gh/x/*", "2.5", "--reason", "r"}, 0, `^weight of the owner`},
+		{[]string{"weight", "add", "gh/x/y", "2.5", "--reason", "r"}, 1, `Weigh its owner`},
+		{[]string{"ban", "add", "gh/x/y"}, 2, `--reason`},
+		{[]string{"ban", "add", "*", "--reason", "r"}, 1, `is not a pattern`},
+		{[]string{"ban", "ls"}, 0, `ban +gh/jupyterlab/jupyterlab-demo +in 1[12][09]m`},
+		{[]string{"weight", "ls"}, 0, `weight +gh/x/\* +2.5 +when lifted +token:ops +r\n$`},
+		{[]string{"quota", "ls", "--json"}, 0, `"pattern": "192.0.2.0/24"`},
+		{[]string{"ban", "rm", "https://github.com/jupyterlab/jupyterlab-demo", "--reason", "it is noon"}, 0, `^$`},
+		{[]string{"ban", "rm", "gh/jupyterlab/jupyterlab-demo"}, 1, `bindery ban ls`},
+	} {
+		status, out, complaints := try(t, append(c.args, flags...)...)
+		if status != c.status || !regexp.MustCompile(c.want).MatchString(out+complaints) {
+			t.Errorf("%q: %d\n%s%s", c.args, status, out, complaints)
+		}
+	}
+	if len(o.rules) != 5 || len(o.did) != 2 {
+		t.Errorf("rules %+v, did %v", o.rules, o.did)
+	}
+}
+
+func TestOperatingWithoutAHub(t *testing.T) {
+	for _, args := range [][]string{{"queue"}, {"builds", "ls"}, {"ban", "ls"}, {"audit"}} {
+		status, _, complaints := try(t, append([]string{"--state-dir", t.TempDir()}, args...)...)
+		if status != exitFailed || !strings.Contains(complaints, "bindery serve") {
+			t.Errorf("%v: %d %s", args, status, complaints)
+		}
+	}
+}

@@ -1,0 +1,281 @@
+package web_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/api"
+	"github.com/bindery-hub/bindery/web"
+)
+
+func TestRulesByTheAPI(t *testing.T) {
+	h := newHub()
+	_, c := dial(t, h, "good", operated(h))
+	ctx := t.Context()
+	until := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	made, err := c.AddRule(ctx, api.NewRule{Kind: "ban", Pattern: "https://github.com/jupyterlab/jupyterlab-demo", Reason: "floods the\nqueue", Message: "Back at noon.", Until: until})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.AddRule(ctx, api.NewRule{Kind: "weight", Pattern: "gh/o/*", Value: 2, Reason: "a course"}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.Rules(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := "token:" + web.HashToken("good")[:8]
+	want := []api.Rule{
+		{ID: made.ID, Kind: "ban", Pattern: "gh/jupyterlab/jupyterlab-demo", Scope: "repository", Reason: "floods the queue", Message: "Back at noon.", By: who, Until: until},
+		{Kind: "weight", Pattern: "gh/o/*", Scope: "owner", Value: 2, Reason: "a course", By: who},
+	}
+	for i := range got {
+		got[i].Created = time.Time{}
+		if i == 1 {
+			got[i].ID = ""
+		}
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if len(h.rules) != 4 { // each by the forge's prefix and by URL
+		t.Errorf("%d rules are set: %+v", len(h.rules), h.rules)
+	}
+	if err := c.LiftRule(ctx, made.ID, "it is noon"); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := c.Rules(ctx); len(got) != 1 || len(h.rules) != 2 {
+		t.Errorf("rules that are left: %+v", got)
+	}
+	if err := c.LiftRule(ctx, made.ID, ""); !errors.Is(err, bindery.ErrNotFound) {
+		t.Errorf("lifted twice: %v", err)
+	}
+	log, err := c.Audit(ctx, 0)
+	if err != nil || len(log) != 6 || log[0].Did != "lift ban" || log[0].Who != who || log[0].Reason != "it is noon" {
+		t.Errorf("%+v, %v", log, err)
+	}
+	for name, in := range map[string]api.NewRule{
+		"kind": {Kind: "delete", Pattern: "gh/o/r", Reason: "r"}, "pattern": {Kind: "ban", Pattern: "*", Reason: "r"},
+		"reason": {Kind: "ban", Pattern: "gh/o/r", Reason: " "}, "past": {Kind: "ban", Pattern: "gh/o/r", Reason: "r", Until: time.Unix(1, 0)},
+		"weight": {Kind: "weight", Pattern: "gh/o/*", Reason: "r"}, "weight of a repository": {Kind: "weight", Pattern: "gh/o/r", Value: 2, Reason: "r"},
+		"quota": {Kind: "quota", Pattern: "gh/o/r", Value: 1.5, Reason: "r"}, "network": {Kind: "ban", Pattern: "10.0.0.0/8", Reason: "r"},
+	} {
+		if _, err := c.AddRule(ctx, in); !errors.Is(err, bindery.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestScopes(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h, operated(h), func(c *web.Config) {
+		c.Tokens = []web.Token{{Hash: web.HashToken("r"), Scope: api.ScopeRead}, {Hash: web.HashToken("l"), Scope: api.ScopeLaunch, Name: "course"}, {Hash: web.HashToken("a")}}
+	})
+	body := `{"source":{"provider":"git","url":"https://example.org/o/r"}}`
+	for _, c := range []struct{ method, path, body, may string }{
+		{"GET", "status", "", "rla"}, {"GET", "queue", "", "-rla"}, {"GET", "builds", "", "rla"}, {"GET", "sessions", "", "rla"}, {"GET", "rules", "", "rla"},
+		{"GET", "openapi.json", "", "-rla"}, {"GET", "audit", "", "a"}, {"POST", "builds", body, "la"},
+		{"POST", "rules", `{"kind":"ban","pattern":"gh/o/r","reason":"r"}`, "a"},
+	} {
+		for _, token := range []string{"-", "r", "l", "a"} {
+			header := []string{}
+			if token != "-" {
+				header = []string{"Authorization", "Bearer " + token}
+			}
+			resp, text := ask(t, c.method, ts.URL+"/api/v1/"+c.path, c.body, header...)
+			if may := strings.Contains(c.may, token); may != (resp.StatusCode == 200) || !may && resp.StatusCode != 403 {
+				t.Errorf("%s %s with %q: %d %s", c.method, c.path, token, resp.StatusCode, text)
+			}
+		}
+	}
+	if h.asks[0].Requester != "token:course" {
+		t.Errorf("the build was asked for by %q", h.asks[0].Requester)
+	}
+}
+
+func TestOnlyOnesOwnBuildIsCancelled(t *testing.T) {
+	h := newHub()
+	change := func(c *web.Config) {
+		c.Tokens = []web.Token{{Hash: web.HashToken("one"), Scope: api.ScopeLaunch, Name: "one"}, {Hash: web.HashToken("two"), Scope: api.ScopeLaunch, Name: "two"}}
+	}
+	ts := serve(t, h, operated(h), change)
+	b, err := h.Submit(t.Context(), bindery.Ask{Source: repo, Requester: "token:one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		token string
+		want  int
+	}{{"two", 403}, {"one", 200}, {"one", 200}} {
+		resp, text := ask(t, "DELETE", ts.URL+"/api/v1/builds/"+b.ID, `{"reason":"a typo"}`, "Authorization", "Bearer "+c.token)
+		if resp.StatusCode != c.want {
+			t.Errorf("%s: %d %s", c.token, resp.StatusCode, text)
+		}
+	}
+	if len(h.audit) != 1 || h.audit[0].Reason != "a typo" {
+		t.Errorf("%+v", h.audit)
+	}
+}
+
+func TestQueueTellsStrangersNotWhoAsks(t *testing.T) {
+	h := newHub()
+	h.standing = bindery.Standing{Position: 1, Reason: "Every slot is taken (2); this build is next"}
+	h.rules = []bindery.Rule{{Kind: "hold", Scope: "owner", Name: "git/example.org/o", Reason: "secret"}}
+	local, stranger := dial(t, h, "", operated(h))
+	if _, err := local.Submit(t.Context(), api.NewBuild{Source: repo}); err != nil {
+		t.Fatal(err)
+	}
+	q, err := stranger.Queue(t.Context())
+	if err != nil || len(q.Waiting) != 1 || q.Waiting[0].Source.URL != repo.URL || q.Waiting[0].Standing != h.standing {
+		t.Fatalf("%+v, %v", q, err)
+	}
+	if q.Waiting[0].Asker != "" || len(q.Shares) != 1 || len(q.Rules) != 0 {
+		t.Errorf("it tells strangers %+v", q)
+	}
+	if q, err = local.Queue(t.Context()); err != nil || q.Waiting[0].Asker == "" || len(q.Shares) != 2 || len(q.Rules) != 1 {
+		t.Errorf("it tells the operator %+v, %v", q, err)
+	}
+}
+
+func TestBuildLog(t *testing.T) {
+	h := newHub()
+	local, _ := dial(t, h, "", operated(h))
+	b, err := local.Submit(t.Context(), api.NewBuild{Source: repo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.say(b.ID, strings.Repeat("a line\n", 1), "and one more\n")
+	log, err := local.BuildLog(t.Context(), b.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	text, err := io.ReadAll(log)
+	if want := "Waiting for build to start...\na line\nand one more\n"; err != nil || string(text) != want {
+		t.Errorf("%q, %v", text, err)
+	}
+	all, err := local.Builds(t.Context(), 0)
+	if err != nil || len(all) != 1 || all[0].State != bindery.BuildRunning {
+		t.Errorf("%+v, %v", all, err)
+	}
+	h.fail(b.ID, bindery.Errorf(bindery.ErrStep, bindery.User, "Look.", "It failed"))
+	again, err := local.RetryBuild(t.Context(), b.ID)
+	if err != nil || again.State != bindery.BuildQueued {
+		t.Errorf("%+v, %v", again, err)
+	}
+}
+
+// TestSentTwiceDoneOnce sends one request again and again, at the same time and later.
+func TestSentTwiceDoneOnce(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h, operated(h), func(c *web.Config) { c.Tokens = []web.Token{{Hash: web.HashToken("a")}} })
+	b, err := h.Submit(t.Context(), bindery.Ask{Source: repo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.finish(b.ID)
+	post := func(path, key, body string) (int, string, http.Header) {
+		resp, text := ask(t, "POST", ts.URL+path, body, "Authorization", "Bearer a", api.IdempotencyKey, key)
+		return resp.StatusCode, text, resp.Header
+	}
+	body := `{"build":"` + b.ID + `"}`
+	answers := make(chan string, 8)
+	for range cap(answers) {
+		go func() {
+			_, text, _ := post("/api/v1/sessions", "k1", body)
+			answers <- text
+		}()
+	}
+	first := <-answers
+	for range cap(answers) - 1 {
+		if next := <-answers; next != first {
+			t.Errorf("one got %s, another %s", first, next)
+		}
+	}
+	if status, text, header := post("/api/v1/sessions", "k1", body); status != 200 || text != first || header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("sent again later: %d %s %v", status, text, header)
+	}
+	if h.launched != 1 {
+		t.Errorf("%d sessions were launched", h.launched)
+	}
+	if status, text, _ := post("/api/v1/sessions", "k1", `{"build":"other"}`); status != 409 {
+		t.Errorf("the key with another request: %d %s", status, text)
+	}
+	if status, _, _ := post("/api/v1/sessions", "k2", body); status != 200 || h.launched != 2 {
+		t.Errorf("another key: %d, %d launched", status, h.launched)
+	}
+	if status, _, _ := post("/api/v1/builds", strings.Repeat("k", 300), `{}`); status != 400 {
+		t.Errorf("a long key: %d", status)
+	}
+	// A failure is not kept: the next try may go well.
+	if status, _, _ := post("/api/v1/builds", "k3", `{"source":{"provider":"git","url":"-x"}}`); status != 400 {
+		t.Errorf("got %d", status)
+	}
+	if status, text, _ := post("/api/v1/builds", "k3", `{"source":{"provider":"git","url":"https://example.org/o/r"}}`); status != 200 {
+		t.Errorf("after a failure: %d %s", status, text)
+	}
+}
+
+// TestDocumentDescribesEveryRoute asks each route of the document, and compares what JSON it answers with its schema's
+// required names.
+func TestDocumentDescribesEveryRoute(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h, operated(h), func(c *web.Config) { c.Tokens = []web.Token{{Hash: web.HashToken("a")}} })
+	b, err := h.Submit(t.Context(), bindery.Ask{Source: repo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.finish(b.ID)
+	if _, err := h.Launch(t.Context(), func() bindery.Build { b, _ := h.Build(t.Context(), b.ID); return b }(), bindery.Ask{}); err != nil {
+		t.Fatal(err)
+	}
+	_, text := ask(t, "GET", ts.URL+"/api/v1/openapi.json", "")
+	var doc struct {
+		OpenAPI string
+		Paths   map[string]map[string]struct {
+			OperationID string `json:"operationId"`
+			Responses   map[string]struct {
+				Content map[string]struct{ Schema map[string]any }
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &doc); err != nil {
+		t.Fatal(err)
+	}
+	bodies := map[string]string{
+		"submitBuild": `{"source":{"url":"https://example.org/o/r"}}`, "launchSession": `{"build":"` + b.ID + `"}`,
+		"addRule": `{"kind":"ban","pattern":"gh/o/r","reason":"r"}`,
+	}
+	ids := map[string]bool{}
+	for path, methods := range doc.Paths {
+		for method, op := range methods {
+			if ids[op.OperationID] || op.OperationID == "" {
+				t.Errorf("%s %s has no name of its own: %q", method, path, op.OperationID)
+			}
+			ids[op.OperationID] = true
+			at := strings.NewReplacer("builds/{id}", "builds/"+b.ID, "sessions/{id}", "sessions/s1", "rules/{id}", "rules/none").Replace(path)
+			resp, answer := ask(t, strings.ToUpper(method), ts.URL+at, bodies[op.OperationID], "Authorization", "Bearer a", "Content-Type", "application/json")
+			if strings.HasPrefix(path, "/api/v1/rules/") {
+				if resp.StatusCode != 404 {
+					t.Errorf("%s %s: %d", method, path, resp.StatusCode)
+				}
+				continue
+			}
+			media, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+			if _, told := op.Responses["200"].Content[media]; resp.StatusCode != 200 || !told {
+				t.Errorf("%s %s: %d %s, document %v\n%s", method, path, resp.StatusCode, media, op.Responses["200"], answer)
+			}
+		}
+	}
+	if len(ids) != 19 {
+		t.Errorf("the document has %d operations", len(ids))
+	}
+}
