@@ -105,9 +105,9 @@ func busyOffice(at time.Time) *office {
 			Standing: bindery.Standing{Position: 1, Reason: "Every slot is taken (1); this build is next", From: at.Add(60 * time.Second), Likely: at.Add(120 * time.Second), To: at.Add(300 * time.Second)},
 		}},
 		More:     3,
-		Shares:   []bindery.Share{{Scope: "owner", Name: "git/github.com/jupyterlab", Class: bindery.Attended, Running: 1, Share: 1, Weight: 1}},
+		Shares:   []bindery.Share{{Scope: "owner", Name: "gh/jupyterlab", Class: bindery.Attended, Running: 1, Share: 1, Weight: 1}},
 		Failures: []bindery.RecentFailure{{Build: "b-old", Source: running.Source, Row: 2, Until: at.Add(time.Minute), Err: bindery.Errorf(bindery.ErrStep, bindery.User, "", "pip \x1b[31mfailed")}},
-		Rules:    []bindery.Rule{{Kind: "hold", Scope: "owner", Name: "git/github.com/x", Reason: "a course", Who: "local:ann"}, {Kind: "hold", Scope: "owner", Name: "gh/github.com/x", Reason: "a course", Who: "local:ann"}},
+		Rules:    []bindery.Rule{{Kind: "hold", Scope: "owner", Name: "gh/x", Reason: "a course", Who: "local:ann"}},
 	}}
 }
 
@@ -203,7 +203,7 @@ func TestRuleCommands(t *testing.T) {
 			t.Errorf("%q: %d\n%s%s", c.args, status, out, complaints)
 		}
 	}
-	if len(o.rules) != 5 || len(o.did) != 2 {
+	if len(o.rules) != 3 || len(o.did) != 1 {
 		t.Errorf("rules %+v, did %v", o.rules, o.did)
 	}
 }

@@ -144,14 +144,8 @@ func printQueue(out io.Writer, q bindery.Queue) error {
 	}
 	if len(q.Rules) > 0 {
 		fmt.Fprintln(w, "\nRULE\tPATTERN\tVALUE\tENDS\tBY\tREASON")
-		seen := map[string]bool{}
 		for _, r := range q.Rules {
-			pattern := bindery.PatternText(r.Scope, r.Name)
-			if seen[r.Kind+pattern] { // one rule stands for two names of a forge's repository
-				continue
-			}
-			seen[r.Kind+pattern] = true
-			printRule(w, r.Kind, pattern, r.Value, r.Until, q.At, r.Who, r.Reason)
+			printRule(w, r.Kind, bindery.PatternText(r.Scope, r.Name), r.Value, r.Until, q.At, r.Who, r.Reason)
 		}
 	}
 	return w.Flush()
