@@ -322,6 +322,64 @@ func TestResolve(t *testing.T) {
 	})
 }
 
+// Nobody can be asked: what is known serves for a day. What is not there is believed for a moment.
+func TestResolveWithoutWorker(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, h *hub) {
+		if _, err := h.Resolve(t.Context(), ask("r").Source); err != nil {
+			t.Fatal(err)
+		}
+		h.w.set(func() { h.w.down = true })
+		for range 23 {
+			time.Sleep(time.Hour)
+			if src, err := h.Resolve(t.Context(), ask("r").Source); err != nil || src.Commit != commit1 {
+				t.Fatalf("%+v, %v", src, err)
+			}
+		}
+		if _, err := h.Resolve(t.Context(), ask("other").Source); !errors.Is(err, bindery.ErrUnreachable) {
+			t.Errorf("a repository that nobody knows: %v", err)
+		}
+		time.Sleep(2 * time.Hour)
+		if _, err := h.Resolve(t.Context(), ask("r").Source); !errors.Is(err, bindery.ErrUnreachable) {
+			t.Errorf("after a day: %v", err)
+		}
+		h.w.set(func() {
+			h.w.down, h.w.resolves = false, 0
+			h.w.refuse = bindery.Errorf(bindery.ErrRefNotFound, bindery.User, "Check it.", "no such ref")
+		})
+		for range 20 {
+			if _, err := h.Resolve(t.Context(), ask("gone").Source); !errors.Is(err, bindery.ErrRefNotFound) {
+				t.Error(err)
+			}
+		}
+		if h.w.resolves != 1 {
+			t.Errorf("a ref that is not there was asked for %d times", h.w.resolves)
+		}
+		time.Sleep(31 * time.Second)
+		h.w.set(func() { h.w.refuse = nil })
+		if _, err := h.Resolve(t.Context(), ask("gone").Source); err != nil {
+			t.Errorf("pushed since: %v", err)
+		}
+	})
+}
+
+// 10,000 launches in an hour over 100 refs: the worker is asked once a minute for each ref at most, and it keeps the
+// questions to a forge's API below 5 % of the forge's limit, whatever it is asked.
+func TestResolveAnHourOfLaunches(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, h *hub) {
+		for i := range 10_000 {
+			src := ask("r").Source
+			src.Ref = fmt.Sprint("b", i*7919%100)
+			if _, err := h.Resolve(t.Context(), src); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(360 * time.Millisecond)
+		}
+		if h.w.resolves > 60*100 {
+			t.Errorf("the worker was asked %d times", h.w.resolves)
+		}
+	})
+}
+
 func TestConfig(t *testing.T) {
 	if _, err := dispatch.New(dispatch.Config{}); err == nil {
 		t.Error("a dispatcher of nothing")

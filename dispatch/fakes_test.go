@@ -1,6 +1,7 @@
 package dispatch_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ type worker struct {
 	images   map[string]bool
 	resolves int
 	commit   string
+	refuse   error // of Resolve
 	// run is what a build does once it has started; emit may be called until its last event. nil: the test emits.
 	run func(req bindery.BuildRequest, emit func(bindery.Event))
 }
@@ -160,7 +162,7 @@ func (w *worker) Resolve(_ context.Context, src bindery.Source) (bindery.Source,
 	defer w.mu.Unlock()
 	w.resolves++
 	src.Commit = w.commit
-	return src, w.away()
+	return src, cmp.Or(w.refuse, w.away())
 }
 
 func (w *worker) Status(context.Context) (bindery.WorkerStatus, error) {

@@ -140,6 +140,7 @@ func (s *Sources) cleanCache(now time.Time) {
 		return
 	}
 	s.swept = now
+	s.answers.clean()
 	type entry struct {
 		name string
 		used time.Time

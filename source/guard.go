@@ -50,7 +50,11 @@ const (
 	dialTimeout = 20 * time.Second
 )
 
-func newGuard(cfg Config) *guard {
+func newGuard(cfg Config) (*guard, error) {
+	roots, err := trust(cfg.CAFile)
+	if err != nil {
+		return nil, err
+	}
 	g := &guard{policy: cfg.Policy, lookup: cfg.Lookup, proxy: cfg.Proxy, log: cfg.Log, tickets: map[string]*ticket{}, places: make(chan struct{}, maxConns)}
 	if g.lookup == nil {
 		g.lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
@@ -62,12 +66,13 @@ func newGuard(cfg Config) *guard {
 	}
 	g.http = &http.Transport{
 		DialContext:            g.dialURL,
+		TLSClientConfig:        roots,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 1 << 20,
 		IdleConnTimeout:        30 * time.Second,
 		ResponseHeaderTimeout:  2 * time.Minute,
 	}
-	return g
+	return g, nil
 }
 
 // admitOp makes a ticket.
@@ -160,23 +165,12 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *guard) forward(w http.ResponseWriter, r *http.Request, t *ticket) {
-	up, err := g.upstream(r.Context(), r.URL)
-	if err != nil {
-		g.refuse(w, t, err)
-		return
-	}
-	var rt http.RoundTripper = g.http
-	if up != nil {
-		chained := g.http.Clone()
-		chained.Proxy, chained.DialContext, chained.DisableKeepAlives = http.ProxyURL(up), (&net.Dialer{Timeout: dialTimeout}).DialContext, true
-		rt = chained
-	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.Out.URL, pr.Out.Host = pr.In.URL, pr.In.URL.Host
 			pr.Out.Header.Del("Proxy-Authorization")
 		},
-		Transport:     rt,
+		Transport:     g,
 		FlushInterval: -1,
 		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, err error) { g.refuse(w, t, err) },
 		ErrorLog:      slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),

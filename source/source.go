@@ -39,6 +39,8 @@ type Config struct {
 	CAFile string       // certificates that git trusts; default: the system's
 	Log    *slog.Logger // default: discard
 
+	Providers []Provider // default: bindery.DefaultProviders(), without credentials
+
 	ResolveTimeout time.Duration // default: 1 minute
 	FetchTimeout   time.Duration // default: 30 minutes
 	MaxBytes       int64         // of one checkout and of one pack; default: 20 GiB
@@ -62,6 +64,8 @@ type Sources struct {
 	ended   chan struct{} // closed when Run is over
 	box     *box
 	guard   *guard
+	forges  []*forge
+	answers answers
 
 	sweep sync.Mutex
 	swept time.Time
@@ -94,8 +98,20 @@ func New(cfg Config) (*Sources, error) {
 	if err != nil {
 		return nil, bindery.Errorf(bindery.ErrNotReady, bindery.Ours, "Install it: apt-get install git.", "The git program is not installed").Because(err)
 	}
+	if cfg.Providers == nil {
+		for _, p := range bindery.DefaultProviders() {
+			cfg.Providers = append(cfg.Providers, Provider{Provider: p})
+		}
+	}
+	for _, p := range cfg.Providers {
+		if err := p.Check(); err != nil {
+			return nil, fmt.Errorf("source: provider %s: %w", p.ID, err)
+		}
+	}
 	_, noLFS := exec.LookPath("git-lfs")
-	return &Sources{cfg: cfg, git: git, lfs: noLFS == nil, ready: make(chan struct{}), ended: make(chan struct{})}, nil
+	s := &Sources{cfg: cfg, git: git, lfs: noLFS == nil, ready: make(chan struct{}), ended: make(chan struct{})}
+	s.answers = answers{filepath.Join(cfg.Dir, "answers")}
+	return s, nil
 }
 
 // Run keeps the guard and git's namespaces until ctx ends. Resolve and Fetch wait for it. It can be called once.
@@ -107,7 +123,12 @@ func (s *Sources) Run(ctx context.Context) error {
 	if err := s.makeDirs(); err != nil {
 		return fmt.Errorf("make the repository cache: %w", err)
 	}
-	s.guard = newGuard(s.cfg)
+	guard, err := newGuard(s.cfg)
+	if err != nil {
+		return err
+	}
+	s.guard = guard
+	s.openForges()
 	b, err := openBox(s.boxConfig())
 	if err != nil {
 		return bindery.Errorf(bindery.ErrNotReady, bindery.Ours, "Run `bindery doctor`; it names what this machine lacks.",
@@ -121,7 +142,7 @@ func (s *Sources) Run(ctx context.Context) error {
 }
 
 func (s *Sources) makeDirs() error {
-	for dir, own := range map[string]bool{s.cfg.Dir: false, s.reposDir(): true, s.probeDir(): true, filepath.Join(s.cfg.Dir, "root"): false, filepath.Join(s.cfg.Dir, "home"): false} {
+	for dir, own := range map[string]bool{s.cfg.Dir: false, s.reposDir(): true, s.probeDir(): true, s.answers.dir: false, filepath.Join(s.cfg.Dir, "root"): false, filepath.Join(s.cfg.Dir, "home"): false} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
@@ -163,11 +184,10 @@ func (s *Sources) Resolve(ctx context.Context, src bindery.Source) (bindery.Sour
 		return src, err
 	}
 	defer o.end()
-	err = withSpellings(src.URL, func(u string) error {
-		var err error
-		src.Commit, err = o.resolve(ctx, u, src)
-		return err
-	})
+	if f, parts := s.forgeOf(src); f != nil {
+		return o.resolveForge(ctx, f, parts, src)
+	}
+	src.Commit, err = o.resolveByGit(ctx, src, false)
 	return src, err
 }
 
