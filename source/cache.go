@@ -226,7 +226,13 @@ func (o *op) obtain(ctx context.Context, c *cache, url, commit string) error {
 
 // obtainAll is the way with servers that serve no commit by its name: everything, then look.
 func (o *op) obtainAll(ctx context.Context, c *cache, url, commit string) error {
-	if _, err := o.git(ctx, call{dir: c.path, loud: true, args: []string{"fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--", url, "+refs/*:refs/full/*"}}); err != nil {
+	args := []string{"fetch", "--progress", "--no-tags", "--no-write-fetch-head"}
+	// The tip of a branch may have been fetched before, without its history. Such an end of history stays one unless
+	// the fetch says otherwise, and the commit that is wanted may lie behind it.
+	if info, err := os.Stat(filepath.Join(c.real, "shallow")); err == nil && info.Size() > 0 {
+		args = append(args, "--unshallow")
+	}
+	if _, err := o.git(ctx, call{dir: c.path, loud: true, args: append(args, "--", url, "+refs/*:refs/full/*")}); err != nil {
 		return err
 	}
 	if _, err := o.git(ctx, call{dir: c.path, args: []string{"cat-file", "-e", commit + "^{commit}"}}); err != nil {

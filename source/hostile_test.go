@@ -363,7 +363,11 @@ func TestOldServer(t *testing.T) {
 	first := r.Commit("main", map[string]string{"a": "1"})
 	second := r.Commit("main", map[string]string{"a": "2", "b": "3"})
 	s := start(t)
-	for ref, want := range map[string]string{first: first, second: second, first[:7]: first, "main": second} {
+	for _, c := range [][2]string{
+		// The tip comes first: its history is cut off, and what follows lies behind the cut.
+		{"main", second}, {first, first}, {second, second}, {first[:7], first},
+	} {
+		ref, want := c[0], c[1]
 		src := git(r.URL, ref)
 		dir, _ := checkout(t, s, src)
 		if got := inRepo(t, dir, "rev-parse", "HEAD"); got != want {

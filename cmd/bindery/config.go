@@ -47,6 +47,8 @@ type config struct {
 
 	Binder binderConfig `yaml:",inline"`
 
+	Providers providersConfig `yaml:"providers"`
+
 	Sessions sessionConfig `yaml:"sessions"`
 	Steps    stepConfig    `yaml:"steps"`
 	Cache    cacheConfig   `yaml:"cache"`
@@ -176,6 +178,9 @@ func (c *config) check() error {
 		if err := checkURL(url); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
+	}
+	if err := c.Providers.check(); err != nil {
+		return err
 	}
 	if _, _, err := parseAllow(c.AllowSource); err != nil {
 		return fmt.Errorf("allow_source: %w", err)

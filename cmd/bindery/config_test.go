@@ -35,6 +35,11 @@ func TestConfigIsStrict(t *testing.T) {
 		"bad pattern":         {"specs: {gh: {banned_specs: ['a(']}}", "the pattern \"a(\" cannot be read"},
 		"bad ban":             {"ban_networks: {everywhere: us}", "ban_networks: \"everywhere\" is neither"},
 		"negative quota":      {"per_repo_quota: -1", "not negative"},
+		"provider of no kind": {"providers: {ours: {url: 'https://git.example'}}", "\"ours\" is none of the usual ones"},
+		"kind of provider":    {"providers: {ours: {kind: svn, url: 'https://svn.example'}}", "\"svn\" is not a kind of provider"},
+		"provider's URL":      {"providers: {gh: {url: 'git.example'}}", "\"git.example\" is not the http or https URL of a server"},
+		"prefix":              {"providers: {'../x': {kind: gh}}", "cannot be the prefix of links"},
+		"token file":          {"providers: {gh: {token_file: token}}", "token_file of \"gh\" is not an absolute path"},
 		"negative slots":      {"slots: -1", "not negative"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -28,7 +28,7 @@ type repositories struct {
 // newRepositories makes the sources; group runs them until ctx ends.
 func newRepositories(ctx context.Context, a *app, policy source.Policy, group *errgroup.Group, log *slog.Logger) (*repositories, error) {
 	r := &repositories{
-		config: source.Config{CAFile: trustFile(a.cfg.Steps, a.getenv), Log: log},
+		config: source.Config{CAFile: trustFile(a.cfg.Steps, a.getenv), Providers: a.cfg.Providers.all(), Log: log},
 		run:    func(s *source.Sources) { group.Go(func() error { return s.Run(ctx) }) },
 		dirs:   map[string]*source.Sources{},
 	}

@@ -126,7 +126,7 @@ func (c *workerCmd) server(a *app, sources *repositories, engine *buildkit.Engin
 		Builder: builder, Images: engine, Resolver: sources, Planner: planner{builder},
 		Dir: a.inst.path("worker"), Name: hostname(), Version: thisRelease().Version, Generation: generation(),
 		Packages: packages(engine), Slots: c.Slots, Usage: engine.Usage, Checks: net.Checks, IdleExit: c.IdleExit, Log: log,
-		Secrets: passwords(trustEnv(a.cfg.Steps, a.getenv)),
+		Secrets: append(passwords(trustEnv(a.cfg.Steps, a.getenv)), a.cfg.Providers.tokens()...),
 	})
 }
 
