@@ -21,6 +21,10 @@ func (wa *watch) admit(h http.Header) error {
 		return &refusal{http.StatusBadRequest, "Missing Accept header: text/event-stream\n",
 			bindery.Errorf(bindery.ErrInvalid, bindery.User, "Send Accept: text/event-stream.", "Missing Accept header: text/event-stream")}
 	}
+	if isPrefetch(r) { // a browser that guesses where its user will go; nobody asked for anything
+		return &refusal{http.StatusServiceUnavailable, "Nothing is launched ahead of its visitor\n",
+			bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Ask when somebody wants it.", "Nothing is launched ahead of its visitor")}
+	}
 	q := r.URL.Query()
 	wa.ask = bindery.Ask{Requester: v.caller.Requester, RepoQuota: s.rules.quota(wa.spec)}
 	if t := q.Get("build_token"); t != "" {

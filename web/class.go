@@ -53,13 +53,16 @@ func (a agents) classOf(r *http.Request, tokenOfOurs bool) (class bindery.Class,
 	}
 	// Scripts in pages cannot set these headers, and programs do not send them.
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && r.Header.Get("Sec-Fetch-Mode") != "" {
-		if strings.Contains(strings.ToLower(r.Header.Get("Sec-Purpose")+r.Header.Get("Purpose")), "prefetch") {
-			return bindery.Unattended, "a browser's prefetch"
-		}
 		return bindery.Attended, "a browser's fetch metadata"
 	}
 	if p, ok := contains(a.clients, agent); ok {
 		return bindery.Attended, "a known client (" + p + ")"
 	}
 	return bindery.Unattended, "nothing that speaks of a person"
+}
+
+// isPrefetch reports whether a browser says that nobody has asked for this yet.
+func isPrefetch(r *http.Request) bool {
+	purpose := r.Header.Get("Sec-Purpose") + r.Header.Get("Purpose") + r.Header.Get("X-Purpose") + r.Header.Get("X-Moz")
+	return strings.Contains(strings.ToLower(purpose), "prefetch") || strings.EqualFold(purpose, "preview")
 }

@@ -33,6 +33,7 @@ type hub struct {
 	standing bindery.Standing
 	rules    []bindery.Rule
 	audit    []bindery.Audit
+	quota    bool // Launch minds Ask.RepoQuota
 
 	resolve func(bindery.Source) error             // nil: everything exists
 	launch  func(ctx context.Context, n int) error // nil: at once
@@ -157,8 +158,19 @@ func (h *hub) Standings(ctx context.Context, id string) iter.Seq2[bindery.Standi
 }
 
 func (h *hub) Launch(ctx context.Context, b bindery.Build, ask bindery.Ask) (bindery.Session, error) {
-	var n int
-	h.change(func() { h.launched++; n = h.launched })
+	var n, same int
+	h.change(func() {
+		h.launched++
+		n = h.launched
+		for _, s := range h.sessions {
+			if s.Source.Identity() == b.Source.Identity() {
+				same++
+			}
+		}
+	})
+	if h.quota && ask.RepoQuota > 0 && same >= ask.RepoQuota {
+		return bindery.Session{}, bindery.Errorf(bindery.ErrRepoQuota, bindery.Transient, "Try again.", "Too many users running %s", b.Source.URL)
+	}
 	if h.launch != nil {
 		if err := h.launch(ctx, n); err != nil {
 			return bindery.Session{}, err

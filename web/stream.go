@@ -98,7 +98,7 @@ func failure(err error) event {
 	if e.Fault == bindery.Ours && ev.StatusCode == 0 {
 		ev.StatusCode = http.StatusInternalServerError
 	}
-	if !strings.HasSuffix(ev.Message, "\n") {
+	if _, worded := errors.AsType[*refusal](err); !worded && !strings.HasSuffix(ev.Message, "\n") {
 		ev.Message += "\n"
 	}
 	return ev

@@ -84,11 +84,12 @@ var rules = map[string]rule{
 	},
 
 	// Test.
-	"internal/archtest": {why: "this table"},
-	"internal/corpus":   {inside: []string{"plan"}, why: "the sample repositories, for the tests of several packages"},
-	"internal/e2e":      {inside: []string{"api", "internal/corpus", "source/sourcetest"}, why: "the real binary, from outside"},
-	"source/sourcetest": {kit: true, why: "a real Git server for the tests of several packages"},
-	"store/storetest":   {kit: true, why: "what every store must do"},
+	"internal/archtest":    {why: "this table"},
+	"internal/conformance": {kit: true, why: "what every Binder must do, against a hub with fakes and the real one"},
+	"internal/corpus":      {inside: []string{"plan"}, why: "the sample repositories, for the tests of several packages"},
+	"internal/e2e":         {inside: []string{"api", "internal/conformance", "internal/corpus", "source/sourcetest"}, why: "the real binary, from outside"},
+	"source/sourcetest":    {kit: true, why: "a real Git server for the tests of several packages"},
+	"store/storetest":      {kit: true, why: "what every store must do"},
 }
 
 // testOutside are the modules that any test may import; packages inside, a test may import all but adapters that are

@@ -41,6 +41,26 @@ type hub struct {
 // apiToken opens the native API of every hub of these tests.
 const apiToken = "the-token-of-the-end-to-end-tests"
 
+// hubConfig is the configuration of every hub of these tests. Its limits are for the conformance tables: requests of
+// this machine itself are not counted, and no other test names such repositories.
+const hubConfig = `state_dir: %s
+listen: %s
+session_listen: %s
+allow_source: [127.0.0.0/8, 'file:%s']
+network: {subnet: %s}
+sessions: {memory: 1G}
+slots: 2
+allow_origin: '*'
+api_tokens: [%x]
+trusted_proxies: [127.0.0.0/8]
+rate_limit: {requests: 3, window: 30m}
+ban_networks: {198.51.100.0/24: a bad place}
+specs:
+  git:
+    banned_specs: ['.*%%2Fbanned']
+    spec_config: [{pattern: '.*%%2Ffull', config: {quota: 1}}]
+`
+
 // newHub lays out a state directory, with the base that an earlier run bootstrapped when there is one.
 func newHub(dir string) (*hub, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -58,8 +78,7 @@ func newHub(dir string) (*hub, error) {
 	if h.sessions, err = freeAddr(); err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf("state_dir: %s\nlisten: %s\nsession_listen: %s\nallow_source: [127.0.0.0/8, 'file:%s']\nnetwork: {subnet: %s}\nsessions: {memory: 1G}\nslots: 2\napi_tokens: [%x]\n",
-		h.dir, h.listen, h.sessions, shared.dir, h.subnet, sha256.Sum256([]byte(apiToken)))
+	text := fmt.Sprintf(hubConfig, h.dir, h.listen, h.sessions, shared.dir, h.subnet, sha256.Sum256([]byte(apiToken)))
 	if err := os.WriteFile(h.config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,217 @@
+package web_test
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/internal/conformance"
+	"github.com/bindery-hub/bindery/web"
+)
+
+// A playing hub builds what it is asked for by itself: what fails is named by its ref.
+func playing(t *testing.T) *hub {
+	h := newHub()
+	h.resolve = func(src bindery.Source) error {
+		switch {
+		case src.Ref == "noref":
+			return bindery.Errorf(bindery.ErrRefNotFound, bindery.User, "", "no such ref")
+		case strings.HasSuffix(src.URL, "/norepo"):
+			return bindery.Errorf(bindery.ErrRepoNotFound, bindery.User, "Check it.", "no such repository")
+		}
+		return nil
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			h.mu.Lock()
+			next := h.changed
+			var todo []bindery.Build
+			for _, b := range h.builds {
+				if !b.State.Ended() {
+					todo = append(todo, b)
+				}
+			}
+			h.mu.Unlock()
+			for _, b := range todo {
+				h.say(b.ID, "Step 1\n")
+				if strings.HasSuffix(b.Source.URL, "/failing") {
+					h.fail(b.ID, bindery.Errorf(bindery.ErrStep, bindery.User, "Look.", "It failed"))
+				} else {
+					h.finish(b.ID)
+				}
+			}
+			select {
+			case <-next:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { stop(); <-ended })
+	return h
+}
+
+const limitWindow = 30 * time.Minute
+
+// conform is the configuration that the tables speak of.
+func conform(c *web.Config) {
+	c.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	one := 1
+	c.Rules = web.Rules{
+		Requests: 3, Window: limitWindow, Networks: []web.NetworkBan{{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Label: "a bad place"}},
+		Specs: map[string]web.SpecRules{"git": {
+			Banned: []string{"https%3A%2F%2FEXAMPLE.org%2Fo%2Fbanned"},
+			Config: []web.SpecConfig{{Pattern: ".*", Quota: nil}, {Pattern: `https%3A%2F%2Fexample\.org%2Fo%2Ffull`, Quota: &one}},
+		}},
+	}
+}
+
+func conforming(url string) conformance.Hub {
+	const at = "git/https%3A%2F%2Fexample.org%2Fo%2F"
+	return conformance.Hub{
+		URL: url, New: at + "new/main", Failing: at + "failing/main", Banned: at + "Banned/main", Full: at + "full/main",
+		NoRef: at + "new/noref", NoRepo: at + "norepo/main", RepoURL: "https://example.org/o/new", RefURL: "https://example.org/o/new",
+		Limit: 3, Window: limitWindow, BannedFrom: "198.51.100.9", BannedLabel: "a bad place",
+	}
+}
+
+// full refuses the second session of an ask that has a quota of one, as the queue does.
+func (h *hub) withQuota() *hub {
+	h.quota = true
+	return h
+}
+
+func TestConformance(t *testing.T) {
+	t.Run("at the root", func(t *testing.T) {
+		conformance.Run(t, conforming(serve(t, playing(t).withQuota(), conform).URL))
+	})
+	t.Run("below a path", func(t *testing.T) {
+		ts := serve(t, playing(t).withQuota(), conform, func(c *web.Config) { c.Base = "/services/binder/" })
+		conformance.Run(t, conforming(ts.URL+"/services/binder"))
+		for path, status := range map[string]int{"/": 404, "/versions": 404, "/services": 404, "/services/binderx/versions": 404, "/services/binder": 200, "/robots.txt": 200, "/favicon.ico": 200} {
+			if resp, _ := ask(t, "GET", ts.URL+path, ""); resp.StatusCode != status {
+				t.Errorf("%s: %d, want %d", path, resp.StatusCode, status)
+			}
+		}
+	})
+	t.Run("API only", func(t *testing.T) {
+		ts := serve(t, playing(t).withQuota(), conform, func(c *web.Config) { c.APIOnly = true })
+		hub := conforming(ts.URL)
+		hub.APIOnly = true
+		conformance.Run(t, hub)
+	})
+}
+
+// TestNothingStartsAtALook has everything come by that looks at links without wanting them.
+func TestNothingStartsAtALook(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h)
+	page, stream := "/v2"+strings.TrimPrefix(specPath, "/build"), specPath
+	for _, c := range [][]string{
+		{"GET", page}, {"HEAD", page}, {"GET", page, "Sec-Purpose", "prefetch;prerender"}, {"GET", page, "Purpose", "prefetch"},
+		{"GET", page, "User-Agent", "LinkCheck/1.0"}, {"GET", "/go?repository=https://example.org/o/r"}, {"HEAD", "/badge_logo.svg"},
+		{"HEAD", stream, "Accept", "text/event-stream"}, {"OPTIONS", stream}, {"GET", stream}, {"GET", stream, "Accept", "text/html"},
+		{"GET", stream, "Accept", "*/*", "User-Agent", "curl/8"}, {"POST", stream, "Accept", "text/event-stream"},
+		{"GET", stream, "Accept", "text/event-stream", "Sec-Purpose", "prefetch"},
+	} {
+		ask(t, c[0], ts.URL+c[1], "", c[2:]...)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.asks) != 0 || h.launched != 0 {
+		t.Errorf("%d builds were asked for, %d sessions", len(h.asks), h.launched)
+	}
+}
+
+// TestClassIsJudgedByEvidence looks at what a build is asked for as.
+func TestClassIsJudgedByEvidence(t *testing.T) {
+	for name, c := range map[string]struct {
+		header []string
+		token  bool
+		want   bindery.Class
+	}{
+		"nothing":                {nil, false, bindery.Unattended},
+		"curl":                   {[]string{"User-Agent", "curl/8.5"}, false, bindery.Unattended},
+		"a browser elsewhere":    {[]string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "cors", "User-Agent", "Mozilla/5.0"}, false, bindery.Attended},
+		"our page":               {[]string{"User-Agent", "Mozilla/5.0"}, true, bindery.Attended},
+		"a bot in a browser":     {[]string{"Sec-Fetch-Site", "none", "Sec-Fetch-Mode", "cors", "User-Agent", "Mozilla/5.0 (compatible; Googlebot/2.1)"}, false, bindery.Unattended},
+		"a bot with our token":   {[]string{"User-Agent", "FancyCrawler"}, true, bindery.Unattended},
+		"bindery launch":         {[]string{"User-Agent", "bindery-launch/1.0"}, false, bindery.Attended},
+		"headers of half a kind": {[]string{"Sec-Fetch-Site", "none"}, false, bindery.Unattended},
+	} {
+		h := newHub()
+		ts := serve(t, h)
+		at := ts.URL + specPath
+		if c.token {
+			at = streamOfPage(t, ts.URL)
+		}
+		open(t, at, c.header...)
+		h.theBuild(t)
+		h.mu.Lock()
+		got := h.asks[0]
+		h.mu.Unlock()
+		if got.Class != c.want || got.Evidence == "" {
+			t.Errorf("%s: %s for %q, want %s", name, got.Class, got.Evidence, c.want)
+		}
+	}
+	// Another list takes the place of the one built in.
+	h := newHub()
+	ts := serve(t, h, func(c *web.Config) { c.Agents = "# ours\nbot curl\nwhatever this is\nclient mytool\n" })
+	open(t, ts.URL+specPath, "User-Agent", "MyTool/2")
+	h.theBuild(t)
+	if h.asks[0].Class != bindery.Attended {
+		t.Errorf("a client of our own list: %v", h.asks[0])
+	}
+}
+
+// TestForwardedAddresses has strangers and proxies say who asks.
+func TestForwardedAddresses(t *testing.T) {
+	for name, c := range map[string]struct {
+		trusted string
+		header  []string
+		want    string
+	}{
+		"a stranger":              {"192.0.2.0/24", []string{"X-Forwarded-For", "203.0.113.1"}, "127.0.0.1"},
+		"a stranger, other names": {"192.0.2.0/24", []string{"X-Real-Ip", "203.0.113.1", "Forwarded", "for=203.0.113.1", "X-Client-Ip", "203.0.113.1"}, "127.0.0.1"},
+		"a proxy":                 {"127.0.0.0/8", []string{"X-Forwarded-For", "203.0.113.1"}, "203.0.113.1"},
+		"a proxy, a lie before":   {"127.0.0.0/8", []string{"X-Forwarded-For", "1.1.1.1, 203.0.113.1"}, "203.0.113.1"},
+		"two proxies":             {"127.0.0.0/8", []string{"X-Forwarded-For", "203.0.113.1, 127.0.0.9"}, "203.0.113.1"},
+		"a proxy, rubbish":        {"127.0.0.0/8", []string{"X-Forwarded-For", "<script>"}, "127.0.0.1"},
+		"a proxy, IPv6":           {"127.0.0.0/8", []string{"X-Forwarded-For", "2001:db8::1"}, "2001:db8::1"},
+		"a proxy, mapped":         {"127.0.0.0/8", []string{"X-Forwarded-For", "::ffff:203.0.113.1"}, "203.0.113.1"},
+		"a proxy, only lies":      {"127.0.0.0/8", []string{"X-Real-Ip", "203.0.113.1"}, "127.0.0.1"},
+	} {
+		h := playing(t)
+		ts := serve(t, h, func(c2 *web.Config) { c2.Proxies = []netip.Prefix{netip.MustParsePrefix(c.trusted)} })
+		if _, ready := open(t, ts.URL+specPath, c.header...).rest(); ready["binder_client_ip"] != c.want {
+			t.Errorf("%s: %v, want %s", name, ready["binder_client_ip"], c.want)
+		}
+	}
+}
+
+// TestComingBackIsNotCharged has one launch break and come back more often than the limit allows.
+func TestComingBackIsNotCharged(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h, conform)
+	at := ts.URL + specPath + "?request=" + strings.Repeat("r", 22)
+	from := []string{"X-Forwarded-For", "203.0.113.5"}
+	for i := range 10 {
+		s := open(t, at, from...)
+		if e, _ := s.event(); e["phase"] != "waiting" || s.resp.Header.Get("X-Ratelimit-Remaining") != "2" {
+			t.Fatalf("connection %d: %v, %s left", i+1, e, s.resp.Header.Get("X-Ratelimit-Remaining"))
+		}
+		s.resp.Body.Close()
+	}
+	for i := range 3 { // another id is another launch
+		s := open(t, ts.URL+specPath+"?request="+strings.Repeat("s", 22+i), from...)
+		if e, _ := s.event(); (e["phase"] == "failed") != (i == 2) {
+			t.Errorf("launch %d: %v", i+2, e)
+		}
+	}
+}
