@@ -28,6 +28,12 @@ type Store interface {
 	Session(ctx context.Context, id string) (bindery.Session, error)
 }
 
+// A Historian is a Store that remembers the builds that have ended: a hub learns from them what builds cost.
+type Historian interface {
+	// Past returns the builds that ended last, at most limit of them, oldest first.
+	Past(ctx context.Context, limit int) ([]bindery.Build, error)
+}
+
 // Worker builds. *worker.Client is one.
 type Worker interface {
 	Start(ctx context.Context, req bindery.BuildRequest) error
@@ -61,8 +67,11 @@ type Config struct {
 
 	Policy sched.Config   // attempts, delays, number of sessions; the zero value has sane defaults
 	Limits bindery.Limits // of a session; Idle defaults to 10 minutes, Age to 6 hours, the rest to the launcher's
-	Port   int            // that a session's server listens on. default: 8888
-	Env    []string       // further K=V for every session
+	// Wait lets launches wait for a place when there is none, rather than refuse them. An ask that brings its own quota,
+	// as BinderHub's settings have them, is refused as BinderHub would.
+	Wait bool
+	Port int      // that a session's server listens on. default: 8888
+	Env  []string // further K=V for every session
 
 	// Probe returns nil once the server of a session answers. The default wants any HTTP answer below 500 at
 	// http://ADDR/BASEPATH/api.
@@ -119,6 +128,8 @@ type Dispatcher struct {
 	requests  map[string]string   // Ask.Request to session
 	lobby     map[string]*waiter  // by Ask.Request, or session: launches that wait for a place
 	rules     map[ruleName]bindery.Rule
+	usageAt   time.Time     // when the flows were last written down
+	past      []sched.Learn // what builds of the past cost, until the first restore
 	worker    WorkerView
 
 	notes   sync.Mutex // guards what follows; never held while waiting, taken after mu

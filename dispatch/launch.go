@@ -94,46 +94,6 @@ func (d *Dispatcher) launch(ctx context.Context, b bindery.Build, ask bindery.As
 	return bindery.Session{}, err
 }
 
-// admit stores a new session if there is a place for it. mine is false when the ask's request has one already.
-func (d *Dispatcher) admit(ctx context.Context, b bindery.Build, ask bindery.Ask) (s *session, mine bool, err error) {
-	rec := bindery.Session{
-		ID: sessionID(hubSession, b.Source), Build: b.ID, Image: b.Result.Image, Source: b.Source, State: bindery.SessionPending,
-		Token: Token(), Limits: d.cfg.Limits, Request: ask.Request, Requester: ask.Requester,
-	}
-	var refused sched.Refuse
-	err = d.do(ctx, func(t *turn) {
-		s, mine, refused = d.sessions[d.requests[ask.Request]], false, sched.Refuse{}
-		// A pending session that nobody here brings up was an earlier process's, and is being taken down.
-		if ask.Request != "" && s != nil && s.Image == rec.Image && s.alive() && (s.owned || s.State == bindery.SessionReady) {
-			return
-		}
-		t.refused = sched.Refuse{}
-		t.step(sched.AskSession{Session: rec.ID, Repo: rec.Source.Identity(), Owner: rec.Source.Owner(), Requester: ask.Requester, Idle: rec.Limits.Idle, Age: rec.Limits.Age,
-			RepoQuota: ask.RepoQuota})
-		if refused = t.refused; refused.Reason != "" {
-			return
-		}
-		rec.Created = t.now
-		s, mine = newSession(rec), true
-		s.owned = true
-		d.sessions[s.ID] = s
-		if s.Request != "" {
-			d.requests[s.Request] = s.ID
-		}
-		t.saveSession(s)
-	})
-	if err == nil && refused.Reason != "" {
-		err = refusedError(refused, rec.Source)
-	}
-	if err != nil && mine {
-		// The transaction failed, or seemed to: if the record is there, it must not stay.
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		_ = d.StopSession(end, rec.ID, "Its start could not be stored") // the next start of the hub does it otherwise
-	}
-	return s, mine, err
-}
-
 // refusedError says why there is no place for a session. The first two are BinderHub's words, which its clients print.
 func refusedError(r sched.Refuse, src bindery.Source) error {
 	const soon = "Try again in a few minutes."
@@ -290,9 +250,4 @@ func (d *Dispatcher) lastWords(ctx context.Context, id string) string {
 		return " It printed nothing."
 	}
 	return " Its last lines were:\n" + strings.Join(lines, "\n")
-}
-
-// A waiter is a launch that waits for a place.
-type waiter struct {
-	session string
 }

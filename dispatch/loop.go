@@ -32,8 +32,13 @@ func errStopping() error {
 func (d *Dispatcher) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // the work may outlast the loop only by what it takes to stop
 	defer close(d.stopped)
 	d.spawn = func(f func(ctx context.Context)) { work.Go(func() { f(ctx) }) }
+	if err := d.remember(ctx); err != nil {
+		return err
+	}
 	if err := d.restore(ctx); err != nil {
 		return err
 	}
@@ -53,6 +58,9 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		stored, err := d.take(ctx, batch)
+		if errors.Is(err, bindery.ErrLocked) {
+			return err
+		}
 		if err != nil {
 			return nil // ctx has ended
 		}
@@ -91,7 +99,7 @@ func (d *Dispatcher) nextWake() time.Time {
 }
 
 // take is one turn of the loop: inputs, decisions, one transaction, publication, effects. A failed transaction costs the
-// state: it is read from the store again. The error is not nil only when ctx has ended.
+// state: it is read from the store again. The error is not nil only when ctx has ended or another hub leads.
 func (d *Dispatcher) take(ctx context.Context, batch []*message) (stored bool, err error) {
 	d.mu.Lock()
 	t := &turn{d: d, now: d.now(), builds: map[string]*build{}, tails: map[string]int{}, saved: map[string]bool{}}
@@ -100,11 +108,24 @@ func (d *Dispatcher) take(ctx context.Context, batch []*message) (stored bool, e
 	for _, m := range batch {
 		m.do(t)
 	}
+	d.writeUsage(t)
 	changes := t.changes()
 	d.mu.Unlock()
 	failure := d.commit(ctx, changes)
+	if errors.Is(failure, bindery.ErrLocked) {
+		// Another hub leads. What it does must not be undone, and nothing that was decided here was done.
+		for _, m := range batch {
+			m.done <- failure
+		}
+		return false, failure
+	}
 	if failure != nil {
 		d.cfg.Log.ErrorContext(ctx, "a transaction failed; the state is read again", "error", failure)
+		d.mu.Lock()
+		for _, f := range slices.Backward(t.undo) {
+			f()
+		}
+		d.mu.Unlock()
 		if err := d.restoreUntilDone(ctx); err != nil {
 			return false, err
 		}
@@ -232,7 +253,10 @@ func (d *Dispatcher) restore(ctx context.Context) error {
 	d.mu.Lock()
 	effects := slices.Concat(d.restoreBuilds(live), d.restoreSessions(live))
 	st := restored(live)
-	st.Rules = d.restoreRules(live.Rules)
+	st.Rules, st.Past = d.restoreRules(live.Rules), d.past
+	d.past = nil
+	effects = append(effects, d.restoreLobby()...)
+	st.Sessions = append(st.Sessions, d.waiting()...)
 	d.sched.Restore(now, st)
 	d.mu.Unlock()
 	for _, f := range effects {
@@ -253,6 +277,7 @@ func restored(live bindery.Live) (st sched.State) {
 			Kind: b.Kind, Quick: b.Quick, Slow: b.Slow,
 		})
 	}
+	st.Flows, st.FlowsAt, st.Spent = usageOf(live)
 	for _, b := range live.Failed {
 		st.Failures = append(st.Failures, sched.Failure{
 			Key: b.Key, Build: b.ID, Row: b.Row, Until: b.Until, Forced: max(b.Forced, forced[b.Key]), Quarantined: b.Quarantined,

@@ -137,7 +137,7 @@ func TestOperators(t *testing.T) {
 func TestQueue(t *testing.T) {
 	bubble(t, func(c *dispatch.Config) { c.Policy.Remember = 5 * time.Minute }, func(t *testing.T, h *hub) {
 		h.w.set(func() { h.w.slots = 1 })
-		synctest.Wait()
+		time.Sleep(6 * time.Second) // until that is seen
 		bad := h.submit(t, ask("bad"))
 		synctest.Wait()
 		h.w.emit(bad.ID, 1, failed(bindery.User))
@@ -186,7 +186,7 @@ func (h *hub) watch(t *testing.T, id string) (stop func()) {
 func TestStandings(t *testing.T) {
 	bubble(t, func(c *dispatch.Config) { c.Policy.Grace = -1 }, func(t *testing.T, h *hub) {
 		h.w.set(func() { h.w.slots = 1 })
-		synctest.Wait()
+		time.Sleep(6 * time.Second) // until that is seen
 		first, second, third := h.submit(t, ask("a")), h.submit(t, ask("b")), h.submit(t, ask("c"))
 		type heard struct {
 			bindery.Standing

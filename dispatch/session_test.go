@@ -165,19 +165,82 @@ func TestSameRequest(t *testing.T) {
 	})
 }
 
+// TestPlaces lets visitors wait for a place, in the order of coming, and tells them where they stand. One leaves, one
+// comes twice.
 func TestPlaces(t *testing.T) {
-	bubble(t, oneSlot, func(t *testing.T, h *hub) {
+	bubble(t, func(c *dispatch.Config) { oneSlot(c); c.Wait = true }, func(t *testing.T, h *hub) {
+		b := h.make(t, "r")
+		first, second := h.launch(t, b), h.launch(t, b)
+		var order []string
+		got := map[string]bindery.Session{}
+		var wg sync.WaitGroup
+		come := func(ctx context.Context, request string) {
+			wg.Go(func() {
+				s, err := h.Launch(ctx, b, bindery.Ask{Request: request})
+				if err == nil {
+					order, got[request] = append(order, request), s
+				} else if !errors.Is(err, context.Canceled) {
+					t.Errorf("%s: %v", request, err)
+				}
+			})
+			time.Sleep(time.Second)
+		}
+		leaves, leave := context.WithCancel(t.Context())
+		come(leaves, "leaves")
+		come(t.Context(), "a")
+		come(t.Context(), "b")
+		come(t.Context(), "a")
+		var told []bindery.Standing
+		wg.Go(func() {
+			for st := range h.Standings(t.Context(), "b") {
+				told = append(told, st)
+			}
+		})
+		synctest.Wait()
+		q, err := h.Queue(t.Context())
+		if err != nil || len(q.Lobby) != 3 || q.Sessions != 2 || q.Lobby[2].Standing.Position != 3 || !strings.Contains(q.Lobby[0].Standing.Reason, "all places for sessions are taken (2)") {
+			t.Errorf("the queue: %+v, %v", q.Lobby, err)
+		}
+		leave()
+		time.Sleep(time.Minute)
+		for _, s := range []bindery.Session{first, second} {
+			if err := h.StopSession(t.Context(), s.ID, "enough"); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Minute)
+		}
+		wg.Wait()
+		if len(order) != 3 || order[2] != "b" || got["a"].ID == got["b"].ID || got["leaves"].ID != "" || h.l.starts != 4 {
+			t.Errorf("%d starts, in order %v: %+v", h.l.starts, order, got)
+		}
+		if n := len(told); n < 3 || told[0].Position != 3 || told[n-1].Position != 1 {
+			t.Errorf("told: %+v", told)
+		}
+		if list, err := h.Sessions(t.Context()); err != nil || len(list) != 2 {
+			t.Errorf("sessions: %+v, %v", list, err)
+		}
+	})
+}
+
+// TestNoPlaces refuses at once where nobody may wait, and whom a ban is about.
+func TestNoPlaces(t *testing.T) {
+	bubble(t, func(c *dispatch.Config) { c.Policy.Sessions, c.Policy.Places, c.Wait = 1, 1, true }, func(t *testing.T, h *hub) {
 		b := h.make(t, "r")
 		h.launch(t, b)
-		s := h.launch(t, b)
-		_, err := h.Launch(t.Context(), b, bindery.Ask{})
-		if !errors.Is(err, bindery.ErrHubQuota) {
-			t.Errorf("a third session: %v", err)
+		var err error
+		var wg sync.WaitGroup
+		wg.Go(func() { _, err = h.Launch(t.Context(), b, bindery.Ask{}) })
+		synctest.Wait()
+		if _, err := h.Launch(t.Context(), b, bindery.Ask{}); !errors.Is(err, bindery.ErrHubQuota) {
+			t.Errorf("nobody more may wait: %v", err)
 		}
-		if err := h.StopSession(t.Context(), s.ID, "enough"); err != nil {
+		if err := h.SetRule(t.Context(), ban("r")); err != nil {
 			t.Fatal(err)
 		}
-		h.launch(t, b)
+		wg.Wait()
+		if !errors.Is(err, bindery.ErrNotReady) || !strings.Contains(err.Error(), "ops@example.org") {
+			t.Errorf("banned while it waited: %v", err)
+		}
 	})
 }
 

@@ -87,7 +87,7 @@ func (d *Dispatcher) lookUp(id string) (bindery.Standing, bool) {
 	st, ok := d.sched.Standing(now, id)
 	if !ok {
 		if w := d.lobby[id]; w != nil {
-			id = w.session
+			id = w.rec.ID
 		}
 		st, ok = d.sched.SessionStanding(now, id)
 	}

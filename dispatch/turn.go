@@ -21,19 +21,22 @@ type turn struct {
 	known  []bindery.Known
 	forget []string
 	after  []func()
+	undo   []func() // for what no restore brings back
 
 	rules, lifted []bindery.Rule
 	forgive       []string
 	audit         []bindery.Audit
+	usage         *bindery.Usage
 
 	fresh    bindery.Build // that is being submitted
 	answer   string        // id of the build that answers it
+	seated   *session      // that was admitted last
 	refused  sched.Refuse  // why a session was not admitted
 	rejected string        // why a build was not accepted
 }
 
 func (t *turn) changes() bindery.Changes {
-	c := bindery.Changes{Tails: t.tail, Known: t.known, Forget: t.forget, Rules: t.rules, Lifted: t.lifted, Forgive: t.forgive, Audit: t.audit}
+	c := bindery.Changes{Tails: t.tail, Known: t.known, Forget: t.forget, Rules: t.rules, Lifted: t.lifted, Forgive: t.forgive, Audit: t.audit, Usage: t.usage}
 	for _, b := range t.built {
 		c.Builds = append(c.Builds, b.Build)
 	}
@@ -87,6 +90,9 @@ func (t *turn) say(b *build, e bindery.Event) {
 	t.tail[i].Events = append(t.tail[i].Events, e)
 }
 
+// otherwise has f run, with the state locked, if the transaction fails.
+func (t *turn) otherwise(f func()) { t.undo = append(t.undo, f) }
+
 func (t *turn) then(f func()) { t.after = append(t.after, f) }
 
 // step asks the scheduler and does to the records what it decides.
@@ -102,12 +108,14 @@ func (t *turn) step(in sched.Input) {
 		case sched.Reject:
 			t.rejected = d.Reason
 		case sched.Refuse:
-			t.refused = d
+			t.turnAway(d)
 		case sched.Stop:
 			if s := t.d.sessions[d.Session]; s != nil {
 				t.stop(s, "It was stopped because "+d.Reason)
 			}
-		case sched.Admit: // the asker knows
+		case sched.Admit:
+			t.seat(d.Session)
+		case sched.Hold: // it waits in the lobby
 		default:
 			t.move(decision)
 		}
@@ -130,6 +138,10 @@ func (t *turn) move(decision sched.Decision) {
 	case sched.Promote:
 		b := t.d.builds[d.Build]
 		b.Class = d.Class
+		t.save(b)
+	case sched.Slow:
+		b := t.d.builds[d.Build]
+		b.Slow = true
 		t.save(b)
 	case sched.Abort:
 		b := t.d.builds[d.Build]

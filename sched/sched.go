@@ -12,6 +12,12 @@ type State struct {
 	Failures []Failure // remembered, oldest first
 	Sessions []Session // not ended, oldest first
 	Rules    []Rule    // nil: those that it has
+	Past     []Learn   // builds that have ended, oldest first: what such builds cost. nil: what is known already
+
+	// What each flow had used when that was last looked at, and what has been used since by builds that have ended.
+	Flows   []Flow
+	FlowsAt time.Time
+	Spent   []Spent // in order of time
 }
 
 // A Build is a build that is not over.
@@ -156,7 +162,7 @@ func (s *Scheduler) clear() {
 	s.alarms, s.out, s.view, s.debtors = nil, nil, nil, nil
 }
 
-// Restore replaces everything but the policy, what builds cost, and which workers are up.
+// Restore replaces everything but the policy and which workers are up.
 func (s *Scheduler) Restore(now time.Time, st State) {
 	s.clear()
 	for _, w := range s.workers {
@@ -169,6 +175,13 @@ func (s *Scheduler) Restore(now time.Time, st State) {
 		}
 	}
 	s.wakeRules()
+	if st.Past != nil {
+		s.costs = &costs{repos: map[string]*law{}, kinds: map[string]*law{}}
+		for _, x := range st.Past {
+			s.costs.learn(x.Repo, x.Kind, x.Cost, x.Disk)
+		}
+	}
+	s.restoreUsage(st, now)
 	for _, x := range st.Builds {
 		s.restoreBuild(x, now)
 	}

@@ -11,14 +11,14 @@ import (
 
 // statements are prepared once, on the one connection that writes.
 type statements struct {
-	build, tail, event, known, forget, session, audit, forgive, rule, lift, usage *sql.Stmt
+	build, tail, event, known, forget, session, audit, forgive, rule, lift, usage, leader *sql.Stmt
 }
 
 func (s *statements) all() map[string]**sql.Stmt {
 	return map[string]**sql.Stmt{
 		putBuild: &s.build, putTail: &s.tail, putEvent: &s.event, putKnown: &s.known,
 		forgetKnown: &s.forget, putSession: &s.session, putAudit: &s.audit,
-		forgiveKey: &s.forgive, putRule: &s.rule, liftRule: &s.lift, putUsage: &s.usage,
+		forgiveKey: &s.forgive, putRule: &s.rule, liftRule: &s.lift, putUsage: &s.usage, getEpoch: &s.leader,
 	}
 }
 
@@ -52,6 +52,7 @@ const (
 		ON CONFLICT (kind, scope, pattern) DO UPDATE SET value = excluded.value, reason = excluded.reason, message = excluded.message,
 			who = excluded.who, created = excluded.created, expires = excluded.expires`
 	liftRule = `DELETE FROM rules WHERE kind = $1 AND scope = $2 AND pattern = $3`
+	getEpoch = `SELECT epoch FROM leader`
 	putUsage = `INSERT INTO usage (one, time, flows) VALUES (1, $1, $2) ON CONFLICT (one) DO UPDATE SET time = excluded.time, flows = excluded.flows`
 )
 
@@ -63,11 +64,43 @@ func (db *DB) Commit(ctx context.Context, c bindery.Changes) error {
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
 	w := writer{ctx: ctx, tx: tx, now: micros(db.cfg.Now())}
+	if err := db.leads(&w); err != nil {
+		return err
+	}
 	if err := db.writeAll(&w, c); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// Lead makes this the database's one writer under a name: from now on the transactions of all who led before fail. The
+// file lock of the state directory keeps two hubs apart where it works; this holds where it does not.
+func (db *DB) Lead(ctx context.Context, name string) (epoch int64, err error) {
+	err = db.write.QueryRowContext(ctx, `UPDATE leader SET epoch = epoch + 1, name = $1, since = $2 RETURNING epoch`, name, micros(db.cfg.Now())).Scan(&epoch)
+	if err != nil {
+		return 0, fmt.Errorf("lead: %w", err)
+	}
+	db.epoch.Store(epoch)
+	return epoch, nil
+}
+
+// leads refuses a transaction of one who has been deposed. It is asked inside the transaction, which holds the one write
+// lock: nobody can take over between the question and the commit.
+func (db *DB) leads(w *writer) error {
+	mine := db.epoch.Load()
+	if mine == 0 {
+		return nil
+	}
+	var epoch int64
+	if err := w.tx.StmtContext(w.ctx, db.put.leader).QueryRowContext(w.ctx).Scan(&epoch); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	if epoch != mine {
+		return bindery.Errorf(bindery.ErrLocked, bindery.Ours, "Let one hub serve a state directory.",
+			"Another hub has taken over: it has lease %d, this one had %d", epoch, mine)
 	}
 	return nil
 }

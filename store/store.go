@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver
@@ -28,6 +29,7 @@ type DB struct {
 	write *sql.DB // one connection
 	read  *sql.DB
 	put   statements
+	epoch atomic.Int64 // of our lease; 0: we have none, and nobody is asked
 }
 
 // Pragmas are in the name of the data source, so that every connection of the pool has them. Each commit is on the

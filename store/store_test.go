@@ -41,6 +41,12 @@ func TestSQLite(t *testing.T) {
 	})
 }
 
+// TestLeases has two hubs on one file.
+func TestLeases(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	storetest.Leases(t, open(t, path), open(t, path))
+}
+
 // TestStatesInSchema compares the CHECK constraints with the states of the domain.
 func TestStatesInSchema(t *testing.T) {
 	text, err := os.ReadFile("migrations/0001_first.sql")

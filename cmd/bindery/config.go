@@ -63,6 +63,7 @@ type sessionConfig struct {
 	Idle   time.Duration     `yaml:"idle"`
 	Age    time.Duration     `yaml:"age"`
 	Max    int               `yaml:"max"`
+	Places int               `yaml:"waiting"`
 	Trust  bool              `yaml:"trust"`
 	Env    map[string]string `yaml:"env"`
 }

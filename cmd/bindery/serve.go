@@ -167,9 +167,12 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 		return err
 	}
 	defer func() { _ = db.Close() }() // every commit is on disk already
+	if _, err := db.Lead(ctx, "pid "+itoa(os.Getpid())); err != nil {
+		return err
+	}
 	hub, err := dispatch.New(dispatch.Config{
 		Store: db, Worker: visitorWorker{p.workers}, Launcher: hubLauncher{p.launcher}, Generation: generation(),
-		Policy: sched.Config{Sessions: a.cfg.Sessions.Max}, Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: p.hubLeases, Log: log,
+		Policy: sched.Config{Sessions: a.cfg.Sessions.Max, Places: a.cfg.Sessions.Places}, Wait: true, Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: p.hubLeases, Log: log,
 	})
 	if err != nil {
 		return err

@@ -36,7 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 	}{
 		{"Builds", builds}, {"States", states}, {"OnePerKey", onePerKey}, {"Events", events}, {"EventsHaveNoGaps", gaps},
 		{"Attempts", attempts}, {"Live", live}, {"Known", known}, {"Sessions", sessions}, {"AllOrNothing", allOrNothing},
-		{"NotFound", missing}, {"Together", together},
+		{"NotFound", missing}, {"Together", together}, {"Queue", queue},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}
@@ -364,5 +364,109 @@ func together(t *testing.T, s Store) {
 	l, err := s.Live(t.Context(), At)
 	if err != nil || len(l.Builds) != writers*each {
 		t.Errorf("%d builds, %v; want %d", len(l.Builds), err, writers*each)
+	}
+}
+
+// Leader is a Store that one at a time may write to.
+type Leader interface {
+	Store
+	Lead(ctx context.Context, name string) (epoch int64, err error)
+}
+
+// Leases tests two that are open on the same rows: whoever took over last writes, the other one does not, whatever it
+// believes.
+func Leases(t *testing.T, a, b Leader) {
+	put := func(s Leader, id string) error {
+		return s.Commit(t.Context(), bindery.Changes{Builds: []bindery.Build{Build(id, "key of "+id)}})
+	}
+	lead := func(s Leader, name string) int64 {
+		t.Helper()
+		epoch, err := s.Lead(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return epoch
+	}
+	first := lead(a, "a")
+	if err := put(a, "one"); err != nil {
+		t.Fatalf("who leads cannot write: %v", err)
+	}
+	if second := lead(b, "b"); second <= first {
+		t.Errorf("lease %d follows lease %d", second, first)
+	}
+	if err := put(a, "two"); !errors.Is(err, bindery.ErrLocked) {
+		t.Errorf("who was deposed writes: %v", err)
+	}
+	if _, err := b.Build(t.Context(), "two"); !errors.Is(err, bindery.ErrNotFound) {
+		t.Errorf("and it is there: %v", err)
+	}
+	if err := put(b, "three"); err != nil {
+		t.Errorf("who leads now cannot write: %v", err)
+	}
+	lead(a, "a")
+	if err := put(b, "four"); !errors.Is(err, bindery.ErrLocked) {
+		t.Errorf("who was deposed in turn writes: %v", err)
+	}
+	// Both write and take over at random: each transaction that succeeded is there, each that did not is not.
+	var wg sync.WaitGroup
+	for name, s := range map[string]Leader{"a": a, "b": b} {
+		wg.Go(func() {
+			for i := range 50 {
+				id := fmt.Sprint(name, i)
+				if i%7 == 0 {
+					if _, err := s.Lead(t.Context(), name); err != nil {
+						t.Error(err)
+					}
+				}
+				err := put(s, id)
+				if err != nil && !errors.Is(err, bindery.ErrLocked) {
+					t.Errorf("%s: %v", id, err)
+				}
+				if _, got := s.Build(t.Context(), id); (got == nil) != (err == nil) {
+					t.Errorf("%s: written with %v, read with %v", id, err, got)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// queue writes and reads what the queue must not forget beside builds.
+func queue(t *testing.T, s Store) {
+	failed := InState(Build("f", "k"), bindery.BuildFailed)
+	failed.Kind, failed.Slow, failed.Forced, failed.Quarantined, failed.Disk, failed.Quick = "conda", true, 2, true, 1<<33, true
+	rule := bindery.Rule{Kind: "ban", Scope: "owner", Name: "gh/o", Value: 1.5, Message: "no", Reason: "why", Who: "ann", Created: At, Until: At.AddDate(100, 0, 0)}
+	usage := bindery.Usage{Time: At.Add(-time.Hour), Flows: []bindery.Flow{{Class: bindery.Attended, Scope: "owner", Name: "gh/o", Ahead: 12.5}}}
+	done := InState(Build("d", "kd"), bindery.BuildSucceeded)
+	commit(t, s, bindery.Changes{Builds: []bindery.Build{failed, done}, Rules: []bindery.Rule{rule}, Usage: &usage})
+	read := func() bindery.Live {
+		t.Helper()
+		live, err := s.Live(t.Context(), At)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return live
+	}
+	live := read()
+	same(t, "failures", live.Failed, []bindery.Build{failed})
+	same(t, "rules", live.Rules, []bindery.Rule{rule})
+	same(t, "usage", live.Usage, usage)
+	if len(live.Since) != 2 {
+		t.Errorf("%d builds have ended since the usage was written down, want 2", len(live.Since))
+	}
+	over := rule
+	over.Until, over.Value = At.Add(-time.Hour), 2
+	usage.Time = At.Add(time.Hour)
+	commit(t, s, bindery.Changes{Rules: []bindery.Rule{over}, Usage: &usage, Forgive: []string{"k"}})
+	if live = read(); len(live.Rules) != 0 || len(live.Since) != 0 || len(live.Failed) != 0 {
+		t.Errorf("a rule that has expired, usage that is newer, a failure that is forgiven: %+v", live)
+	}
+	if b, err := s.Build(t.Context(), "f"); err != nil || b.State != bindery.BuildFailed || b.Quarantined || b.Row != 0 {
+		t.Errorf("the forgiven build: %+v, %v", b, err)
+	}
+	commit(t, s, bindery.Changes{Rules: []bindery.Rule{rule}})
+	commit(t, s, bindery.Changes{Lifted: []bindery.Rule{rule}})
+	if live = read(); len(live.Rules) != 0 {
+		t.Errorf("lifted: %+v", live.Rules)
 	}
 }

@@ -1,0 +1,152 @@
+package dispatch_test
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/dispatch"
+)
+
+func askOf(owner, repo string) bindery.Ask {
+	a := ask(repo)
+	a.Source.URL, a.Requester = "https://example.org/"+owner+"/"+repo, owner
+	return a
+}
+
+// TestUsageOutlives has one owner use the only slot for an hour. After a restart the other one goes first, however late
+// it came, and what its builds cost is known.
+func TestUsageOutlives(t *testing.T) {
+	for _, kill := range []string{"while it runs", "when it has ended"} {
+		t.Run(kill, func(t *testing.T) {
+			bubble(t, func(c *dispatch.Config) { c.Policy.Stall = -1 }, func(t *testing.T, h *hub) {
+				h.w.set(func() { h.w.slots = 1 })
+				time.Sleep(6 * time.Second)
+				long := h.submit(t, askOf("busy", "long"))
+				time.Sleep(time.Hour)
+				if kill == "when it has ended" {
+					h.w.emit(long.ID, 1, built("long"))
+					synctest.Wait()
+				}
+				blocker := h.submit(t, askOf("third", "x"))
+				synctest.Wait()
+				h.stop()
+				h = run(t, h.st, h.w, h.l, nil)
+				defer h.stop()
+				time.Sleep(6 * time.Second)
+				if kill == "while it runs" {
+					h.w.emit(long.ID, 1, built("long"))
+					synctest.Wait()
+				}
+				busy := h.submit(t, askOf("busy", "next"))
+				idle := h.submit(t, askOf("idle", "first"))
+				h.w.emit(blocker.ID, 1, built("x"))
+				synctest.Wait()
+				if got := h.build(t, idle.ID); got.State != bindery.BuildRunning {
+					t.Errorf("who has used nothing: %s; who has used an hour: %s", got.State, h.build(t, busy.ID).State)
+				}
+				a := askOf("busy", "long")
+				a.Source.Ref, a.Source.Commit = "", commit2
+				again := h.submit(t, a)
+				q, err := h.Queue(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, b := range q.Waiting {
+					if b.ID == again.ID && b.Expected < 25*time.Minute {
+						t.Errorf("the next build of the long one is expected to take %v", b.Expected)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestSlowLaneOutlives restarts the hub while a build runs in the slow lane, and when it is in quarantine.
+func TestSlowLaneOutlives(t *testing.T) {
+	limits := func(c *dispatch.Config) { c.Policy.MaxAge, c.Policy.SlowAge = time.Hour, 2*time.Hour }
+	bubble(t, limits, func(t *testing.T, h *hub) {
+		again := func() {
+			synctest.Wait()
+			h.stop()
+			h = run(t, h.st, h.w, h.l, limits)
+			time.Sleep(6 * time.Second)
+		}
+		defer func() { h.stop() }()
+		b := h.submit(t, ask("r"))
+		time.Sleep(61 * time.Minute)
+		again()
+		if got := h.build(t, b.ID); !got.Slow || got.Attempt != 1 || got.State != bindery.BuildRunning {
+			t.Fatalf("after its first hour: %+v", got)
+		}
+		time.Sleep(30 * time.Minute) // longer than the first limit
+		again()
+		if got := h.build(t, b.ID); !got.Slow || got.Attempt != 1 || got.State != bindery.BuildRunning {
+			t.Fatalf("in the slow lane: %+v", got)
+		}
+		time.Sleep(time.Hour)
+		again()
+		if got := h.build(t, b.ID); got.State != bindery.BuildFailed || !got.Quarantined {
+			t.Fatalf("after both: %+v", got)
+		}
+		time.Sleep(24 * time.Hour)
+		if got := h.submit(t, ask("r")); got.ID != b.ID {
+			t.Errorf("out of quarantine: %+v", got)
+		}
+		// A forced retry counts, over restarts too.
+		for i := range 5 {
+			a := ask("r")
+			a.Retry = true
+			got := h.submit(t, a)
+			if forced := got.ID != b.ID; forced != (i < 3) {
+				t.Errorf("retry %d: %+v", i, got)
+			}
+			synctest.Wait()
+			h.w.emit(got.ID, 1, failed(bindery.User))
+			again()
+			if got.ID != b.ID {
+				b = h.build(t, got.ID)
+			}
+		}
+	})
+}
+
+// TestDeposed has another hub take over the store: the first one ends, and has changed nothing since.
+func TestDeposed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		db := openStore(t, dir)
+		if _, err := db.Lead(t.Context(), "first"); err != nil {
+			t.Fatal(err)
+		}
+		w := newWorker()
+		d, err := dispatch.New(dispatch.Config{Store: db, Worker: w, Launcher: newLauncher(w), Generation: "g1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- d.Run(t.Context()) }()
+		if _, err := d.Submit(t.Context(), ask("a")); err != nil {
+			t.Fatal(err)
+		}
+		other := openStore(t, dir)
+		if _, err := other.Lead(t.Context(), "second"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Submit(t.Context(), ask("b")); err == nil {
+			t.Error("who was deposed took a build")
+		}
+		if err := <-ended; !errors.Is(err, bindery.ErrLocked) {
+			t.Errorf("Run: %v", err)
+		}
+		live, err := other.Live(t.Context(), time.Now())
+		if err != nil || len(live.Builds) != 1 {
+			t.Errorf("builds: %+v, %v", live.Builds, err)
+		}
+		if err := errors.Join(db.Close(), other.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+}
