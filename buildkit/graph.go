@@ -174,12 +174,23 @@ func (g *grapher) setup(base llb.State) llb.State {
 	return base.Dir("/").Run(args("/bin/sh", assetsMount+"/setup.sh"), g.mounted("Prepare the base")).Root().Dir(home)
 }
 
+// apt is the one step that has to do with dpkg: what the plan names, what it names in case the archives have it, and an
+// R that they have not.
 func (g *grapher) apt(ready llb.State) llb.State {
-	argv := append([]string{"/bin/sh", assetsMount + "/apt.sh"}, g.job.Plan.Apt...)
-	return ready.Run(args(argv...), g.mounted("Install "+strings.Join(g.job.Plan.Apt, " ")),
+	p := g.job.Plan
+	argv := append([]string{"/bin/sh", assetsMount + "/apt.sh"}, p.Apt...)
+	opts := []llb.RunOption{
+		args(argv...), g.mounted("Install " + strings.Join(p.Apt, " ")),
 		llb.AddMount("/var/cache/apt", llb.Scratch(), llb.AsPersistentCacheDir("bindery-apt", llb.CacheMountLocked)),
 		llb.AddMount("/var/lib/apt/lists", llb.Scratch(), llb.AsPersistentCacheDir("bindery-apt-lists", llb.CacheMountLocked)),
-	).Root()
+	}
+	if len(p.AptExtra) > 0 {
+		opts = append(opts, llb.AddEnv("APT_EXTRA", strings.Join(p.AptExtra, " ")))
+	}
+	if v := rBuild(p); v != "" {
+		opts = append(opts, llb.AddEnv("R_BUILD", v))
+	}
+	return ready.Run(opts...).Root()
 }
 
 func (g *grapher) local(name, hint string, opts ...llb.LocalOption) llb.State {

@@ -11,8 +11,12 @@ import (
 // minus: apt would take it for a request to remove the package.
 var aptRE = regexp.MustCompile(`^[a-z0-9]([a-z0-9.+-]*[a-z0-9.+])?(:[a-z0-9-]+)?(=[A-Za-z0-9][A-Za-z0-9.+~:-]*|/[A-Za-z0-9][A-Za-z0-9.~-]*)?$`)
 
-// apt reads apt.txt if there is one.
+// apt reads apt.txt if there is one, and adds its packages to those that a pack needs.
 func (d *detector) apt() error {
+	defer func() {
+		slices.Sort(d.plan.Apt)
+		d.plan.Apt = slices.Compact(d.plan.Apt)
+	}()
 	file, err := d.first("apt.txt")
 	if err != nil || file == "" {
 		return err
@@ -27,7 +31,7 @@ func (d *detector) apt() error {
 			"%s, line %d: %q is not the name of a Debian package", file, line, printable(bad))
 	}
 	d.reads(file)
-	d.plan.Apt = names
+	d.plan.Apt = append(d.plan.Apt, names...)
 	d.why(file, counted(len(names), "Debian package")+" to install")
 	return nil
 }

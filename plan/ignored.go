@@ -20,7 +20,7 @@ func known() map[string]string {
 		"install.R":         "R packages are installed only where runtime.txt asks for R with a date",
 		"requirements3.txt": "it counts only beside a Python older than 3.7",
 		"uv.lock":           notRead, "poetry.lock": notRead, "pdm.lock": notRead, "pixi.toml": notRead, "pixi.lock": notRead,
-		"conda-lock.yml": notRead, "renv.lock": notRead, "package.json": notRead, "Manifest.toml": "it counts only beside a Project.toml",
+		"conda-lock.yml": notRead, "renv.lock": "it counts where runtime.txt asks for R with a date, beside a DESCRIPTION, or alone", "package.json": notRead, "Manifest.toml": "it counts only beside a Project.toml",
 	}
 }
 

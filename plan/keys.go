@@ -22,7 +22,8 @@ func (p Plan) EnvKey(generation string, fsys fs.FS) (string, error) {
 		Docked               bool
 		Path                 []string          `json:",omitempty"`
 		Variables            map[string]string `json:",omitempty"`
-	}{p.Base, p.Python, p.Docker, p.Apt, p.Env, p.Pack == PackDockerfile, p.Path, p.Variables}
+		AptExtra             []string          `json:",omitempty"`
+	}{p.Base, p.Python, p.Docker, p.Apt, p.Env, p.Pack == PackDockerfile, p.Path, p.Variables, p.AptExtra}
 	data, err := json.Marshal(env)
 	if err != nil {
 		return "", err // nothing in it can fail to marshal

@@ -1,19 +1,282 @@
 package plan
 
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	rLibrary = "/srv/rlibs"                  // where R packages go that are not Debian's
+	rServer  = "/usr/lib/rstudio-server/bin" // where RStudio is, in a base that has it
+	// rSnapshot is the day of the package repository for those that name none: repo2docker takes the day before
+	// yesterday, which builds something else each day.
+	rSnapshot = "2026-08-01"
+	// rOldest is repo2docker's: what was asked of the days before came from a server that is gone.
+	rOldest = "2018-12-07"
+)
+
+// rOf is the R that a release of Debian has.
+func rOf(suite string) string {
+	return map[string]string{"bullseye": "4.0.4", "bookworm": "4.2.2", "trixie": "4.5.0"}[suite]
+}
+
+// rReleases are the versions of R that X.Y means where Debian has none of it, newest first.
+func rReleases() []string {
+	return []string{"4.6.1", "4.5.1", "4.4.2", "4.3.3", "4.2.3", "4.1.3", "4.0.5", "3.6.3", "3.5.3", "3.4.4", "3.3.3"}
+}
+
 // r is the pack of R repositories. It reads runtime.txt, which the packs after it need too.
 func (d *detector) r() (bool, error) {
 	if err := d.readRuntime(); err != nil {
 		return false, err
 	}
-	if d.runtime.name == "r" && d.runtime.date != "" {
-		return d.unsupported(PackR, d.runtime.file, "an R environment", "Write a Dockerfile that installs R, or name a Python version in runtime.txt.")
+	file, asked, err := d.rAsked()
+	if err != nil || file == "" {
+		return false, err
 	}
+	d.plan.Pack = PackR
+	date, err := d.rDate()
+	if err != nil {
+		return true, err
+	}
+	d.use(file)
+	// The release of Debian that has this R, before Python is decided: it takes that release's own where it can.
+	if suite := suiteWithR(asked); suite != "" && strings.HasPrefix(d.plan.Base, "debian:") {
+		d.plan.Base = "debian:" + suite
+	}
+	for _, layer := range []func() error{d.condaLayer, d.pythonLayer} {
+		if err := layer(); err != nil {
+			return true, err
+		}
+	}
+	if err := d.rBase(file, asked, date); err != nil {
+		return true, err
+	}
+	return true, d.rPackages()
+}
+
+// rAsked returns the file that makes the repository one of R, and the version that it wants: "" for any.
+func (d *detector) rAsked() (file, version string, err error) {
+	if d.runtime.name == "r" {
+		if d.runtime.date != "" {
+			return d.runtime.file, d.runtime.version, nil
+		}
+		d.why(d.runtime.file, "beware: R is asked for with a date only, as r-"+d.runtime.version+"-"+rSnapshot+"; without one the line has no effect")
+	}
+	if !d.binder {
+		if found, err := d.exists("DESCRIPTION"); err != nil || found {
+			return "DESCRIPTION", "", err
+		}
+	}
+	// A renv.lock is nobody's but R's. repo2docker does not know it, so whatever it does know comes first.
+	other, err := d.first("environment.yml", "environment.yaml", "Pipfile", "Pipfile.lock", "requirements.txt", "runtime.txt")
+	if err != nil || other != "" {
+		return "", "", err
+	}
+	if file, err = d.first("renv.lock"); err != nil || file == "" {
+		return "", "", err
+	}
+	lock, err := d.readLock(file)
+	return file, lock.version, err
+}
+
+// rDate is the day whose state of the package repository counts.
+func (d *detector) rDate() (string, error) {
+	if d.runtime.name != "r" || d.runtime.date == "" {
+		return rSnapshot, nil
+	}
+	day, err := time.Parse(time.DateOnly, d.runtime.date)
+	if err != nil {
+		return "", userError(runtimeRemedy, "%s: %q is not a date", d.runtime.file, printable(d.runtime.date))
+	}
+	if oldest, _ := time.Parse(time.DateOnly, rOldest); day.Before(oldest) {
+		return "", userError("Name a day from "+rOldest+" on.", "%s: R packages as of %s are not kept anywhere any more", d.runtime.file, d.runtime.date)
+	}
+	return d.runtime.date, nil
+}
+
+// suiteWithR returns the release of Debian whose own R is version, which may be X.Y or exact.
+func suiteWithR(version string) string {
+	for _, s := range suites() {
+		if own := rOf(s.name); own != "" && version != "" && (own == version || strings.HasPrefix(own, version+".")) && strings.Count(version, ".") > 0 {
+			return s.name
+		}
+	}
+	return ""
+}
+
+// rBase plans R itself: Debian's where it is the version that is asked for, else a build of that version.
+func (d *detector) rBase(file, asked, date string) error {
+	suite, isDebian := strings.CutPrefix(d.plan.Base, "debian:")
+	own := rOf(suite)
+	in := Install{Tool: ToolR, Files: []string{}, Version: own, Prefix: rLibrary, Env: map[string]string{"R_SNAPSHOT": date}}
+	d.plan.Path = append(d.plan.Path, rServer)
+	d.variable("R_LIBS_USER", rLibrary)
+	if asked == "" || own != "" && (own == asked || strings.HasPrefix(own, asked+".")) {
+		d.plan.Apt = append(d.plan.Apt, "r-base", "r-base-dev", "r-cran-devtools", "r-cran-irkernel", "r-cran-remotes", "r-cran-shiny")
+		text := "R " + own + ", Debian's own"
+		if !isDebian || own == "" {
+			text = "R as the base's packages have it"
+		}
+		d.why(file, text+"; further packages from CRAN as of "+date)
+	} else {
+		version, ok := rRelease(asked)
+		if !ok {
+			return userError("Name one of "+strings.Join(rReleases(), ", ")+", or X.Y.", "%s: there is no R %s", file, printable(asked))
+		}
+		in.Version, in.Args = version, []string{"build"}
+		d.variable("R_HOME", "/opt/R/"+version+"/lib/R")
+		d.variable("R_DOC_DIR", "/opt/R/"+version+"/lib/R/doc")
+		d.variable("LD_LIBRARY_PATH", "/opt/R/"+version+"/lib/R/lib")
+		// What R's builds of others are linked with, and the two kernels' messages.
+		d.plan.Apt = append(d.plan.Apt, "libclang-dev", "libzmq3-dev", "psmisc")
+		d.why(file, "R "+version+", a build that Debian does not have; packages from CRAN as of "+date)
+	}
+	d.why(file, "RStudio is offered where the base has rstudio-server, which Debian has not")
+	d.plan.Env = append(d.plan.Env, in)
+	return nil
+}
+
+// rRelease is the version that X.Y or X.Y.Z means.
+func rRelease(asked string) (string, bool) {
+	switch strings.Count(asked, ".") {
+	case 1:
+		i := slices.IndexFunc(rReleases(), func(v string) bool { return strings.HasPrefix(v, asked+".") })
+		if i < 0 {
+			return "", false
+		}
+		return rReleases()[i], true
+	case 2:
+		return asked, true
+	}
+	return "", false
+}
+
+// rPackages plans what renv.lock, install.R and DESCRIPTION ask for, in this order: exact versions first.
+func (d *detector) rPackages() error {
+	lock, err := d.first("renv.lock")
+	if err != nil {
+		return err
+	}
+	if lock != "" {
+		if _, err := d.readLock(lock); err != nil {
+			return err
+		}
+		d.plan.Env = append(d.plan.Env, Install{Tool: ToolR, Files: []string{lock}, Prefix: rLibrary})
+		d.reads(lock)
+		d.why(lock, "R packages with their versions; those that Debian has in the same version come from there")
+	}
+	if err := d.installR(); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(d.plan.Env, func(in Install) bool { return in.Tool == ToolR && in.Prefix == "" }) {
+		for i := range d.plan.Env { // all in one order
+			if d.plan.Env[i].Tool == ToolR {
+				d.plan.Env[i].Prefix = ""
+			}
+		}
+	}
+	return d.description()
+}
+
+// description plans the repository's own R package.
+func (d *detector) description() error {
 	if d.binder {
-		return false, nil
+		return nil
 	}
 	found, err := d.exists("DESCRIPTION")
 	if err != nil || !found {
-		return false, err
+		return err
 	}
-	return d.unsupported(PackR, "DESCRIPTION", "an R package", "Write a Dockerfile that installs R, or make a binder directory with the files that are to count.")
+	text, err := d.readText("DESCRIPTION")
+	if err != nil {
+		return err
+	}
+	d.debianR(dependencies(text))
+	prefix := d.plan.Env[slices.IndexFunc(d.plan.Env, func(in Install) bool { return in.Tool == ToolR })].Prefix // R itself is there
+	d.plan.Env = append(d.plan.Env, Install{Tool: ToolR, Files: []string{"DESCRIPTION"}, Prefix: prefix})
+	d.reads("DESCRIPTION")
+	d.plan.Content = append(d.plan.Content, Install{Tool: ToolR, Files: []string{}, Args: []string{"."}})
+	d.why("DESCRIPTION", "what the repository's R package depends on is installed; the package itself once the repository is in place")
+	return nil
+}
+
+// installR plans install.R. It is a program: it runs before the repository is in place if it reads nothing of it, and
+// beside the Python packages if it does not care for them.
+func (d *detector) installR() error {
+	file, err := d.first("install.R")
+	if err != nil || file == "" {
+		return err
+	}
+	text, err := d.readText(file)
+	if err != nil {
+		return err
+	}
+	d.use(file)
+	packages, local, mixed := scanR(text)
+	d.debianR(packages)
+	in := Install{Tool: ToolR, Files: []string{file}, Prefix: rLibrary}
+	if mixed || len(d.plan.Content) > 0 {
+		in.Prefix = ""
+	}
+	if local || len(d.plan.Content) > 0 {
+		d.plan.Content = append(d.plan.Content, in)
+		d.why(file, "runs once the repository is in place; beware: when it fails the build goes on")
+		return nil
+	}
+	d.plan.Env = append(d.plan.Env, in)
+	d.reads(file)
+	d.why(file, "installs R packages; beware: when it fails the build goes on")
+	return nil
+}
+
+// debianR asks for Debian's packages of R packages, where there are any: they need no compiling.
+func (d *detector) debianR(packages []string) {
+	for _, p := range packages {
+		d.plan.AptExtra = append(d.plan.AptExtra, "r-cran-"+strings.ToLower(p))
+	}
+	slices.Sort(d.plan.AptExtra)
+	d.plan.AptExtra = slices.Compact(d.plan.AptExtra)
+}
+
+func (d *detector) variable(key, value string) {
+	if d.plan.Variables == nil {
+		d.plan.Variables = map[string]string{}
+	}
+	d.plan.Variables[key] = value
+}
+
+// A renvLock is what is read of a renv.lock here; the build reads the rest.
+type renvLock struct{ version string }
+
+func (d *detector) readLock(file string) (renvLock, error) {
+	text, err := d.readText(file)
+	if err != nil {
+		return renvLock{}, err
+	}
+	lock, err := parseLock(text)
+	if err != nil {
+		d.plan.Pack = PackR
+		return lock, userError("Write it anew, with renv::snapshot().", "%s: %s", file, err)
+	}
+	if lock.version != "" && !versionRE.MatchString(lock.version) {
+		d.plan.Pack = PackR
+		return lock, userError("Write it anew, with renv::snapshot().", "%s: R's version is %q", file, printable(lock.version))
+	}
+	if lock.version != "" { // a lock names R to the patch; Debian's of the same X.Y is as good
+		lock.version = minor(lock.version)
+	}
+	return lock, nil
+}
+
+// minor cuts a version to X.Y.
+func minor(version string) string {
+	parts := strings.Split(version, ".")
+	return strings.Join(parts[:min(2, len(parts))], ".")
+}
+
+func where(text string, at int) string {
+	return fmt.Sprintf("line %d", 1+strings.Count(text[:at], "\n"))
 }

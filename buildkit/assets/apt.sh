@@ -9,6 +9,25 @@ if [ "$ID" = debian ] && [ -e "$from" ]; then
 fi
 # shellcheck disable=SC2086
 apt-get update $keep
+# Of these, those that the archives have.
+if [ -n "${APT_EXTRA:-}" ]; then
+	# shellcheck disable=SC2086
+	extra=$(apt-cache $keep madison $APT_EXTRA 2>/dev/null | awk '{ print $1 }' | sort -u)
+	# shellcheck disable=SC2086
+	set -- "$@" $extra
+fi
+# An R that the archives have not, as a package of its own. Its sums are not published, so it is fetched by https.
+if [ -n "${R_BUILD:-}" ]; then
+	case $ID in
+	debian | ubuntu) at=$ID-$(echo "${VERSION_ID:-12}" | tr -d .) ;;
+	*) echo "There is no build of R $R_BUILD for $ID." >&2; exit 64 ;;
+	esac
+	curl -fsSL --retry 3 --output /tmp/r.deb "${BINDERY_R_BUILDS:-https://cdn.posit.co/r}/$at/pkgs/r-${R_BUILD}_1_$(dpkg --print-architecture).deb"
+	# shellcheck disable=SC2086
+	apt-get install -y --no-install-recommends $keep /tmp/r.deb
+	rm /tmp/r.deb
+	ln -s "/opt/R/$R_BUILD/bin/R" "/opt/R/$R_BUILD/bin/Rscript" /usr/local/bin/
+fi
 # shellcheck disable=SC2086
 apt-get install -y --no-install-recommends $keep -- "$@"
 rm -rf /var/log/apt /var/log/dpkg.log /var/log/alternatives.log /var/cache/ldconfig/aux-cache /var/cache/debconf/*-old /var/lib/dpkg/*-old

@@ -1,0 +1,136 @@
+package buildkit_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/bindery-hub/bindery/plan"
+)
+
+// cran serves a repository of R packages as CRAN is laid out: src/contrib/PACKAGES and sources. Of zzgamma there is an
+// old version too, in the archive.
+func cran(t testing.TB) string {
+	t.Helper()
+	mux := http.NewServeMux()
+	var index strings.Builder
+	serve := func(path string, body []byte) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) })
+	}
+	for _, p := range []struct{ name, version, imports, at string }{
+		{"zzalpha", "1.2.0", "zzbeta", ""}, {"zzbeta", "0.3.1", "", ""}, {"zzgamma", "2.0.0", "", ""}, {"zzgamma", "1.0.0", "", "Archive/zzgamma/"},
+	} {
+		description := fmt.Sprintf("Package: %s\nVersion: %s\nTitle: A Sample\nDescription: For tests.\nAuthor: Ann\nMaintainer: Ann <ann@example.org>\nLicense: MIT\n", p.name, p.version)
+		if p.imports != "" {
+			description += "Imports: " + p.imports + "\n"
+		}
+		files := map[string]string{
+			"DESCRIPTION": description,
+			"NAMESPACE":   "export(hello)\n",
+			"R/hello.R":   fmt.Sprintf("hello <- function() cat(\"%s %s\\n\")\n", p.name, p.version),
+		}
+		serve(fmt.Sprintf("/src/contrib/%s%s_%s.tar.gz", p.at, p.name, p.version), tarball(t, p.name, files))
+		if p.at == "" {
+			index.WriteString(description + "NeedsCompilation: no\n\n")
+		}
+	}
+	serve("/src/contrib/PACKAGES", []byte(index.String()))
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+func tarball(t testing.TB, dir string, files map[string]string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for _, name := range []string{"DESCRIPTION", "NAMESPACE", "R/hello.R"} {
+		text := files[name]
+		if err := w.WriteHeader(&tar.Header{Name: dir + "/" + name, Mode: 0o644, Size: int64(len(text))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// planned is the job of what plan finds in a directory. Variables are for its installs' steps.
+func planned(t testing.TB, name, dir string, env ...string) plan.Job {
+	t.Helper()
+	p, err := plan.Detect(os.DirFS(dir), plan.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range [][]plan.Install{p.Env, p.Content} {
+		for i := range list {
+			own := map[string]string{}
+			for k, v := range list[i].Env {
+				own[k] = v
+			}
+			for j := 0; j < len(env); j += 2 {
+				own[env[j]] = env[j+1]
+			}
+			list[i].Env = own
+		}
+	}
+	j := job(name, dir)
+	j.Plan = p
+	return j
+}
+
+// R in all its forms at once: Debian's R with its kernel, a script, a lock, a package, and what comes from Debian in
+// place of CRAN.
+func TestR(t *testing.T) {
+	e := shared(t)
+	dir := repo(t,
+		"runtime.txt", "r-4.2-2024-01-31\n",
+		"install.R", "install.packages(c('digest', 'zzalpha'))\nstop('half way')\n",
+		"renv.lock", `{"R": {"Version": "4.2.2", "Repositories": [{"Name": "CRAN", "URL": "https://cran.example"}]}, "Packages": {"zzgamma": {"Package": "zzgamma", "Version": "1.0.0", "Source": "Repository", "Repository": "CRAN"}}}`,
+		"DESCRIPTION", "Package: sample\nVersion: 0.1\nTitle: Mine\nDescription: Of the repository.\nAuthor: Ann\nMaintainer: Ann <ann@example.org>\nLicense: MIT\nImports: zzbeta, jsonlite\n",
+		"NAMESPACE", "export(mine)\n", "R/mine.R", "mine <- function() cat('mine\\n')\n")
+	j := planned(t, "r", dir, "BINDERY_R_CRAN", cran(t))
+	s := &story{t: t}
+	made, err := e.Solve(t.Context(), j, s.emit)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, s.text())
+	}
+	for _, want := range []string{"Here already, as Debian's packages: digest", "ended with exit code 1. The build goes on"} {
+		if !strings.Contains(s.text(), want) {
+			t.Errorf("it does not say %q:\n%s", want, s.text())
+		}
+	}
+	got := inside(t, e, made.Image.Name, "/bin/bash", "-lc", `cd /home/jovyan; Rscript -e 'zzalpha::hello(); zzbeta::hello(); zzgamma::hello(); sample::mine(); cat(find.package("digest"), getOption("repos"), Sys.getenv("R_LIBS_USER"), "\n")'; jupyter kernelspec list 2>/dev/null; stat -c %U /srv/rlibs`)
+	for _, want := range []string{
+		"zzalpha 1.2.0\nzzbeta 0.3.1\nzzgamma 1.0.0\nmine\n", "/usr/lib/R/site-library/digest",
+		"https://packagemanager.posit.co/cran/__linux__/bookworm/2024-01-31 /srv/rlibs", "/srv/conda/envs/notebook/share/jupyter/kernels/ir\n", "\njovyan\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if testing.Verbose() {
+		t.Log(s.text())
+	}
+	t.Run("leaves no caches and no trust store", func(t *testing.T) { checkClean(t, e, made) })
+	t.Run("the same again", func(t *testing.T) {
+		if again := solve(t, e, j); again.Steps.Run != 0 {
+			t.Errorf("steps %+v, want none run", again.Steps)
+		}
+	})
+}

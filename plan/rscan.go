@@ -1,0 +1,121 @@
+package plan
+
+import (
+	"encoding/json"
+	"errors"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+var (
+	rCallRE    = regexp.MustCompile(`\b(?:install\.packages|pkg_install|p_load|BiocManager::install)\s*\(`)
+	rNameRE    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9.]*[A-Za-z0-9]$`)
+	rQuotedRE  = regexp.MustCompile(`"([^"\n]*)"|'([^'\n]*)'`)
+	rWordRE    = regexp.MustCompile(`[A-Za-z.][A-Za-z0-9._]*`)
+	rLocalRE   = regexp.MustCompile(`\b(?:source|sys\.source|readLines|readRDS|load|load_all|scan|install_local|install_deps|install_dev_deps|restore|untar|unzip|read[._][a-z0-9_.]+)\s*\(|repos\s*=\s*NULL|\bDESCRIPTION\b|\./`)
+	rMixedRE   = regexp.MustCompile(`\b(?:reticulate|system|system2|python|pip|conda|jupyter|installspec)\b`)
+	rDependRE  = regexp.MustCompile(`^\s*([A-Za-z][A-Za-z0-9.]*[A-Za-z0-9])\s*(\([^)]*\))?\s*$`)
+	rCommentRE = regexp.MustCompile(`(?m)^([^"'#\n]*)#.*$`)
+)
+
+// scanR reads an install.R without running it: the names of packages that it installs from CRAN in any version, as far
+// as they are written down; whether it reads files of the repository; and whether it minds the Python environment.
+// What it misses costs time, not truth: the script itself is run all the same.
+func scanR(text string) (packages []string, local, mixed bool) {
+	text = rCommentRE.ReplaceAllString(text, "$1")
+	for _, at := range rCallRE.FindAllStringIndex(text, 100) {
+		call := argumentsOf(text[at[1]:])
+		packages = append(packages, quotedNames(call)...)
+		for _, word := range rWordRE.FindAllString(call, 20) {
+			packages = append(packages, assigned(text, word)...)
+		}
+	}
+	slices.Sort(packages)
+	return slices.Compact(packages), rLocalRE.MatchString(text), rMixedRE.MatchString(text)
+}
+
+// argumentsOf returns the text up to the parenthesis that closes a call.
+func argumentsOf(text string) string {
+	depth := 1
+	for i := 0; i < len(text) && i < 1<<14; i++ {
+		switch text[i] {
+		case '(':
+			depth++
+		case ')':
+			if depth--; depth == 0 {
+				return text[:i]
+			}
+		}
+	}
+	return ""
+}
+
+// quotedNames are the strings of a piece of R that may be names of packages. Those of named arguments are not.
+func quotedNames(text string) []string {
+	var names []string
+	for _, m := range rQuotedRE.FindAllStringSubmatchIndex(text, 500) {
+		name := text[m[0]+1 : m[1]-1]
+		before := strings.TrimRight(text[:m[0]], " \t\n\r")
+		if strings.HasSuffix(before, "=") || !rNameRE.MatchString(name) {
+			continue
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// assigned are the names in a vector that is assigned to a variable: pkgs <- c("a", "b").
+func assigned(text, variable string) []string {
+	at := regexp.MustCompile(`(?m)(?:^|[^A-Za-z0-9._])` + regexp.QuoteMeta(variable) + `\s*(?:<-|=)\s*c\s*\(`).FindStringIndex(text)
+	if at == nil {
+		return nil
+	}
+	return quotedNames(argumentsOf(text[at[1]:]))
+}
+
+// dependencies are the packages that the text of a DESCRIPTION needs in any version: those with a minimum may want a
+// newer one than Debian has.
+func dependencies(text string) []string {
+	var names []string
+	field := ""
+	for _, line := range lines(text) {
+		if line != "" && line[0] != ' ' && line[0] != '\t' {
+			var rest string
+			field, rest, _ = strings.Cut(line, ":")
+			line = rest
+		}
+		if field != "Imports" && field != "Depends" && field != "LinkingTo" {
+			continue
+		}
+		for _, part := range strings.Split(line, ",") {
+			if m := rDependRE.FindStringSubmatch(part); m != nil && m[1] != "R" && m[2] == "" {
+				names = append(names, m[1])
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// parseLock parses the text of a renv.lock.
+func parseLock(text string) (renvLock, error) {
+	var doc struct {
+		R struct {
+			Version string
+		}
+		Packages map[string]struct{ Package, Version string }
+	}
+	if err := json.Unmarshal([]byte(text), &doc); err != nil {
+		if at, ok := errors.AsType[*json.SyntaxError](err); ok {
+			return renvLock{}, grammarError(where(text, int(min(at.Offset, int64(len(text))))) + " is not JSON")
+		}
+		return renvLock{}, grammarError("is not a lock file of renv")
+	}
+	for name, p := range doc.Packages {
+		if !rNameRE.MatchString(name) || p.Package != "" && p.Package != name {
+			return renvLock{}, grammarError(`"` + printable(name) + `" is not the name of an R package`)
+		}
+	}
+	return renvLock{version: doc.R.Version}, nil
+}
