@@ -174,23 +174,37 @@ func (g *grapher) setup(base llb.State) llb.State {
 	return base.Dir("/").Run(args("/bin/sh", assetsMount+"/setup.sh"), g.mounted("Prepare the base")).Root().Dir(home)
 }
 
-// apt is the one step that has to do with dpkg: what the plan names, what it names in case the archives have it, and an
-// R that they have not.
+// apt is the one branch that has to do with dpkg: what the plan names, what it names in case the archives have it, and
+// an R that they have not. Debian's R takes most of a minute, so it goes first: that step is the same for all who have it.
 func (g *grapher) apt(ready llb.State) llb.State {
 	p := g.job.Plan
-	argv := append([]string{"/bin/sh", assetsMount + "/apt.sh"}, p.Apt...)
-	opts := []llb.RunOption{
-		args(argv...), g.mounted("Install " + strings.Join(p.Apt, " ")),
-		llb.AddMount("/var/cache/apt", llb.Scratch(), llb.AsPersistentCacheDir("bindery-apt", llb.CacheMountLocked)),
-		llb.AddMount("/var/lib/apt/lists", llb.Scratch(), llb.AsPersistentCacheDir("bindery-apt-lists", llb.CacheMountLocked)),
+	names, common := slices.Clone(p.Apt), plan.DebianR()
+	if !slices.ContainsFunc(common, func(n string) bool { return !slices.Contains(names, n) }) {
+		ready = g.aptGet(ready, common)
+		names = slices.DeleteFunc(names, func(n string) bool { return slices.Contains(common, n) })
 	}
+	var opts []llb.RunOption
 	if len(p.AptExtra) > 0 {
 		opts = append(opts, llb.AddEnv("APT_EXTRA", strings.Join(p.AptExtra, " ")))
 	}
 	if v := rBuild(p); v != "" {
 		opts = append(opts, llb.AddEnv("R_BUILD", v))
 	}
-	return ready.Run(opts...).Root()
+	if len(names)+len(opts) == 0 {
+		return ready
+	}
+	return g.aptGet(ready, names, opts...)
+}
+
+func (g *grapher) aptGet(s llb.State, names []string, more ...llb.RunOption) llb.State {
+	what := strings.Join(names, " ")
+	if what == "" {
+		what = "Debian's R packages"
+	}
+	return s.Run(args(append([]string{"/bin/sh", assetsMount + "/apt.sh"}, names...)...), g.mounted("Install "+what), runOptions(more...),
+		llb.AddMount("/var/cache/apt", llb.Scratch(), llb.AsPersistentCacheDir("bindery-apt", llb.CacheMountLocked)),
+		llb.AddMount("/var/lib/apt/lists", llb.Scratch(), llb.AsPersistentCacheDir("bindery-apt-lists", llb.CacheMountLocked)),
+	).Root()
 }
 
 func (g *grapher) local(name, hint string, opts ...llb.LocalOption) llb.State {

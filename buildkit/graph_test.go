@@ -78,6 +78,7 @@ func TestGraphKnowsNothingOfTheMachine(t *testing.T) {
 	t.Setenv("PIP_INDEX_URL", "https://secret-index.example/simple")
 	ops, _ := marshal(t, fullJob())
 	for _, op := range ops {
+		op = bytes.ReplaceAll(op, []byte("jupyter-rsession-proxy"), nil) // a package's name
 		for _, word := range []string{"secret-", "PROXY", "proxy", "CERT", "CA_BUNDLE", "ca.pem", "INDEX"} {
 			// The lock file and our scripts are operations too; they name none of these either.
 			if i := bytes.Index(op, []byte(word)); i >= 0 {

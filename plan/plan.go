@@ -35,7 +35,7 @@ type Plan struct {
 	Base      string    `json:"base"`                // "debian:SUITE" or an image reference; empty with a Dockerfile, which has its own
 	Python    string    `json:"python"`              // X.Y of the environment; empty with a Dockerfile, and when the base's own is unknown and will do
 	Apt       []string  `json:"apt"`                 // sorted; names as apt-get install takes them
-	AptExtra  []string  `json:"apt_extra,omitempty"` // Debian packages that are installed too where the base's archives have them; sorted
+	AptExtra  []string  `json:"apt_extra,omitempty"` // Debian packages that are installed too where the base's archives have them: NAME, or NAME=VERSION of its authors; sorted
 	Env       []Install `json:"env"`                 // installs that need their Reads only, in order
 	Content   []Install `json:"content"`             // installs that need the whole repository (local packages), in order
 	Path      []string  `json:"path,omitempty"`      // further directories of PATH, before the base's own

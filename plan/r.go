@@ -27,6 +27,11 @@ func rReleases() []string {
 	return []string{"4.6.1", "4.5.1", "4.4.2", "4.3.3", "4.2.3", "4.1.3", "4.0.5", "3.6.3", "3.5.3", "3.4.4", "3.3.3"}
 }
 
+// DebianR are the Debian packages that every repository of R has, the same for all.
+func DebianR() []string {
+	return []string{"r-base", "r-base-dev", "r-cran-devtools", "r-cran-irkernel", "r-cran-remotes", "r-cran-shiny"}
+}
+
 // r is the pack of R repositories. It reads runtime.txt, which the packs after it need too.
 func (d *detector) r() (bool, error) {
 	if err := d.readRuntime(); err != nil {
@@ -51,6 +56,8 @@ func (d *detector) r() (bool, error) {
 			return true, err
 		}
 	}
+	// It names no Python, which the layer below remarks.
+	d.plan.Ignored = slices.DeleteFunc(d.plan.Ignored, func(i Decision) bool { return i.File == d.runtime.file && d.runtime.name == "r" })
 	if err := d.rBase(file, asked, date); err != nil {
 		return true, err
 	}
@@ -115,7 +122,7 @@ func (d *detector) rBase(file, asked, date string) error {
 	d.plan.Path = append(d.plan.Path, rServer)
 	d.variable("R_LIBS_USER", rLibrary)
 	if asked == "" || own != "" && (own == asked || strings.HasPrefix(own, asked+".")) {
-		d.plan.Apt = append(d.plan.Apt, "r-base", "r-base-dev", "r-cran-devtools", "r-cran-irkernel", "r-cran-remotes", "r-cran-shiny")
+		d.plan.Apt = append(d.plan.Apt, DebianR()...)
 		text := "R " + own + ", Debian's own"
 		if !isDebian || own == "" {
 			text = "R as the base's packages have it"
@@ -161,9 +168,11 @@ func (d *detector) rPackages() error {
 		return err
 	}
 	if lock != "" {
-		if _, err := d.readLock(lock); err != nil {
+		read, err := d.readLock(lock)
+		if err != nil {
 			return err
 		}
+		d.debianR(read.packages)
 		d.plan.Env = append(d.plan.Env, Install{Tool: ToolR, Files: []string{lock}, Prefix: rLibrary})
 		d.reads(lock)
 		d.why(lock, "R packages with their versions; those that Debian has in the same version come from there")
@@ -232,10 +241,19 @@ func (d *detector) installR() error {
 	return nil
 }
 
-// debianR asks for Debian's packages of R packages, where there are any: they need no compiling.
+// debianR asks for Debian's packages of R packages, NAME or NAME=VERSION, where there are any: they need no compiling.
+// They are built for Debian's R.
 func (d *detector) debianR(packages []string) {
+	if !slices.Contains(d.plan.Apt, "r-base") {
+		return
+	}
 	for _, p := range packages {
-		d.plan.AptExtra = append(d.plan.AptExtra, "r-cran-"+strings.ToLower(p))
+		name, version, exact := strings.Cut(p, "=")
+		deb := "r-cran-" + strings.ToLower(name)
+		if exact {
+			deb += "=" + version
+		}
+		d.plan.AptExtra = append(d.plan.AptExtra, deb)
 	}
 	slices.Sort(d.plan.AptExtra)
 	d.plan.AptExtra = slices.Compact(d.plan.AptExtra)
@@ -249,7 +267,10 @@ func (d *detector) variable(key, value string) {
 }
 
 // A renvLock is what is read of a renv.lock here; the build reads the rest.
-type renvLock struct{ version string }
+type renvLock struct {
+	version  string
+	packages []string // NAME=VERSION of those that a repository has, sorted
+}
 
 func (d *detector) readLock(file string) (renvLock, error) {
 	text, err := d.readText(file)

@@ -16,6 +16,7 @@ var (
 	rLocalRE   = regexp.MustCompile(`\b(?:source|sys\.source|readLines|readRDS|load|load_all|scan|install_local|install_deps|install_dev_deps|restore|untar|unzip|read[._][a-z0-9_.]+)\s*\(|repos\s*=\s*NULL|\bDESCRIPTION\b|\./`)
 	rMixedRE   = regexp.MustCompile(`\b(?:reticulate|system|system2|python|pip|conda|jupyter|installspec)\b`)
 	rDependRE  = regexp.MustCompile(`^\s*([A-Za-z][A-Za-z0-9.]*[A-Za-z0-9])\s*(\([^)]*\))?\s*$`)
+	rVersionRE = regexp.MustCompile(`^[0-9]+([.-][0-9]+)+$`)
 	rCommentRE = regexp.MustCompile(`(?m)^([^"'#\n]*)#.*$`)
 )
 
@@ -104,7 +105,7 @@ func parseLock(text string) (renvLock, error) {
 		R struct {
 			Version string
 		}
-		Packages map[string]struct{ Package, Version string }
+		Packages map[string]struct{ Package, Version, Source string }
 	}
 	if err := json.Unmarshal([]byte(text), &doc); err != nil {
 		if at, ok := errors.AsType[*json.SyntaxError](err); ok {
@@ -112,10 +113,15 @@ func parseLock(text string) (renvLock, error) {
 		}
 		return renvLock{}, grammarError("is not a lock file of renv")
 	}
+	lock := renvLock{version: doc.R.Version}
 	for name, p := range doc.Packages {
 		if !rNameRE.MatchString(name) || p.Package != "" && p.Package != name {
 			return renvLock{}, grammarError(`"` + printable(name) + `" is not the name of an R package`)
 		}
+		if p.Source == "Repository" && rVersionRE.MatchString(p.Version) {
+			lock.packages = append(lock.packages, name+"="+p.Version)
+		}
 	}
-	return renvLock{version: doc.R.Version}, nil
+	slices.Sort(lock.packages)
+	return lock, nil
 }

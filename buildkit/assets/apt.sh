@@ -9,10 +9,13 @@ if [ "$ID" = debian ] && [ -e "$from" ]; then
 fi
 # shellcheck disable=SC2086
 apt-get update $keep
-# Of these, those that the archives have.
+# Of these, those that the archives have: NAME, or NAME=VERSION, which is the version that its authors give it.
 if [ -n "${APT_EXTRA:-}" ]; then
-	# shellcheck disable=SC2086
-	extra=$(apt-cache $keep madison $APT_EXTRA 2>/dev/null | awk '{ print $1 }' | sort -u)
+	# shellcheck disable=SC2086,SC2046
+	extra=$(apt-cache $keep madison $(printf '%s\n' $APT_EXTRA | sed 's/=.*//') 2>/dev/null | APT_EXTRA="$APT_EXTRA" awk '
+		BEGIN { n = split(ENVIRON["APT_EXTRA"], all, " "); for (i = 1; i <= n; i++) { split(all[i], p, "="); want[p[1]] = p[2] } }
+		{ v = $3; sub(/^[0-9]+:/, "", v); sub(/-[^-]*$/, "", v); sub(/[+~](dfsg|ds|really).*$/, "", v) }
+		want[$1] == "" || want[$1] == v { print $1 }' | sort -u)
 	# shellcheck disable=SC2086
 	set -- "$@" $extra
 fi
@@ -29,5 +32,5 @@ if [ -n "${R_BUILD:-}" ]; then
 	ln -s "/opt/R/$R_BUILD/bin/R" "/opt/R/$R_BUILD/bin/Rscript" /usr/local/bin/
 fi
 # shellcheck disable=SC2086
-apt-get install -y --no-install-recommends $keep -- "$@"
+[ $# -eq 0 ] || apt-get install -y --no-install-recommends $keep -- "$@"
 rm -rf /var/log/apt /var/log/dpkg.log /var/log/alternatives.log /var/cache/ldconfig/aux-cache /var/cache/debconf/*-old /var/lib/dpkg/*-old

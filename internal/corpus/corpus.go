@@ -44,6 +44,10 @@ func Samples() []Sample {
 		{Name: "utf16", Built: true},
 		{Name: "non-ascii", Built: true},
 		{Name: "dockerfile", Built: true},
+		{Name: "r", Built: true, Slow: true}, // R itself: most of a minute
+		{Name: "r-description", Built: true, Slow: true},
+		{Name: "r-renv", Built: true, Slow: true},
+		{Name: "r-build"}, // an R that comes from servers that tests do not reach
 		{Name: "odd-names", Built: true, write: writeOddNames},
 		{Name: "large", Built: true, Slow: true, write: writeLarge},
 		{Name: "many", Built: true, Slow: true, write: writeMany},
@@ -55,8 +59,7 @@ func Samples() []Sample {
 		{Name: "dockerfile-legacy", Fails: bindery.ErrPlan, Says: "andrewosh/binder-base"},
 		{Name: "conda", Fails: bindery.ErrPlan, Says: "environment.yml"},
 		{Name: "pipfile", Fails: bindery.ErrPlan, Says: "Pipfile"},
-		{Name: "r", Fails: bindery.ErrPlan, Says: "runtime.txt"},
-		{Name: "r-description", Fails: bindery.ErrPlan, Says: "DESCRIPTION"},
+		{Name: "r-old", Fails: bindery.ErrPlan, Says: "2016-05-01"},
 		{Name: "julia", Fails: bindery.ErrPlan, Says: "Project.toml"},
 		{Name: "nix", Fails: bindery.ErrPlan, Says: "default.nix"},
 		{Name: "dockerfile-fails", Fails: bindery.ErrStep, Says: "about to fail"},

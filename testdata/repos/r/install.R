@@ -1,1 +1,2 @@
-install.packages("digest")
+pkgs <- c("digest", "jsonlite")
+install.packages(pkgs)

@@ -1,0 +1,1 @@
+greet <- function() jsonlite::toJSON(digest::digest("x", "md5", FALSE))
