@@ -69,12 +69,18 @@ type sessionConfig struct {
 }
 
 type stepConfig struct {
-	CAFile   string            `yaml:"ca_file"`
-	PipIndex string            `yaml:"pip_index"`
-	NPMIndex string            `yaml:"npm_index"`
-	Env      map[string]string `yaml:"env"`
-	Memory   size              `yaml:"memory"`
-	Volatile *bool             `yaml:"volatile"`
+	CAFile      string            `yaml:"ca_file"`
+	PipIndex    string            `yaml:"pip_index"`
+	NPMIndex    string            `yaml:"npm_index"`
+	RCRAN       string            `yaml:"r_cran"`
+	RSnapshot   string            `yaml:"r_snapshot"`
+	RBuilds     string            `yaml:"r_builds"`
+	JuliaMirror string            `yaml:"julia_mirror"`
+	JuliaServer string            `yaml:"julia_server"`
+	NixChannel  string            `yaml:"nix_channel"`
+	Env         map[string]string `yaml:"env"`
+	Memory      size              `yaml:"memory"`
+	Volatile    *bool             `yaml:"volatile"`
 }
 
 type cacheConfig struct {
@@ -178,6 +184,11 @@ func (c *config) check() error {
 	for key, url := range map[string]string{"session_url": c.SessionURL, "public_url": c.PublicURL, "steps.pip_index": c.Steps.PipIndex, "steps.npm_index": c.Steps.NPMIndex} {
 		if err := checkURL(url); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	for key, url := range c.Steps.languages() {
+		if err := checkURL(url); err != nil {
+			return fmt.Errorf("steps: %s: %w", key, err)
 		}
 	}
 	if err := c.Providers.check(); err != nil {

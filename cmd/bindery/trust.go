@@ -43,8 +43,21 @@ func machineEnv(steps stepConfig, getenv func(string) string) map[string]string 
 	if isWeb(npm) {
 		env["NPM_CONFIG_REGISTRY"] = npm
 	}
+	for name, url := range steps.languages() {
+		if isWeb(url) {
+			env[name] = url
+		}
+	}
 	maps.Copy(env, steps.Env)
 	return env
+}
+
+// languages are the addresses that R's, Julia's and Nix's steps fetch from, by the variables that tell them.
+func (s stepConfig) languages() map[string]string {
+	return map[string]string{
+		"BINDERY_R_CRAN": s.RCRAN, "BINDERY_R_SNAPSHOT": s.RSnapshot, "BINDERY_R_BUILDS": s.RBuilds,
+		"BINDERY_JULIA_MIRROR": s.JuliaMirror, "JULIA_PKG_SERVER": s.JuliaServer, "BINDERY_NIX_CHANNEL": s.NixChannel,
+	}
 }
 
 // trustEnv is machineEnv as sorted K=V strings.
