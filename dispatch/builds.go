@@ -201,6 +201,9 @@ func (t *turn) over(b *build, last bindery.Event) {
 	t.say(b, last)
 	t.save(b)
 	delete(t.d.builds, b.ID)
+	if rec := b.Build; t.d.cfg.Ended != nil {
+		t.then(func() { t.d.cfg.Ended(rec) })
+	}
 }
 
 // ended takes in the last event of the running attempt.

@@ -80,6 +80,9 @@ type Config struct {
 	// network addresses; those without a record are stopped. default: none
 	Leases func() ([]string, error)
 
+	// Ended is told of each build that is over, once that is stored. It must not wait. default: nobody is
+	Ended func(bindery.Build)
+
 	LaunchWithin time.Duration    // until a session answers. default: 2 minutes
 	ResolveFor   time.Duration    // a branch or tag is not asked for again so soon. default: 1 minute
 	PollWorker   time.Duration    // between two looks at the worker's status. default: 5 seconds

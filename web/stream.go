@@ -68,18 +68,29 @@ type watch struct {
 	numbered  bool   // the client asked for ids: our page
 	after     int64  // it has seen the events up to this one ...
 	seen      string // ... of this build
+	tale
 }
 
 // buildStream answers GET /build/PROVIDER/SPEC. Whatever happens the status is 200 and the stream says it: BinderHub's
 // clients look at nothing else.
 func (s *Server) buildStream(w http.ResponseWriter, r *http.Request) error {
-	wa := &watch{s: s, r: r, spec: specOf(r.URL.EscapedPath(), "/build/")}
+	s.load.streams.Add(1)
+	defer s.load.streams.Add(-1)
+	wa := &watch{s: s, r: r, spec: specOf(r.URL.EscapedPath(), "/build/"), tale: tale{began: s.cfg.Now()}}
 	err := wa.admit(w.Header())
 	st, ctx := s.newSender(w, r)
 	defer st.close()
 	wa.st = st
 	if err == nil {
 		err = wa.run(ctx)
+		wa.report(ctx, err)
+	}
+	if err == nil && wa.linger && ctx.Err() == nil { // a client that reconnects by itself must have had the time to see that it is done
+		st.flushNow()
+		select {
+		case <-ctx.Done():
+		case <-time.After(s.cfg.Linger):
+		}
 	}
 	if err == nil || ctx.Err() != nil {
 		return nil
@@ -126,6 +137,7 @@ func (wa *watch) run(ctx context.Context) error {
 		return err
 	}
 	fresh := !b.State.Ended()
+	wa.build, wa.cached = b, !fresh
 	if fresh || wa.after > 0 || b.State != bindery.BuildSucceeded {
 		if b, err = wa.follow(ctx, b); err != nil {
 			return err
@@ -134,20 +146,12 @@ func (wa *watch) run(ctx context.Context) error {
 	if b.State != bindery.BuildSucceeded {
 		return buildFailure(b)
 	}
+	wa.build, wa.built = b, wa.s.cfg.Now()
 	if wa.buildOnly {
 		return wa.st.send("", readyImage(b))
 	}
-	if err := wa.launch(ctx, b, fresh); err != nil {
-		return err
-	}
-	if fresh { // a client that reconnects by itself must have had the time to see that it is done
-		wa.st.flushNow()
-		select {
-		case <-ctx.Done():
-		case <-time.After(wa.s.cfg.Linger):
-		}
-	}
-	return nil
+	wa.linger = fresh
+	return wa.launch(ctx, b, fresh)
 }
 
 // attach finds the build that answers the request. A client that comes back goes on with the build it had seen, though
@@ -245,11 +249,15 @@ func (wa *watch) launch(ctx context.Context, b bindery.Build, fresh bool) error 
 		_ = wa.st.send("", event{Phase: bindery.PhaseLaunching, Message: "Launching server...\n"}) // the sender has ended ctx
 	})
 	timer := time.AfterFunc(sayLaunching, announce)
+	wa.launching = wa.s.cfg.Now()
+	wa.s.load.launching.Add(1)
 	sess, err := wa.s.launches.get(ctx, b, wa.ask)
+	wa.s.load.launching.Add(-1)
 	if timer.Stop(); errors.Is(err, bindery.ErrRepoQuota) || errors.Is(err, bindery.ErrHubQuota) {
 		return &refusal{0, bindery.AsError(err).Msg + "! Try again soon.\n", err}
 	}
 	announce()
+	wa.session = sess.ID
 	if err != nil {
 		return &refusal{http.StatusInternalServerError, sentence(bindery.AsError(err)) + "\n", err}
 	}

@@ -100,6 +100,8 @@ type Config struct {
 	Rules Rules
 	// Agents is a list in the form of agents.txt; default: that one.
 	Agents string
+	// Report is told how each launch ended. It must not wait.
+	Report func(bindery.LaunchReport)
 	// Metrics answers GET /metrics; default: there is none.
 	Metrics http.Handler
 	// SessionsAtOnce is the most sessions that the queue admits, for /health; 0: it is not told.
@@ -192,6 +194,7 @@ type Server struct {
 	health   *health
 	rules    *ruleset
 	limiter  *limiter
+	load     load
 	agents   agents
 	replays  *replays
 	openapi  []byte

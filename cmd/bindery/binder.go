@@ -30,6 +30,13 @@ type binderConfig struct {
 	PerRepoHigher    int               `yaml:"per_repo_quota_higher"`
 	Specs            specsConfig       `yaml:"specs"`
 	AgentsFile       string            `yaml:"agents_file"`
+	Metrics          *bool             `yaml:"metrics"`
+	Archive          archiveConfig     `yaml:"archive"`
+}
+
+type archiveConfig struct {
+	Dir  string `yaml:"dir"`
+	Days int    `yaml:"days"`
 }
 
 type rateLimitConfig struct {

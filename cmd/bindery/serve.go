@@ -170,17 +170,23 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	if _, err := db.Lead(ctx, "pid "+itoa(os.Getpid())); err != nil {
 		return err
 	}
+	seen := &observed{}
 	hub, err := dispatch.New(dispatch.Config{
+		Ended: seen.built,
 		Store: db, Worker: visitorWorker{p.workers}, Launcher: hubLauncher{p.launcher}, Generation: generation(),
 		Policy: sched.Config{Sessions: a.cfg.Sessions.Max, Places: a.cfg.Sessions.Places}, Wait: true, Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: p.hubLeases, Log: log,
 	})
 	if err != nil {
 		return err
 	}
-	pages, err := c.web(a, p, hub, db, d, log)
+	if err := seen.open(a, p, hub, log); err != nil {
+		return err
+	}
+	pages, err := c.web(a, p, hub, db, seen, d, log)
 	if err != nil {
 		return err
 	}
+	seen.load = pages.Load
 	visits, err := c.proxy(a, hub, d, log)
 	if err != nil {
 		return err
@@ -188,6 +194,7 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return quietly(ctx, hub.Run(ctx)) })
 	group.Go(func() error { return pages.Run(ctx, d.public, d.local) })
+	group.Go(func() error { return seen.run(ctx) })
 	group.Go(func() error { return visits.Run(ctx, d.sessions) })
 	group.Go(func() error { return quietly(ctx, p.net.ServeDNS(ctx)) })
 	group.Go(func() error { return p.workers.supervise(ctx, log) })
@@ -248,7 +255,7 @@ func (c *serveCmd) proxy(a *app, hub *dispatch.Dispatcher, d doors, log *slog.Lo
 	return proxy.New(proxy.Config{Sessions: hub, Hub: link, URL: c.SessionURL, Proxies: proxies, Log: log})
 }
 
-func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, db *store.DB, d doors, log *slog.Logger) (*web.Server, error) {
+func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, db *store.DB, seen *observed, d doors, log *slog.Logger) (*web.Server, error) {
 	secret, err := a.buildSecret()
 	if err != nil {
 		return nil, err
@@ -264,13 +271,7 @@ func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, db *store.DB,
 	b := a.cfg.Binder
 	return web.New(web.Config{
 		Builds: hub, Sessions: hub, Queue: hub, History: db, SessionLog: p.launcher.Log,
-		Worker: func(ctx context.Context) (bindery.WorkerStatus, error) {
-			client, err := p.workers.client(ctx)
-			if err != nil {
-				return bindery.WorkerStatus{}, err
-			}
-			return client.Status(ctx)
-		},
+		Worker: p.workerStatus, Report: seen.launched, Metrics: seen.handler(),
 		Checks: func(ctx context.Context) []bindery.Check { return a.vital() },
 		Secret: secret,
 		Base:   b.BaseURL, BadgeURL: b.BadgeBaseURL, APIOnly: b.APIOnly, TokenLife: b.TokenExpires, AnyTokenOrigin: b.TokenCheckOrigin != nil && !*b.TokenCheckOrigin,

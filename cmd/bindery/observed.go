@@ -1,0 +1,69 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/dispatch"
+	"github.com/bindery-hub/bindery/metrics"
+)
+
+// observed passes what happens in a hub to the metrics and to the archive. It is there before they are, since each of
+// the parts needs another one.
+type observed struct {
+	metrics *metrics.Recorder
+	archive *metrics.Archive
+	load    func() (streams, launching int)
+}
+
+func (o *observed) open(a *app, p *parts, hub *dispatch.Dispatcher, log *slog.Logger) (err error) {
+	o.metrics, err = metrics.New(metrics.Config{
+		Queue: hub.Queue, Worker: p.workerStatus, Load: func() (int, int) { return o.load() },
+		Version: thisRelease().Version, Generation: generation(), HideRepos: a.cfg.HideSources, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	if off := a.cfg.Binder.Metrics; off != nil && !*off {
+		o.metrics = nil
+	}
+	o.archive, err = metrics.NewArchive(metrics.ArchiveConfig{
+		Dir: cmp.Or(a.cfg.Binder.Archive.Dir, a.inst.path("archive")), Days: a.cfg.Binder.Archive.Days, Log: log,
+	})
+	return err
+}
+
+// handler answers /metrics; nil: nothing does.
+func (o *observed) handler() http.Handler {
+	if o.metrics == nil {
+		return nil
+	}
+	return o.metrics
+}
+
+func (o *observed) run(ctx context.Context) error { return o.archive.Run(ctx) }
+
+func (o *observed) built(b bindery.Build) {
+	if o.metrics != nil {
+		o.metrics.Built(b)
+	}
+}
+
+func (o *observed) launched(rep bindery.LaunchReport) {
+	if o.metrics != nil {
+		o.metrics.Launched(rep)
+	}
+	o.archive.Launched(rep)
+}
+
+// workerStatus asks the worker of this state directory.
+func (p *parts) workerStatus(ctx context.Context) (bindery.WorkerStatus, error) {
+	client, err := p.workers.client(ctx)
+	if err != nil {
+		return bindery.WorkerStatus{}, err
+	}
+	return client.Status(ctx)
+}

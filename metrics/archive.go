@@ -1,0 +1,197 @@
+package metrics
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// ArchiveConfig configures an Archive.
+type ArchiveConfig struct {
+	Dir  string           // where its files are; required
+	Days int              // that files are kept; default: 90; negative: for good
+	Now  func() time.Time // default: time.Now
+	Log  *slog.Logger     // default: discard
+}
+
+// An Archive writes each launch down, a file for a day: launches-DATE.jsonl as BinderHub's event log has it, and
+// requests-DATE.jsonl with what is known beside that, failures included. Neither says who asked.
+type Archive struct {
+	cfg   ArchiveConfig
+	queue chan bindery.LaunchReport
+}
+
+// NewArchive makes an Archive; Run writes it.
+func NewArchive(cfg ArchiveConfig) (*Archive, error) {
+	if cfg.Dir == "" {
+		return nil, errors.New("metrics: ArchiveConfig needs Dir")
+	}
+	cfg.Days = cmp.Or(cfg.Days, 90)
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("metrics: the archive: %w", err)
+	}
+	return &Archive{cfg: cfg, queue: make(chan bindery.LaunchReport, 4096)}, nil
+}
+
+// Launched takes a report. It does not wait for the disk: when thousands are behind, a report is lost, and logged.
+func (a *Archive) Launched(rep bindery.LaunchReport) {
+	select {
+	case a.queue <- rep:
+	default:
+		a.cfg.Log.Warn("the archive of launches is behind; a line is lost", "build", rep.Build)
+	}
+}
+
+// Run writes until ctx ends, and then what it has been given before that.
+func (a *Archive) Run(ctx context.Context) error {
+	files := map[string]*os.File{}
+	day := ""
+	defer func() { closeAll(files) }()
+	write := func(rep bindery.LaunchReport) {
+		if today := rep.Time.UTC().Format(time.DateOnly); today != day {
+			closeAll(files)
+			clear(files)
+			day = today
+			a.expire(ctx)
+		}
+		for _, l := range linesOf(rep) {
+			if err := a.append(files, l.file+"-"+day+".jsonl", l.line); err != nil {
+				a.cfg.Log.ErrorContext(ctx, "a launch is not in the archive", "err", err)
+			}
+		}
+	}
+	for {
+		select {
+		case rep := <-a.queue:
+			write(rep)
+			continue
+		case <-ctx.Done():
+		}
+		for {
+			select {
+			case rep := <-a.queue:
+				write(rep)
+			default:
+				return nil
+			}
+		}
+	}
+}
+
+func closeAll(files map[string]*os.File) {
+	for _, f := range files {
+		_ = f.Close() // each line was written by itself
+	}
+}
+
+// append writes a line by one system call, so that a crash leaves whole lines.
+func (a *Archive) append(files map[string]*os.File, name string, line any) error {
+	text, err := json.Marshal(line)
+	if err != nil {
+		return err
+	}
+	f := files[name]
+	if f == nil {
+		if f, err = os.OpenFile(filepath.Join(a.cfg.Dir, name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
+			return err
+		}
+		files[name] = f
+	}
+	_, err = f.Write(append(text, '\n'))
+	return err
+}
+
+// expire removes files of days that are over for long. It knows its own by their names.
+func (a *Archive) expire(ctx context.Context) {
+	if a.cfg.Days < 0 {
+		return
+	}
+	oldest := a.cfg.Now().UTC().AddDate(0, 0, -a.cfg.Days).Format(time.DateOnly)
+	for _, kind := range []string{launchLines, requestLines} {
+		names, _ := fs.Glob(os.DirFS(a.cfg.Dir), kind+"-????-??-??.jsonl") // the pattern is right
+		for _, name := range names {
+			date := strings.TrimSuffix(strings.TrimPrefix(name, kind+"-"), ".jsonl")
+			if date >= oldest {
+				continue
+			}
+			if err := os.Remove(filepath.Join(a.cfg.Dir, name)); err != nil {
+				a.cfg.Log.WarnContext(ctx, "an old file of the archive stays", "err", err)
+			}
+		}
+	}
+}
+
+// The two kinds of files.
+const (
+	launchLines  = "launches"
+	requestLines = "requests"
+)
+
+type fileLine struct {
+	file string
+	line any
+}
+
+// stamp is BinderHub's form of a time.
+const stamp = "2006-01-02T15:04:05.000000Z"
+
+// A launchLine is BinderHub's launch event, version 6.
+type launchLine struct {
+	Timestamp     string `json:"timestamp"`
+	Schema        string `json:"schema"`
+	Version       int    `json:"version"`
+	Provider      string `json:"provider"`
+	Spec          string `json:"spec"`
+	Ref           string `json:"ref"`
+	Status        string `json:"status"`
+	Token         bool   `json:"build_token"`
+	Origin        string `json:"origin"`
+	RequestOrigin string `json:"request_origin"`
+}
+
+// A requestLine is the same with what else is known, of failures too.
+type requestLine struct {
+	launchLine
+	Repo     string         `json:"repo"`
+	Build    string         `json:"build,omitempty"`
+	Session  string         `json:"session,omitempty"`
+	Class    bindery.Class  `json:"class"`
+	Evidence string         `json:"evidence"`
+	Cached   bool           `json:"cached"`
+	Built    float64        `json:"built_seconds"`
+	Started  float64        `json:"started_seconds"`
+	Err      *bindery.Error `json:"error,omitempty"`
+}
+
+// linesOf is what is written of a report. BinderHub's schema has successes only.
+func linesOf(rep bindery.LaunchReport) []fileLine {
+	l := launchLine{
+		Timestamp: rep.Time.UTC().Format(stamp), Schema: "binderhub.jupyter.org/launch", Version: 6,
+		Provider: NameOf(rep.Provider.Kind), Spec: rep.Spec, Ref: rep.Source.Commit, Status: rep.Status,
+		Token: rep.Token, Origin: rep.Origin, RequestOrigin: rep.RequestOrigin,
+	}
+	full := requestLine{
+		launchLine: l, Repo: rep.Repo, Build: rep.Build, Session: rep.Session, Class: rep.Class, Evidence: rep.Evidence, Cached: rep.Cached,
+		Built: rep.Built.Seconds(), Started: rep.Started.Seconds(), Err: rep.Err,
+	}
+	full.Schema, full.Version = "bindery/launch", 1
+	lines := []fileLine{{requestLines, full}}
+	if rep.Status == bindery.LaunchSucceeded {
+		lines = append(lines, fileLine{launchLines, l})
+	}
+	return lines
+}

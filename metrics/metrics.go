@@ -1,0 +1,198 @@
+// Package metrics tells operators what happened: Prometheus series, archived lines.
+package metrics
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// Config configures a Recorder.
+type Config struct {
+	Queue  func(ctx context.Context) (bindery.Queue, error)        // required
+	Worker func(ctx context.Context) (bindery.WorkerStatus, error) // required
+	// Load says how many event streams are open, and how many sessions are being started. Default: none.
+	Load func() (streams, launching int)
+	// Budget says how many requests GitHub's API still takes; false: nothing is known. Default: nothing is.
+	Budget func() (remaining int, known bool)
+
+	Version, Generation string
+	// HideRepos leaves the label repo empty: /metrics is open to everybody.
+	HideRepos bool
+	// Repos is how many repositories are told apart; the rest are "other". Visitors choose the names. default: 1000
+	Repos int
+	Now   func() time.Time // default: time.Now
+	Log   *slog.Logger     // default: discard
+}
+
+// A Recorder counts what it is told, and looks at the queue when it is asked.
+type Recorder struct {
+	cfg      Config
+	registry *prometheus.Registry
+	handler  http.Handler
+
+	buildTime  *prometheus.HistogramVec
+	launchTime *prometheus.HistogramVec
+	builds     *prometheus.CounterVec
+	launches   *prometheus.CounterVec
+	ready      *prometheus.HistogramVec
+	outcomes   *prometheus.CounterVec
+	requests   *prometheus.CounterVec
+
+	mu     sync.Mutex
+	repos  map[string]bool
+	recent map[string]time.Time // repositories to their last launch
+}
+
+// New makes a Recorder.
+func New(cfg Config) (*Recorder, error) {
+	if cfg.Queue == nil || cfg.Worker == nil {
+		return nil, errors.New("metrics: Config needs Queue and Worker")
+	}
+	cfg.Repos = cmp.Or(cfg.Repos, 1000)
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Load == nil {
+		cfg.Load = func() (int, int) { return 0, 0 }
+	}
+	if cfg.Budget == nil {
+		cfg.Budget = func() (int, bool) { return 0, false }
+	}
+	r := &Recorder{cfg: cfg, registry: prometheus.NewRegistry(), repos: map[string]bool{}, recent: map[string]time.Time{}}
+	r.instruments()
+	for _, c := range []prometheus.Collector{
+		r.buildTime, r.launchTime, r.builds, r.launches, r.ready, r.outcomes, r.requests, snapshot{r},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	} {
+		if err := r.registry.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	r.handler = promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{Registry: r.registry, ErrorHandling: promhttp.ContinueOnError})
+	return r, nil
+}
+
+// instruments makes what is counted as it happens. The first four are BinderHub's: its dashboards read them.
+func (r *Recorder) instruments() {
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	r.buildTime = histogram("binderhub_build_time_seconds", "Seconds from the first request for a build to its end, the wait for a slot included.",
+		[]float64{60, 120, 300, 600, 1800, 3600, 7200}, "status")
+	r.launchTime = histogram("binderhub_launch_time_seconds", "Seconds from an image to a session that answers.",
+		[]float64{2, 5, 10, 20, 30, 60, 120, 300, 600}, "status", "retries")
+	r.builds = counter("binderhub_build_count_total", "Builds that ended.", "status", "provider", "repo")
+	r.launches = counter("binderhub_launch_count_total", "Launches that ended.", "status", "provider", "repo")
+	r.ready = histogram("bindery_time_to_ready_seconds", "Seconds from a request to its session, everything included.",
+		[]float64{0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600, 7200}, "cached", "class")
+	r.outcomes = counter("bindery_builds_total", "Builds that ended, by whose fault a failure was and by how many attempts it took.", "status", "fault", "class", "attempts")
+	r.requests = counter("bindery_launch_requests_total", "Requests for launches that ended, those that nobody waited for included.", "status", "class", "token")
+}
+
+// ServeHTTP answers with all series.
+func (r *Recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.handler.ServeHTTP(w, req) }
+
+// Built counts a build that has ended.
+func (r *Recorder) Built(b bindery.Build) {
+	status, fault := "success", ""
+	switch {
+	case b.State == bindery.BuildCancelled:
+		status = "cancelled"
+	case b.State == bindery.BuildFailed:
+		status = "failure"
+	}
+	if b.Err != nil {
+		fault = string(b.Err.Fault)
+	}
+	r.outcomes.WithLabelValues(status, fault, string(b.Class), strconv.Itoa(b.Attempt)).Inc()
+	if status == "cancelled" { // BinderHub knows no such thing
+		return
+	}
+	r.buildTime.WithLabelValues(status).Observe(b.Ended.Sub(b.Created).Seconds())
+	r.builds.WithLabelValues(status, NameOf(b.Source.Provider), r.repo(b.Source.URL)).Inc()
+}
+
+// Launched counts a request for a launch that has ended.
+func (r *Recorder) Launched(rep bindery.LaunchReport) {
+	r.requests.WithLabelValues(rep.Status, string(rep.Class), strconv.FormatBool(rep.Token)).Inc()
+	if rep.Status == bindery.LaunchLeft || rep.Build == "" { // BinderHub counts from the image on
+		return
+	}
+	repo := r.repo(rep.Repo)
+	switch {
+	case rep.Status == bindery.LaunchSucceeded:
+		r.launchTime.WithLabelValues("success", "0").Observe(rep.Started.Seconds())
+		r.ready.WithLabelValues(strconv.FormatBool(rep.Cached), string(rep.Class)).Observe((rep.Built + rep.Started).Seconds())
+		r.touch(rep.Source.Identity(), rep.Time)
+	case rep.Status == bindery.LaunchFailed && rep.Started > 0:
+		r.launchTime.WithLabelValues("failure", "-1").Observe(rep.Started.Seconds())
+	case rep.Status == bindery.LaunchFailed: // its build did, which is counted there
+		return
+	}
+	r.launches.WithLabelValues(rep.Status, NameOf(rep.Provider.Kind), repo).Inc()
+}
+
+// repo is a repository's label. Visitors choose what it is, so there is a bound on how many there are.
+func (r *Recorder) repo(name string) string {
+	if r.cfg.HideRepos {
+		return ""
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name = bindery.Printable(name)
+	if !r.repos[name] && len(r.repos) >= r.cfg.Repos {
+		return "other"
+	}
+	r.repos[name] = true
+	return name
+}
+
+// mostRecent bounds what is remembered to count the last hour's repositories.
+const mostRecent = 100_000
+
+func (r *Recorder) touch(repo string, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.recent[repo]; ok || len(r.recent) < mostRecent {
+		r.recent[repo] = at
+	}
+}
+
+// lastHour counts the repositories that were launched in it.
+func (r *Recorder) lastHour() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := r.cfg.Now().Add(-time.Hour)
+	for repo, at := range r.recent {
+		if at.Before(old) {
+			delete(r.recent, repo)
+		}
+	}
+	return len(r.recent)
+}
+
+// NameOf is BinderHub's name of a kind of provider, as its metrics and its archive have it.
+func NameOf(kind string) string {
+	names := map[string]string{
+		bindery.ProviderGitHub: "GitHub", bindery.ProviderGist: "Gist", bindery.ProviderGitLab: "GitLab", bindery.ProviderGit: "Git",
+		bindery.ProviderZenodo: "Zenodo", bindery.ProviderFigshare: "Figshare", bindery.ProviderHydroshare: "Hydroshare",
+		bindery.ProviderDataverse: "Dataverse", bindery.ProviderCKAN: "CKAN", bindery.ProviderSWH: "SoftwareHeritage",
+	}
+	return cmp.Or(names[kind], kind)
+}

@@ -1,0 +1,163 @@
+package metrics
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// lookFor bounds how long a scrape waits for the queue and the worker.
+const lookFor = 5 * time.Second
+
+// A gauge is a number that is looked up when somebody asks.
+type gauge struct {
+	name, help string
+	labels     []string
+}
+
+// The gauges. The first three are BinderHub's. What needs no label has none.
+var gauges = [...]gauge{
+	{"binderhub_inprogress_builds", "Builds that run.", nil},
+	{"binderhub_inprogress_launches", "Sessions that are being started.", nil},
+	{"binderhub_github_rate_limit_remaining", "Requests that GitHub's API still takes in this hour; 0 until it was asked.", nil},
+	{"bindery_info", "Version and generation, as labels.", []string{"version", "generation"}},
+	{"bindery_slots", "Slots of the workers that are up.", nil},
+	{"bindery_slots_taken", "Slots in which builds run.", nil},
+	{"bindery_queue_builds", "Builds that wait or run, by class.", []string{"state", "class"}},
+	{"bindery_queue_oldest_seconds", "Age of the build that has waited longest.", nil},
+	{"bindery_queue_attended_oldest_seconds", "The same of those that a person waits for.", nil},
+	{"bindery_queue_watchers", "Requests that wait for builds.", nil},
+	{"bindery_queue_watchers_most", "Requests that wait for the one build with the most of them.", nil},
+	{"bindery_queue_share_most", "Share of the slots that the busiest owner or requester has.", []string{"scope"}},
+	{"bindery_queue_failures", "Failures that answer for their keys, quarantined ones apart.", []string{"quarantined"}},
+	{"bindery_queue_rules", "Rules of operators that stand.", []string{"kind"}},
+	{"bindery_sessions", "Sessions that have a place.", nil},
+	{"bindery_sessions_waiting", "Sessions that wait for one.", nil},
+	{"bindery_streams", "Event streams that are open.", nil},
+	{"bindery_repositories_last_hour", "Repositories that were launched in the last hour, each counted once.", nil},
+	{"bindery_worker_up", "Whether the worker answers.", nil},
+	{"bindery_worker_disk_free_bytes", "Bytes free on the worker's disk.", nil},
+	{"bindery_worker_cache_bytes", "Bytes of its build cache.", nil},
+	{"bindery_worker_checks_failed", "Required checks of the worker that fail.", nil},
+}
+
+// A snapshot is the collector of the gauges.
+type snapshot struct{ r *Recorder }
+
+func (g gauge) desc() *prometheus.Desc { return prometheus.NewDesc(g.name, g.help, g.labels, nil) }
+
+// Describe lists the gauges.
+func (s snapshot) Describe(out chan<- *prometheus.Desc) {
+	for _, g := range gauges {
+		out <- g.desc()
+	}
+}
+
+// Collect looks at the queue and the worker once.
+func (s snapshot) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), lookFor) // the library has none for us
+	defer cancel()
+	set := func(name string, v float64, labels ...string) {
+		for _, g := range gauges {
+			if g.name == name {
+				out <- prometheus.MustNewConstMetric(g.desc(), prometheus.GaugeValue, v, labels...)
+			}
+		}
+	}
+	cfg := s.r.cfg
+	streams, launching := cfg.Load()
+	set("binderhub_inprogress_launches", float64(launching))
+	set("bindery_streams", float64(streams))
+	set("bindery_info", 1, cfg.Version, cfg.Generation)
+	set("bindery_repositories_last_hour", float64(s.r.lastHour()))
+	left, _ := cfg.Budget()
+	set("binderhub_github_rate_limit_remaining", float64(left))
+	if q, err := cfg.Queue(ctx); err == nil {
+		ofQueue(q, set)
+	} else {
+		cfg.Log.WarnContext(ctx, "the queue cannot be looked at for the metrics", "err", err)
+	}
+	w, err := cfg.Worker(ctx)
+	up, failed := 1.0, 0
+	if err != nil {
+		up = 0
+	}
+	for _, c := range w.Checks {
+		if !c.OK && c.Level == "required" {
+			failed++
+		}
+	}
+	set("bindery_worker_up", up)
+	set("bindery_worker_disk_free_bytes", float64(w.DiskFree))
+	set("bindery_worker_cache_bytes", float64(w.CacheSize))
+	set("bindery_worker_checks_failed", float64(failed))
+}
+
+// ofQueue sets the gauges of the queue. All values of a label are there at all times, so that a query finds zeros.
+func ofQueue(q bindery.Queue, set func(name string, v float64, labels ...string)) {
+	count := map[[2]string]int{}
+	var oldest, attended time.Duration
+	watchers, most := 0, 0
+	look := func(list []bindery.QueuedBuild, state string) {
+		for _, b := range list {
+			count[[2]string{state, string(b.Class)}]++
+			watchers += b.Watchers
+			most = max(most, b.Watchers)
+			if state == "waiting" {
+				oldest = max(oldest, b.Age)
+				if b.Class == bindery.Attended {
+					attended = max(attended, b.Age)
+				}
+			}
+		}
+	}
+	look(q.Running, "running")
+	look(q.Waiting, "waiting")
+	for _, state := range []string{"running", "waiting"} {
+		for _, class := range []string{string(bindery.Attended), string(bindery.Unattended), string(bindery.Background)} {
+			set("bindery_queue_builds", float64(count[[2]string{state, class}]), state, class)
+		}
+	}
+	set("bindery_queue_builds", float64(q.More), "waiting", "unlisted")
+	set("binderhub_inprogress_builds", float64(len(q.Running)))
+	set("bindery_slots", float64(q.Slots))
+	set("bindery_slots_taken", float64(q.Taken))
+	set("bindery_queue_oldest_seconds", oldest.Seconds())
+	set("bindery_queue_attended_oldest_seconds", attended.Seconds())
+	set("bindery_queue_watchers", float64(watchers))
+	set("bindery_queue_watchers_most", float64(most))
+	set("bindery_sessions", float64(q.Sessions))
+	set("bindery_sessions_waiting", float64(len(q.Lobby)))
+	ofRules(q, set)
+}
+
+func ofRules(q bindery.Queue, set func(name string, v float64, labels ...string)) {
+	share := map[string]float64{"owner": 0, "requester": 0}
+	for _, s := range q.Shares {
+		share[s.Scope] = max(share[s.Scope], s.Share)
+	}
+	for scope, v := range share {
+		set("bindery_queue_share_most", v, scope)
+	}
+	failures := map[string]int{"false": 0, "true": 0}
+	for _, f := range q.Failures {
+		if f.Quarantined {
+			failures["true"]++
+		} else {
+			failures["false"]++
+		}
+	}
+	for label, n := range failures {
+		set("bindery_queue_failures", float64(n), label)
+	}
+	rules := map[string]int{"ban": 0, "hold": 0, "weight": 0, "quota": 0}
+	for _, r := range q.Rules {
+		rules[r.Kind]++
+	}
+	for kind, n := range rules {
+		set("bindery_queue_rules", float64(n), kind)
+	}
+}
