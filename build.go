@@ -72,7 +72,8 @@ type Build struct {
 	Until     time.Time `json:"until,omitzero"`
 	Charged   int       `json:"charged,omitempty"`
 	Row       int       `json:"row,omitempty"`
-	Requester string    `json:"-"` // who asked first; not for others to read
+	Evidence  string    `json:"evidence,omitempty"` // what its class was judged by, in words
+	Requester string    `json:"-"`                  // who asked first; not for others to read
 
 	Kind        string `json:"kind,omitempty"`        // of its plan, once that is known: builds of one kind cost alike
 	Quick       bool   `json:"quick,omitempty"`       // its running or last attempt took no slot

@@ -36,7 +36,7 @@ func (d *Dispatcher) Submit(ctx context.Context, ask bindery.Ask) (bindery.Build
 		}
 	}
 	fresh := bindery.Build{
-		ID: buildID(), Key: bindery.BuildKey(src, d.cfg.Generation), Source: src, Class: ask.Class, Requester: ask.Requester,
+		ID: buildID(), Key: bindery.BuildKey(src, d.cfg.Generation), Source: src, Class: ask.Class, Evidence: ask.Evidence, Requester: ask.Requester,
 		State: bindery.BuildQueued,
 	}
 	if fresh.Class == "" {

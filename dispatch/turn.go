@@ -138,6 +138,9 @@ func (t *turn) move(decision sched.Decision) {
 	case sched.Promote:
 		b := t.d.builds[d.Build]
 		b.Class = d.Class
+		if t.fresh.Class == d.Class { // who has just joined is why
+			b.Evidence = t.fresh.Evidence
+		}
 		t.save(b)
 	case sched.Slow:
 		b := t.d.builds[d.Build]

@@ -40,7 +40,6 @@ type Config struct {
 type Recorder struct {
 	cfg      Config
 	registry *prometheus.Registry
-	handler  http.Handler
 
 	buildTime  *prometheus.HistogramVec
 	launchTime *prometheus.HistogramVec
@@ -74,14 +73,13 @@ func New(cfg Config) (*Recorder, error) {
 	r := &Recorder{cfg: cfg, registry: prometheus.NewRegistry(), repos: map[string]bool{}, recent: map[string]time.Time{}}
 	r.instruments()
 	for _, c := range []prometheus.Collector{
-		r.buildTime, r.launchTime, r.builds, r.launches, r.ready, r.outcomes, r.requests, snapshot{r},
+		r.buildTime, r.launchTime, r.builds, r.launches, r.ready, r.outcomes, r.requests,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := r.registry.Register(c); err != nil {
 			return nil, err
 		}
 	}
-	r.handler = promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{Registry: r.registry, ErrorHandling: promhttp.ContinueOnError})
 	return r, nil
 }
 
@@ -106,7 +104,15 @@ func (r *Recorder) instruments() {
 }
 
 // ServeHTTP answers with all series.
-func (r *Recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.handler.ServeHTTP(w, req) }
+func (r *Recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	now := prometheus.NewRegistry()
+	err := now.Register(snapshot{r, func() (context.Context, context.CancelFunc) { return context.WithTimeout(req.Context(), lookFor) }})
+	if err != nil { // two gauges of one name
+		http.Error(w, "the metrics are broken", http.StatusInternalServerError)
+		return
+	}
+	promhttp.HandlerFor(prometheus.Gatherers{r.registry, now}, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}).ServeHTTP(w, req)
+}
 
 // Built counts a build that has ended.
 func (r *Recorder) Built(b bindery.Build) {

@@ -44,8 +44,11 @@ var gauges = [...]gauge{
 	{"bindery_worker_checks_failed", "Required checks of the worker that fail.", nil},
 }
 
-// A snapshot is the collector of the gauges.
-type snapshot struct{ r *Recorder }
+// A snapshot is the collector of the gauges, for one scrape: the library has no context for it.
+type snapshot struct {
+	r     *Recorder
+	scope func() (context.Context, context.CancelFunc)
+}
 
 func (g gauge) desc() *prometheus.Desc { return prometheus.NewDesc(g.name, g.help, g.labels, nil) }
 
@@ -58,7 +61,7 @@ func (s snapshot) Describe(out chan<- *prometheus.Desc) {
 
 // Collect looks at the queue and the worker once.
 func (s snapshot) Collect(out chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), lookFor) // the library has none for us
+	ctx, cancel := s.scope()
 	defer cancel()
 	set := func(name string, v float64, labels ...string) {
 		for _, g := range gauges {

@@ -25,13 +25,13 @@ func (s *statements) all() map[string]**sql.Stmt {
 const (
 	// A new attempt begins to read its worker's events at the first.
 	putBuild = `INSERT INTO builds (id, place, key, source, class, requester, state, attempt, worker, charged, failures, until, created, started, ended, result, error,
-			kind, quick, slow, forced, quarantined, disk)
+			kind, quick, slow, forced, quarantined, disk, evidence)
 		VALUES ($1, (SELECT coalesce(max(place), 0) + 1 FROM builds), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-			$17, $18, $19, $20, $21, $22)
+			$17, $18, $19, $20, $21, $22, $23)
 		ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, worker = excluded.worker,
 			charged = excluded.charged, failures = excluded.failures, until = excluded.until,
 			started = excluded.started, ended = excluded.ended, result = excluded.result, error = excluded.error,
-			class = excluded.class, requester = excluded.requester, kind = excluded.kind, quick = excluded.quick, slow = excluded.slow,
+			class = excluded.class, evidence = excluded.evidence, requester = excluded.requester, kind = excluded.kind, quick = excluded.quick, slow = excluded.slow,
 			forced = excluded.forced, quarantined = excluded.quarantined, disk = excluded.disk,
 			read_seq = CASE WHEN excluded.attempt = builds.attempt THEN builds.read_seq ELSE 0 END`
 	// Only events that follow what is stored may be added: a writer that has lost track is refused.
@@ -199,7 +199,7 @@ func (db *DB) writeBuild(w *writer, b bindery.Build) error {
 	}
 	_, err = w.exec(db.put.build, b.ID, b.Key, string(source), string(b.Class), b.Requester, string(b.State), b.Attempt, b.Worker,
 		b.Charged, b.Row, micros(b.Until), micros(b.Created), micros(b.Started), micros(b.Ended), result, fault,
-		b.Kind, b.Quick, b.Slow, b.Forced, b.Quarantined, b.Disk)
+		b.Kind, b.Quick, b.Slow, b.Forced, b.Quarantined, b.Disk, b.Evidence)
 	return err
 }
 

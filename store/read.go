@@ -12,7 +12,7 @@ import (
 )
 
 const buildColumns = `id, key, source, class, requester, state, attempt, worker, charged, failures, until, created, started, ended, result, error, last_seq, read_seq,
-	kind, quick, slow, forced, quarantined, disk`
+	kind, quick, slow, forced, quarantined, disk, evidence`
 
 const sessionColumns = `id, build, image, state, source, request, token, address, limits, reason, exit, created, ready, active, ended, requester`
 
@@ -181,7 +181,7 @@ func scanBuild(row scanner) (b bindery.LiveBuild, err error) {
 	var until, created, started, ended int64
 	err = row.Scan(&b.ID, &b.Key, &source, &b.Class, &b.Requester, &b.State, &b.Attempt, &b.Worker, &b.Charged, &b.Row,
 		&until, &created, &started, &ended, &result, &fault, &b.Seq, &b.Read,
-		&b.Kind, &b.Quick, &b.Slow, &b.Forced, &b.Quarantined, &b.Disk)
+		&b.Kind, &b.Quick, &b.Slow, &b.Forced, &b.Quarantined, &b.Disk, &b.Evidence)
 	if err != nil {
 		return b, err
 	}

@@ -110,6 +110,9 @@ func showBuild(out io.Writer, b bindery.Build, at *bindery.QueuedBuild, now time
 	line("commit", "%s", b.Source.Commit)
 	line("directory", "%s", b.Source.Subdir)
 	line("class", "%s", b.Class)
+	if b.Evidence != "" {
+		line("judged by", "%s", b.Evidence)
+	}
 	if b.Attempt > 0 {
 		line("attempt", "%d on %s", b.Attempt, b.Worker)
 	}

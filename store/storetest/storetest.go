@@ -45,7 +45,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 // Build returns a queued build.
 func Build(id, key string) bindery.Build {
 	return bindery.Build{
-		ID: id, Key: key, Class: bindery.Attended, State: bindery.BuildQueued, Created: At, Requester: "192.0.2.0/24",
+		ID: id, Key: key, Class: bindery.Attended, State: bindery.BuildQueued, Created: At, Requester: "192.0.2.0/24", Evidence: "a browser's fetch metadata",
 		Source: bindery.Source{Provider: bindery.ProviderGit, URL: "https://example.org/o/r", Ref: "main", Commit: "0123456789012345678901234567890123456789"},
 	}
 }

@@ -1,0 +1,3 @@
+-- What the class of a build was judged by.
+
+ALTER TABLE builds ADD COLUMN evidence TEXT NOT NULL DEFAULT '';
