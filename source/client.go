@@ -51,7 +51,7 @@ func trust(caFile string) (*tls.Config, error) {
 
 const (
 	askTimeout = 20 * time.Second // of one question to an API
-	maxAnswer  = 8 << 20          // bytes of one answer
+	maxAnswer  = 32 << 20         // bytes of one answer
 	maxHops    = 5                // redirects of one request
 )
 

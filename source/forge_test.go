@@ -131,9 +131,9 @@ func TestForgeRefusals(t *testing.T) {
 		"a list":    func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[1]`) },
 		"500":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
 		"401":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) },
-		"loop":      func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 302) },
+		"loop":      func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) },
 		"metadata": func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "http://169.254.169.254/latest", 302)
+			http.Redirect(w, r, "http://169.254.169.254/latest", http.StatusFound)
 		},
 		"endless": func(w http.ResponseWriter, r *http.Request) { endless(w, r) },
 		"hang up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
@@ -180,7 +180,7 @@ func TestForgeToken(t *testing.T) {
 		leaked += r.Header.Get("Authorization")
 		http.NotFound(w, r)
 	})
-	forge.Answer(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL+r.URL.Path, 301) })
+	forge.Answer(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL+r.URL.Path, http.StatusMovedPermanently) })
 	_, _ = s.Resolve(t.Context(), asked(t, srv, "gh", "ann/demo/elsewhere"))
 	if leaked != "" || len(other.Requests()) == 0 {
 		t.Errorf("the other host was asked %q and given %q", other.Requests(), leaked)

@@ -13,6 +13,10 @@ import (
 
 // check refuses sources by their names alone; the guard refuses by address.
 func (s *Sources) check(src bindery.Source) error {
+	if src.IsArchive() {
+		_, err := s.providerOf(src)
+		return err
+	}
 	if src.Provider != bindery.ProviderGit {
 		return bindery.Errorf(bindery.ErrInvalid, bindery.User, "Use the provider git.", "There is no provider %q", bindery.Printable(src.Provider))
 	}

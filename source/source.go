@@ -41,6 +41,8 @@ type Config struct {
 
 	Providers []Provider // default: bindery.DefaultProviders(), without credentials
 
+	Poll time.Duration // between looks at an archive that prepares a download; default: 10 seconds
+
 	ResolveTimeout time.Duration // default: 1 minute
 	FetchTimeout   time.Duration // default: 30 minutes
 	MaxBytes       int64         // of one checkout and of one pack; default: 20 GiB
@@ -78,6 +80,7 @@ func New(cfg Config) (*Sources, error) {
 	}
 	cfg.UID, cfg.GID = cmp.Or(cfg.UID, 65534), cmp.Or(cfg.GID, 65534)
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	cfg.Poll = cmp.Or(cfg.Poll, 10*time.Second)
 	cfg.ResolveTimeout = cmp.Or(cfg.ResolveTimeout, time.Minute)
 	cfg.FetchTimeout = cmp.Or(cfg.FetchTimeout, 30*time.Minute)
 	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, 20<<30)
@@ -184,6 +187,9 @@ func (s *Sources) Resolve(ctx context.Context, src bindery.Source) (bindery.Sour
 		return src, err
 	}
 	defer o.end()
+	if src.IsArchive() {
+		return o.resolveArchive(ctx, src)
+	}
 	if f, parts := s.forgeOf(src); f != nil {
 		return o.resolveForge(ctx, f, parts, src)
 	}
@@ -202,7 +208,7 @@ func (s *Sources) Fetch(ctx context.Context, src bindery.Source, scratch string,
 	if err := s.check(src); err != nil {
 		return "", err
 	}
-	if !bindery.IsCommit(src.Commit) {
+	if !src.IsPinned() {
 		return "", bindery.Errorf(bindery.ErrInvalid, bindery.Ours, "Resolve the ref first.", "%q is not a commit", bindery.Printable(src.Commit))
 	}
 	o, err := s.begin(ctx, say)
@@ -211,7 +217,11 @@ func (s *Sources) Fetch(ctx context.Context, src bindery.Source, scratch string,
 	}
 	defer o.end()
 	dir := filepath.Join(scratch, "repo")
-	if err := o.fetch(ctx, src, dir); err != nil {
+	get := o.fetch
+	if src.IsArchive() {
+		get = o.fetchArchive
+	}
+	if err := get(ctx, src, dir); err != nil {
 		_ = os.RemoveAll(dir) // scratch is the caller's to remove; this only frees space early
 		return "", err
 	}

@@ -160,7 +160,7 @@ func (wa *watch) attach(ctx context.Context, src bindery.Source) (bindery.Build,
 	wa.ask.Source = src
 	if wa.seen != "" {
 		b, err := wa.s.cfg.Builds.Build(ctx, wa.seen)
-		if err == nil && b.Source.Provider == src.Provider && b.Source.Identity() == src.Identity() {
+		if err == nil && sameSource(b.Source, src) {
 			wa.ask.Source = b.Source
 			return b, nil
 		}
@@ -206,6 +206,15 @@ func (wa *watch) named(b bindery.Build) bindery.Source {
 	src := wa.ask.Source
 	src.Commit = b.Source.Commit
 	return src
+}
+
+// sameSource reports whether a build is of the source that a link names, which is not resolved: of a DOI it is not yet
+// known where it leads to.
+func sameSource(built, asked bindery.Source) bool {
+	if built.Provider != asked.Provider {
+		return false
+	}
+	return built.Identity() == asked.Identity() || (asked.IsArchive() && asked.Ref != "" && built.Ref == asked.Ref)
 }
 
 func buildFailure(b bindery.Build) error {
