@@ -14,7 +14,7 @@ import (
 )
 
 func (s *Server) postBuild(ctx context.Context, c Caller, in api.NewBuild) (bindery.Build, error) {
-	src, err := askedSource(c, in.Source)
+	src, err := s.askedSource(c, in.Source)
 	if err != nil {
 		return bindery.Build{}, err
 	}
@@ -39,7 +39,7 @@ func (s *Server) submit(ctx context.Context, ask bindery.Ask) (bindery.Build, er
 }
 
 // askedSource checks a source that came over the wire. Directories are for whoever is at the machine.
-func askedSource(c Caller, in bindery.Source) (bindery.Source, error) {
+func (s *Server) askedSource(c Caller, in bindery.Source) (bindery.Source, error) {
 	sub, err := bindery.CleanSubdir(in.Subdir)
 	if err != nil {
 		return in, err
@@ -57,7 +57,27 @@ func askedSource(c Caller, in bindery.Source) (bindery.Source, error) {
 	case in.Provider == bindery.ProviderLocal:
 		return in, bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Use the hub's socket on its own machine.", "Directories are not built over the network")
 	}
-	return in, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Use git.", "No provider found for prefix %s", bindery.Printable(in.Provider))
+	if in.IsArchive() {
+		return s.askedArchive(in, sub)
+	}
+	return in, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Use git, or the kind of an archive.", "No provider found for prefix %s", bindery.Printable(in.Provider))
+}
+
+// askedArchive reads an archive's address by the grammar of its provider, as if it came in a link.
+func (s *Server) askedArchive(in bindery.Source, subdir string) (bindery.Source, error) {
+	err := error(bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Use a provider that GET /api/repoproviders names.", "This hub has no provider %s", bindery.Printable(in.Provider)))
+	in.Commit = "" // it is looked up here, whatever was said
+	for _, p := range s.cfg.Providers {
+		if p.Kind != in.Provider {
+			continue
+		}
+		var src bindery.Source
+		if src, err = p.ParseSpec(p.Spec(in)); err == nil {
+			src.Subdir = subdir
+			return src, nil
+		}
+	}
+	return in, err
 }
 
 func (s *Server) getBuild(ctx context.Context, c Caller, id string) (bindery.Build, error) {

@@ -91,7 +91,7 @@ func (s *Server) wanted(ctx context.Context, c Caller, in api.NewSession, ask bi
 	var err error
 	if in.Build != "" {
 		b, err = s.getBuild(ctx, c, in.Build)
-	} else if ask.Source, err = askedSource(c, in.Source); err == nil {
+	} else if ask.Source, err = s.askedSource(c, in.Source); err == nil {
 		b, err = s.submit(ctx, ask)
 	}
 	for err == nil && !b.State.Ended() {

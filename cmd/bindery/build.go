@@ -40,7 +40,7 @@ func (c *buildCmd) Run(ctx context.Context, a *app) error {
 	if err := a.ready(); err != nil {
 		return err
 	}
-	src, err := c.source()
+	src, err := c.source(a.cfg.Providers.links())
 	if err != nil {
 		return err
 	}

@@ -87,6 +87,9 @@ func TestSourceArgs(t *testing.T) {
 		{in: sourceArgs{Repo: repo, Ref: "v1"}, want: bindery.Source{Provider: "git", URL: "file://" + dir + "/r%C3%A9po%20x", Ref: "v1"}},
 		{in: sourceArgs{Repo: bare}, want: bindery.Source{Provider: "git", URL: "file://" + bare}},
 		{in: sourceArgs{Repo: "https://Example.org/a/b", Ref: "main"}, want: bindery.Source{Provider: "git", URL: "https://example.org/a/b", Ref: "main"}},
+		{in: sourceArgs{Repo: "10.5281/zenodo.3242074"}, want: bindery.Source{Provider: "zenodo", URL: "https://doi.org/10.5281/zenodo.3242074", Ref: "10.5281/zenodo.3242074"}},
+		{in: sourceArgs{Repo: "https://doi.org/10.7910/DVN/TJCLKP"}, want: bindery.Source{Provider: "dataverse", URL: "https://doi.org/10.7910/DVN/TJCLKP", Ref: "10.7910/DVN/TJCLKP"}},
+		{in: sourceArgs{Repo: "swh:1:cnt:x"}, err: bindery.ErrInvalid},
 		{in: sourceArgs{Repo: plainDir, Ref: "v1"}, err: bindery.ErrInvalid},
 		{in: sourceArgs{Repo: filepath.Join(plainDir, "file")}, err: bindery.ErrInvalid},
 		{in: sourceArgs{Repo: filepath.Join(dir, "none")}, err: bindery.ErrRepoNotFound},
@@ -97,7 +100,7 @@ func TestSourceArgs(t *testing.T) {
 		{in: sourceArgs{Repo: "https://user:secret@example.org/a"}, err: bindery.ErrInvalid},
 		{in: sourceArgs{Repo: plainDir, Subdir: "../x"}, err: bindery.ErrInvalid},
 	} {
-		got, err := tt.in.source()
+		got, err := tt.in.source(bindery.DefaultProviders())
 		if tt.err != "" {
 			if e := bindery.AsError(err); err == nil || e.Kind != tt.err || e.Remedy == "" {
 				t.Errorf("%+v: %v; want kind %s", tt.in, err, tt.err)

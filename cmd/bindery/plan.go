@@ -22,7 +22,7 @@ type planCmd struct {
 
 // Run plans a directory here, without root or worker; a URL is fetched and planned by the worker.
 func (c *planCmd) Run(ctx context.Context, a *app) error {
-	src, err := c.source()
+	src, err := c.source(a.cfg.Providers.links())
 	if err != nil {
 		return err
 	}

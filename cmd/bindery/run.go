@@ -72,7 +72,7 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 	if err := a.ready(); err != nil {
 		return err
 	}
-	src, err := c.source()
+	src, err := c.source(a.cfg.Providers.links())
 	if err != nil {
 		return err
 	}

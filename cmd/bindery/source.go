@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,7 +15,7 @@ import (
 
 // sourceArgs say what to build.
 type sourceArgs struct {
-	Repo   string `arg:"" help:"A directory, or the URL of a Git repository."`
+	Repo   string `arg:"" help:"A directory, the URL of a Git repository, a DOI, or swh:1:rev:…"`
 	Ref    string `help:"Branch, tag or commit (default: the default branch)." placeholder:"REF"`
 	Subdir string `help:"Build this directory of the repository." placeholder:"DIR"`
 	Base   string `help:"What to build on: debian:SUITE or an image (default ${base})." placeholder:"BASE" env:"BINDERY_BASE"`
@@ -22,7 +23,7 @@ type sourceArgs struct {
 
 // source reads the arguments. A directory that exists is taken as it is; with a ref, or when it is a bare repository,
 // it is cloned like any other.
-func (s sourceArgs) source() (bindery.Source, error) {
+func (s sourceArgs) source(providers []bindery.Provider) (bindery.Source, error) {
 	subdir, err := bindery.CleanSubdir(s.Subdir)
 	if err != nil {
 		return bindery.Source{}, err
@@ -31,6 +32,9 @@ func (s sourceArgs) source() (bindery.Source, error) {
 		return bindery.Source{}, usagef("REPO is empty")
 	}
 	src, err := s.local()
+	if err == nil && src.URL == "" {
+		src, err = archived(s.Repo, providers)
+	}
 	if err == nil && src.URL == "" {
 		src, err = bindery.ParseGitSource(s.Repo, s.Ref)
 		if err != nil && !strings.Contains(s.Repo, "://") {
@@ -67,6 +71,33 @@ func (s sourceArgs) local() (bindery.Source, error) {
 	}
 	return bindery.Source{Provider: bindery.ProviderLocal, URL: dir}, nil
 }
+
+// archived returns the source for a DOI or its like; none when repo is neither.
+func archived(repo string, providers []bindery.Provider) (bindery.Source, error) {
+	kind := ""
+	switch doi := doiStartRE.ReplaceAllString(repo, ""); {
+	case strings.HasPrefix(repo, "swh:"):
+		kind = bindery.ProviderSWH
+	case !strings.HasPrefix(doi, "10."):
+		return bindery.Source{}, nil
+	case strings.Contains(doi, "/zenodo."):
+		kind = bindery.ProviderZenodo
+	case strings.Contains(doi, "figshare."):
+		kind = bindery.ProviderFigshare
+	case strings.Contains(doi, "/hs."):
+		kind = bindery.ProviderHydroshare
+	default:
+		kind = bindery.ProviderDataverse // of which there are many, under prefixes of their own
+	}
+	for _, p := range providers {
+		if p.Kind == kind {
+			return p.ParseSpec(repo)
+		}
+	}
+	return bindery.Source{}, bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Turn it on under providers in the configuration.", "The provider %s is off", kind)
+}
+
+var doiStartRE = regexp.MustCompile(`(?i)^(doi:|(https?://)?(dx\.)?doi\.org/)`)
 
 // isBare reports whether dir is a Git repository without a working tree.
 func isBare(dir string) bool {
