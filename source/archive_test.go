@@ -220,7 +220,9 @@ func TestArchiveRefusals(t *testing.T) {
 		}
 		wantError(t, err, bindery.ErrUnreachable, bindery.Transient)
 	}
-	a.Handle("/zenodo/api/records/1/files/a/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://10.0.0.1/", http.StatusFound) })
+	a.Handle("/zenodo/api/records/1/files/a/", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://10.0.0.1/", http.StatusFound)
+	})
 	_, err = s.Fetch(t.Context(), src, t.TempDir(), nil)
 	wantError(t, err, bindery.ErrNotAllowed, bindery.User)
 }
@@ -380,7 +382,9 @@ func TestArchiveToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.Handle("/zenodo/api/records/1/files/a/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL+"/zenodo/x", http.StatusFound) })
+	a.Handle("/zenodo/api/records/1/files/a/", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL+"/zenodo/x", http.StatusFound)
+	})
 	_, _ = s.Fetch(t.Context(), src, t.TempDir(), nil)
 	if got := strings.Join(a.Requests(), "\n"); !strings.Contains(got, "GET /zenodo/api/records/1 Bearer t0ken") || strings.Contains(got, "/doi/10.5281/zenodo.1 Bearer") {
 		t.Errorf("requests:\n%s", got)

@@ -180,7 +180,9 @@ func TestForgeToken(t *testing.T) {
 		leaked += r.Header.Get("Authorization")
 		http.NotFound(w, r)
 	})
-	forge.Answer(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL+r.URL.Path, http.StatusMovedPermanently) })
+	forge.Answer(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL+r.URL.Path, http.StatusMovedPermanently)
+	})
 	_, _ = s.Resolve(t.Context(), asked(t, srv, "gh", "ann/demo/elsewhere"))
 	if leaked != "" || len(other.Requests()) == 0 {
 		t.Errorf("the other host was asked %q and given %q", other.Requests(), leaked)
