@@ -158,6 +158,8 @@ func (t *turn) again(b *build, d sched.Again) {
 	switch {
 	case d.Slow:
 		text = "The build took too long; it waits for the slow lane now, where it may take longer.\n"
+	case d.Outcome == sched.GaveWay:
+		text = "The build made room for one that a person waits for; it starts again when a slot is free.\n"
 	case d.Outcome != sched.WorkerGone:
 		text = "The attempt failed for a reason that may pass; the build is tried again.\n"
 		if b.end.Err != nil {

@@ -161,7 +161,7 @@ func (in Finished) apply(s *Scheduler, now time.Time) {
 // finish decides what follows the end of an attempt. Whose fault it was decides who pays for it, and what comes next.
 func (s *Scheduler) finish(b *build, o Outcome, now time.Time) {
 	r := b.run
-	free := o == MayPass || o == OurFault || o == WorkerGone || o == NoSpace || o == NotQuick
+	free := o == MayPass || o == OurFault || o == WorkerGone || o == NoSpace || o == NotQuick || o == GaveWay
 	s.settle(b, free, now)
 	switch {
 	case o == Succeeded:
@@ -178,6 +178,8 @@ func (s *Scheduler) finish(b *build, o Outcome, now time.Time) {
 		s.fail(b, o, now)
 	case o == TooOld:
 		s.tooOld(b, now)
+	case o == GaveWay:
+		s.again(b, o, now)
 	case o == NotQuick:
 		b.Quick = false
 		s.again(b, o, now)

@@ -52,9 +52,10 @@ type lookahead struct {
 }
 
 type end struct {
-	at time.Time
-	b  *build
-	n  int
+	at  time.Time
+	b   *build
+	run *run // that ends; the build may have given way meanwhile
+	n   int
 }
 
 type ends []end
@@ -183,8 +184,10 @@ func (s *Scheduler) play(chosen []*build, now time.Time, n int) *lookahead {
 		}
 		for len(a.runs) > 0 && !a.runs[0].at.After(at) {
 			e := heap.Pop(&a.runs).(end)
-			f.settle(e.b, false, at)
-			f.place(at)
+			if e.b.run == e.run {
+				f.settle(e.b, false, at)
+				f.place(at)
+			}
 		}
 		f.place(at)
 	}
@@ -264,7 +267,7 @@ func (a *lookahead) run(s *Scheduler, b *build) {
 		left = e.rest(ran, a.uniform())
 	}
 	a.most--
-	heap.Push(&a.runs, end{at: a.now.Add(left), b: b, n: len(a.starts) + len(a.runs)})
+	heap.Push(&a.runs, end{at: a.now.Add(left), b: b, run: b.run, n: len(a.starts) + len(a.runs)})
 }
 
 // judge is told of every start: the fork takes it down, the scheduler compares it with what was promised.

@@ -33,8 +33,8 @@ type Cancel struct{ Build string }
 // An Outcome is how an attempt ended.
 type Outcome string
 
-// The outcomes of an attempt. For the failures whose fault it was decides what follows. The last two are the
-// scheduler's own: it stopped the attempt.
+// The outcomes of an attempt. For the failures whose fault it was decides what follows. The last three are
+// the scheduler's own: it stopped the attempt.
 const (
 	Succeeded    Outcome = "ok"
 	UserFault    Outcome = "user"
@@ -44,8 +44,9 @@ const (
 	NoSpace      Outcome = "no-space"  // the worker's disk is full
 	NotQuick     Outcome = "not-quick" // it was started as a quick build and is none
 	WasCancelled Outcome = "cancelled"
-	Stalled      Outcome = "stalled" // it made no progress
-	TooOld       Outcome = "too-old" // it reached its age limit
+	Stalled      Outcome = "stalled"  // it made no progress
+	TooOld       Outcome = "too-old"  // it reached its age limit
+	GaveWay      Outcome = "gave-way" // a person wanted its slot
 )
 
 // Finished says how an attempt of a build ended. After an Abort the outcome is WasCancelled.

@@ -17,6 +17,9 @@ const (
 func (s *Scheduler) place(now time.Time) {
 	for {
 		b, w := s.next(now)
+		if b == nil && s.giveWay(now) {
+			continue // only a forecast frees the slot at once
+		}
 		if b == nil {
 			return
 		}
@@ -40,6 +43,7 @@ func (s *Scheduler) next(now time.Time) (*build, *worker) {
 		if k.waiting == 0 || !s.open(k) {
 			continue
 		}
+		s.turn = k.class == bindery.Unattended && s.buckets[0].waiting > 0
 		// Caps bind only while somebody else waits: who is over one goes when nobody else can.
 		for _, strict := range []bool{true, false} {
 			if b, w := s.best(k, strict, now); b != nil {
@@ -48,6 +52,44 @@ func (s *Scheduler) next(now time.Time) (*build, *worker) {
 		}
 	}
 	return nil, nil
+}
+
+// giveWay stops builds that nobody waits for when a person waits for a slot, and reports whether one is free already.
+// Their own small turn, for which they have waited, is not taken from them: what started in it goes on.
+func (s *Scheduler) giveWay(now time.Time) (free bool) {
+	k := s.buckets[0]
+	if k.waiting == 0 || s.buckets[1].running == 0 || s.taken < s.slots {
+		return false
+	}
+	coming := 0 // slots that are about to become free
+	var last *build
+	for _, w := range s.workers {
+		for _, b := range w.running {
+			switch {
+			case b.Quick:
+			case b.run.stopping != "":
+				coming++
+			case w.up && b.Class == bindery.Unattended && !b.run.turn && (last == nil || !b.run.started.Before(last.run.started)):
+				last = b // what began last has least to lose
+			}
+		}
+	}
+	if last == nil || coming >= k.waiting {
+		return false
+	}
+	s.leaving = last.run.worker
+	b, _ := s.best(k, false, now)
+	s.leaving = nil
+	if b == nil {
+		return false
+	}
+	if s.ahead != nil {
+		s.settle(last, true, now)
+		s.enqueue(last, now)
+		return true
+	}
+	s.abort(last, GaveWay, "a person waits for a slot, and nobody waits for this build; it is started again later")
+	return false
 }
 
 // inTurn orders the classes. Attended builds go first, but for the small share of unattended ones.
@@ -259,7 +301,7 @@ func (s *Scheduler) occupyFrom(b *build, w *worker, started, now time.Time, tag 
 	b.Running, b.Worker, b.Until, b.Started = true, w.name, time.Time{}, started
 	b.run = &run{
 		worker: w, class: b.Class, started: started, moved: now, charge: e.Expected().Seconds(), sharers: 1 + len(b.askers),
-		disk: s.diskOf(b.Repo), most: b.watchers,
+		disk: s.diskOf(b.Repo), most: b.watchers, turn: s.turn && b.Class == bindery.Unattended,
 	}
 	if b.Quick {
 		b.run.charge, b.run.disk = 0, 0

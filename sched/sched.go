@@ -87,6 +87,7 @@ type run struct {
 	disk     int64
 	most     int // watchers at once
 	long     bool
+	turn     bool      // it is an unattended build that started before attended ones, since its class had waited for that
 	stopping Outcome   // what its end will be, once it is being stopped
 	why      string    // it is being stopped, in words
 	spared   time.Time // it is over its age limit, which is looked at again then
@@ -112,6 +113,9 @@ type Scheduler struct {
 	longs   int               // running, in slots
 	slows   int
 	quicks  int
+
+	turn    bool    // the class whose builds are looked at has its turn before more urgent ones
+	leaving *worker // a slot of it is taken for free, to see who would have it
 
 	costs    *costs
 	debtors  []debtor

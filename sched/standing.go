@@ -72,6 +72,8 @@ func (s *Scheduler) reason(b *build, ahead int, now time.Time) string {
 		return fmt.Sprintf("It is a long build, and as many of them run as may (%d of %d slots); %s", longest, s.slots, others(ahead))
 	case b.Class == bindery.Unattended && s.bucket(b.Class).running >= part(s.cfg.UnattendedShare, s.slots):
 		return fmt.Sprintf("No person waits for it, and as many of such builds run as may (%d of %d slots); %s", part(s.cfg.UnattendedShare, s.slots), s.slots, others(ahead))
+	case b.Class == bindery.Unattended && s.taken >= s.slots:
+		return "No person waits for it, and persons take every slot; " + others(ahead)
 	case b.Class == bindery.Background && s.slots-s.taken > 0:
 		return "It takes only slots that nobody else needs; " + others(ahead)
 	case s.taken < s.slots:

@@ -94,7 +94,11 @@ func (s *Scheduler) choose(b *build, z size) *worker {
 			continue
 		}
 		i++
-		if z != quick && w.busy() >= w.slots || !w.fits(need) || avoidable && slices.Contains(b.avoid, w.name) {
+		busy := w.busy()
+		if w == s.leaving {
+			busy--
+		}
+		if z != quick && busy >= w.slots || !w.fits(need) || avoidable && slices.Contains(b.avoid, w.name) {
 			continue
 		}
 		score := rendezvous(b.Repo, w.name) >> 2

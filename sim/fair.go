@@ -2,6 +2,8 @@ package sim
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +27,7 @@ type fair struct {
 // A record is a build that is not over.
 type record struct {
 	id       string
+	order    int
 	spec     int
 	watchers []*visitor
 	attempt  *attempt
@@ -37,7 +40,7 @@ type record struct {
 const forecasts = 5 * time.Minute
 
 // crowded is how many builds there are before only some are asked about.
-const crowded = 500
+const crowded = 64
 
 func newFair(r *room) *fair {
 	cfg := r.cfg.Sched
@@ -128,7 +131,7 @@ func (f *fair) step(in sched.Input) {
 		for _, d := range f.s.Step(f.clock(), in) {
 			f.obey(in, d)
 		}
-		if sub, ok := in.(sched.Submit); ok && (len(f.live) < crowded || f.n%64 == 0) {
+		if sub, ok := in.(sched.Submit); ok && (len(f.live) < crowded || f.n%16 == 0) {
 			f.forecast(sub.Build)
 		}
 	}
@@ -161,7 +164,7 @@ func (f *fair) obey(in sched.Input, d sched.Decision) {
 		sub := in.(sched.Submit)
 		var spec int
 		fmt.Sscanf(sub.Key, "k%d", &spec)
-		b := &record{id: d.Build, spec: spec}
+		b := &record{id: d.Build, order: f.n, spec: spec}
 		f.live[b.id], f.bySpec[spec] = b, b
 		f.attach(b)
 	case sched.Join:
@@ -219,15 +222,17 @@ func (f *fair) node(name string) *node {
 	return f.r.nodes[id]
 }
 
-// look asks for new forecasts of what waits, and reports that what runs makes progress.
+// look reports that what runs makes progress, then asks for new forecasts of what waits.
 func (f *fair) look() {
-	for i := 1; i <= f.n && len(f.live) > 0; i++ {
-		b := f.live[fmt.Sprintf("b%d", i)]
-		switch {
-		case b == nil:
-		case b.attempt != nil:
+	now := slices.SortedFunc(maps.Values(f.live), func(a, b *record) int { return a.order - b.order })
+	for _, b := range now {
+		if b.attempt != nil {
 			f.step(sched.Progress{Build: b.id, Attempt: b.number})
-		case f.r.now-b.told >= forecasts:
+		}
+	}
+	step := 1 + len(now)/crowded
+	for i, b := range now {
+		if b.attempt == nil && f.live[b.id] == b && i%step == 0 && f.r.now-b.told >= forecasts {
 			f.forecast(b.id)
 		}
 	}

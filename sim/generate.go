@@ -27,7 +27,8 @@ type Demand struct {
 	Specs      int       // of the rest. default: 600
 	Strangers  float64   // specs a day that the hub has never seen. default: 100; negative: none
 	Bursts     float64   // classes a day: one spec, ten minutes, one address. default: 11.8; negative: none
-	Unattended float64   // share of scripts and bots, beyond the people. default: 0
+	Unattended float64   // scripts and bots, for each person. default: 0
+	Crawl      float64   // share of their launches that are of repositories that nobody launched before. default: 0
 }
 
 func (d Demand) withDefaults() Demand {
@@ -72,6 +73,7 @@ func Generate(d Demand) *Workload {
 	g.people()
 	g.classes()
 	g.strangers()
+	g.bots()
 	g.w.sort()
 	return g.w
 }
@@ -123,23 +125,47 @@ func (g *generator) draw() int {
 
 // people come at the rate of the hour, each alone.
 func (g *generator) people() {
+	g.flow(g.d.Scale, func(at time.Duration) {
+		g.launch(at, g.spec(g.draw()), bindery.Attended, "")
+	})
+}
+
+// bots come in the same hours, for what people want too and for repositories that nobody else wants. They are drawn
+// last, so that people are the same with them and without them.
+func (g *generator) bots() {
+	if g.d.Unattended <= 0 {
+		return
+	}
+	last := len(g.ids) + g.d.Specs + 1000
+	g.flow(g.d.Scale*g.d.Unattended, func(at time.Duration) {
+		rank := g.draw()
+		if g.rnd.Float64() < g.d.Crawl {
+			last++
+			rank = last
+		}
+		g.launch(at, g.spec(rank), bindery.Unattended, fmt.Sprintf("bot%d", g.rnd.IntN(20)))
+	})
+}
+
+// flow calls at the times of a Poisson process with the rate of each hour of the week.
+func (g *generator) flow(scale float64, call func(at time.Duration)) {
 	work, rest := hourly(weekdays), hourly(weekends)
-	for at := time.Duration(0); at < g.d.For; {
+	for at := time.Duration(0); ; {
 		now := g.w.From.Add(at)
 		rate := work[now.Hour()]
 		if day := now.Weekday(); day == time.Saturday || day == time.Sunday {
 			rate = rest[now.Hour()]
 		}
-		rate *= g.d.Scale * (1 + g.d.Unattended)
-		at += time.Duration(g.rnd.ExpFloat64() / rate * float64(time.Hour))
-		l := Launch{At: at, Spec: g.spec(g.draw()), Class: bindery.Attended}
-		if g.rnd.Float64() < g.d.Unattended/(1+g.d.Unattended) {
-			l.Class, l.Requester = bindery.Unattended, fmt.Sprintf("bot%d", g.rnd.IntN(20))
+		at += time.Duration(g.rnd.ExpFloat64() / (rate * scale) * float64(time.Hour))
+		if at >= g.d.For {
+			return
 		}
-		if at < g.d.For {
-			g.w.Launches = append(g.w.Launches, l)
-		}
+		call(at)
 	}
+}
+
+func (g *generator) launch(at time.Duration, spec int, class bindery.Class, who string) {
+	g.w.Launches = append(g.w.Launches, Launch{At: at, Spec: spec, Class: class, Requester: who})
 }
 
 // classes are bursts: the same spec, from one address, within ten minutes. Most are small, a few are lecture halls.
@@ -153,7 +179,7 @@ func (g *generator) classes() {
 		for range size {
 			at := begin + time.Duration(g.rnd.Float64()*float64(10*time.Minute))
 			if at < g.d.For {
-				g.w.Launches = append(g.w.Launches, Launch{At: at, Spec: spec, Requester: who, Class: bindery.Attended})
+				g.launch(at, spec, bindery.Attended, who)
 			}
 		}
 	}
@@ -166,7 +192,7 @@ func (g *generator) strangers() {
 	for t := g.rnd.ExpFloat64(); t < mean; t += g.rnd.ExpFloat64() {
 		at := time.Duration(t / mean * float64(g.d.For))
 		for at < g.d.For {
-			g.w.Launches = append(g.w.Launches, Launch{At: at, Spec: g.spec(rank), Class: bindery.Attended})
+			g.launch(at, g.spec(rank), bindery.Attended, "")
 			if g.rnd.Float64() < 0.6 {
 				break
 			}

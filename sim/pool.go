@@ -48,7 +48,7 @@ func newPool(r *room, age time.Duration) *pool {
 }
 
 func (p *pool) ask(v *visitor) {
-	q := &request{v: v, front: p.fronts[p.r.chance.about("front", v.id, v.try).IntN(len(p.fronts))], open: true}
+	q := &request{v: v, front: p.fronts[p.r.chance.about("front", v.luck, v.try).IntN(len(p.fronts))], open: true}
 	v.token = q
 	q.front.line = append(q.front.line, task{req: q}, task{req: q, logs: true})
 	p.pump(q.front)

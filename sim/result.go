@@ -193,7 +193,7 @@ func (r *room) countVisitors(res *Result) {
 			end = r.now
 		}
 		s := &r.specs[v.spec]
-		wait, launch := end-v.asked, r.chance.launch(v.id)
+		wait, launch := end-v.asked, r.chance.launch(v.luck)
 		slowdown := float64(wait+launch) / float64(v.alone+launch)
 		waits.add(v.class, s.cost, wait.Seconds())
 		slow.add(v.class, s.cost, slowdown)

@@ -34,6 +34,7 @@ type room struct {
 
 	specs    []spec
 	visitors []visitor
+	people   int // of them so far
 	nodes    []*node
 	meter    meter
 }

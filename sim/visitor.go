@@ -10,6 +10,7 @@ import (
 // A visitor is one launch that was asked for. It is in one state always: nobody is lost.
 type visitor struct {
 	id, spec  int
+	luck      int // what the law draws for it depends on this: people's does not change when bots come in between
 	class     bindery.Class
 	requester string
 	state     visitorState
@@ -38,8 +39,14 @@ func (r *room) arrive(i int) {
 	if v.class == "" {
 		v.class = bindery.Attended
 	}
+	r.people++
+	v.luck = r.people - 1
+	if v.class != bindery.Attended {
+		r.people--
+		v.luck = i + 1<<40
+	}
 	if v.requester == "" {
-		x := mix(uint64(i))
+		x := mix(uint64(v.luck))
 		v.requester = fmt.Sprintf("%d.%d.%d.0/24", byte(x>>16), byte(x>>8), byte(x))
 	}
 	s := &r.specs[v.spec]
@@ -76,7 +83,7 @@ func (r *room) ask(v *visitor) {
 }
 
 func (r *room) leaveLater(v *visitor, try int) {
-	r.at(r.now+r.chance.patience(v.id, try), func() {
+	r.at(r.now+r.chance.patience(v.luck, try), func() {
 		if v.state == waits && v.try == try {
 			r.policy.leave(v)
 			r.refuse(v)
@@ -92,7 +99,7 @@ func (r *room) serve(v *visitor) {
 	v.state, v.done = served, r.now
 	r.specs[v.spec].served = true
 	r.meter.launching++
-	r.at(r.now+r.chance.launch(v.id), func() { r.meter.launching-- })
+	r.at(r.now+r.chance.launch(v.luck), func() { r.meter.launching-- })
 }
 
 // refuse sends a waiting visitor away, without an image. Most try again.
@@ -101,7 +108,7 @@ func (r *room) refuse(v *visitor) {
 		return
 	}
 	r.meter.want(r, v.spec, -1)
-	pause, again := r.chance.again(v.id, v.try)
+	pause, again := r.chance.again(v.luck, v.try)
 	v.try++
 	if !again {
 		v.state, v.done = gaveUp, r.now
