@@ -23,7 +23,7 @@ type Config struct {
 	OwnerShare      float64       // of the slots for one owner while others wait. default: 0.5
 	RequesterShare  float64       // of the slots for one requester while others wait. default: 0.5
 	UnattendedShare float64       // of the slots for unattended builds, always. default: 0.25
-	Unattended      float64       // weight of unattended builds, all together, against attended ones' 1. default: 0.02
+	Unattended      float64       // weight of unattended builds, all together, against attended ones' 1. default: 0.005
 	Idle            int           // slots that background builds leave idle. default: 1; negative: none
 
 	// Size and time.
@@ -65,7 +65,7 @@ func (c Config) withDefaults() Config {
 	c.OwnerShare = cmp.Or(c.OwnerShare, 0.5)
 	c.RequesterShare = cmp.Or(c.RequesterShare, 0.5)
 	c.UnattendedShare = cmp.Or(c.UnattendedShare, 0.25)
-	c.Unattended = cmp.Or(c.Unattended, 0.02)
+	c.Unattended = cmp.Or(c.Unattended, 0.005)
 	c.Idle = cmp.Or(c.Idle, 1)
 
 	c.LongAfter = cmp.Or(c.LongAfter, 20*time.Minute)

@@ -21,7 +21,8 @@ type fair struct {
 	n      int
 	live   map[string]*record
 	bySpec map[int]*record
-	asking *visitor // whose submission is being decided
+	looked time.Duration // when a forecast was asked for last
+	asking *visitor      // whose submission is being decided
 }
 
 // A record is a build that is not over.
@@ -39,8 +40,11 @@ type record struct {
 // told again, a waiting build's forecast is a sample of its own.
 const forecasts = 5 * time.Minute
 
-// crowded is how many builds there are before only some are asked about.
-const crowded = 64
+// Where many builds are, forecasts are asked for more rarely: each plays the whole queue forward.
+const (
+	crowded = 64
+	rarely  = 15 * time.Second
+)
 
 func newFair(r *room) *fair {
 	cfg := r.cfg.Sched
@@ -131,7 +135,7 @@ func (f *fair) step(in sched.Input) {
 		for _, d := range f.s.Step(f.clock(), in) {
 			f.obey(in, d)
 		}
-		if sub, ok := in.(sched.Submit); ok && (len(f.live) < crowded || f.n%16 == 0) {
+		if sub, ok := in.(sched.Submit); ok && (len(f.live) < crowded || f.r.now-f.looked >= rarely) {
 			f.forecast(sub.Build)
 		}
 	}
@@ -242,11 +246,11 @@ func (f *fair) look() {
 // forecast notes when a waiting build is said to start.
 func (f *fair) forecast(id string) {
 	b := f.live[id]
-	if b == nil || b.attempt != nil {
+	if b == nil || b.attempt != nil || f.r.cfg.Mute {
 		return
 	}
 	st, ok := f.s.Standing(f.clock(), id)
-	b.told = f.r.now
+	b.told, f.looked = f.r.now, f.r.now
 	if !ok || st.From.IsZero() {
 		f.r.meter.silent++
 		return

@@ -25,17 +25,34 @@ type meter struct {
 	busy   time.Duration // of all builds
 	useful time.Duration // of builds that made an image
 
-	owners  []owner
-	windows int
-	jain    float64 // sum over the windows
-	worst   float64
+	flows [2]flows // of owners, of requesters
 
 	samples []Sample
 	etas    []eta
 	silent  int // times that a waiting build was told nothing
 }
 
-// An owner is the flow of an account's builds.
+// Flows are all owners, or all requesters: who asked for a spec first is its requester.
+type flows struct {
+	all     []owner
+	ids     map[string]int
+	windows int
+	jain    float64 // sum over the windows
+	worst   float64
+}
+
+// of finds a flow by name, or makes one.
+func (f *flows) of(name string) int {
+	id, ok := f.ids[name]
+	if !ok {
+		id = len(f.all)
+		f.ids[name] = id
+		f.all = append(f.all, owner{name: name})
+	}
+	return id
+}
+
+// An owner is the flow of an account's builds, or of a requester's.
 type owner struct {
 	name    string
 	pending int           // specs that somebody waits for and nobody builds
@@ -57,18 +74,13 @@ type Sample struct {
 }
 
 func (m *meter) begin(r *room) {
-	ids := map[string]int{}
-	for i := range r.w.Specs {
-		name := r.w.Specs[i].Owner
-		id, ok := ids[name]
-		if !ok {
-			id = len(m.owners)
-			ids[name] = id
-			m.owners = append(m.owners, owner{name: name})
-		}
-		r.specs[i].owner = id
+	for i := range m.flows {
+		m.flows[i] = flows{ids: map[string]int{}, worst: 1}
 	}
-	m.worst = 1
+	nobody := m.flows[1].of("")
+	for i := range r.w.Specs {
+		r.specs[i].flow = [2]int{m.flows[0].of(r.w.Specs[i].Owner), nobody}
+	}
 }
 
 // every is how often a sample is taken.
@@ -79,7 +91,8 @@ func (m *meter) until(r *room, to time.Duration) {
 	for next := time.Duration(len(m.samples)) * every; next <= to && next < r.w.For; next += every {
 		m.samples = append(m.samples, Sample{m.wanted, m.pendings(), m.running, m.launching})
 		if next > 0 && next%window == 0 {
-			m.share(next)
+			m.flows[0].share(next)
+			m.flows[1].share(next)
 		}
 	}
 	m.busy += time.Duration(m.running) * (to - m.last)
@@ -88,19 +101,19 @@ func (m *meter) until(r *room, to time.Duration) {
 
 func (m *meter) pendings() int {
 	n := 0
-	for i := range m.owners {
-		n += m.owners[i].pending
+	for i := range m.flows[0].all {
+		n += m.flows[0].all[i].pending
 	}
 	return n
 }
 
-// share adds the Jain index of a window: over owners that were backlogged all the time.
-func (m *meter) share(now time.Duration) {
+// share adds the Jain index of a window: over those that were backlogged all the time.
+func (f *flows) share(now time.Duration) {
 	sum, squares, n := 0.0, 0.0, 0
-	for i := range m.owners {
-		o := &m.owners[i]
+	for i := range f.all {
+		o := &f.all[i]
 		o.use(now)
-		if o.pending > 0 && o.since <= now-window {
+		if o.pending > 0 && o.since <= now-window && o.name != "" {
 			x := (o.used - o.before).Seconds()
 			sum, squares, n = sum+x, squares+x*x, n+1
 		}
@@ -110,9 +123,16 @@ func (m *meter) share(now time.Duration) {
 		return
 	}
 	j := sum * sum / (float64(n) * squares)
-	m.windows++
-	m.jain += j
-	m.worst = min(m.worst, j)
+	f.windows++
+	f.jain += j
+	f.worst = min(f.worst, j)
+}
+
+func (f *flows) result() Jain {
+	if f.windows == 0 {
+		return Jain{}
+	}
+	return Jain{Windows: f.windows, Mean: f.jain / float64(f.windows), Min: f.worst}
 }
 
 func (o *owner) use(now time.Duration) {
@@ -129,32 +149,41 @@ func (m *meter) want(r *room, id, n int) {
 func (m *meter) run(r *room, id, n int) {
 	m.running += n
 	m.most = max(m.most, m.running)
-	o := &m.owners[r.specs[id].owner]
-	o.use(r.now)
-	m.change(r, id, func(s *spec) { s.running += n; o.running += n })
+	for side, flow := range r.specs[id].flow {
+		m.flows[side].all[flow].use(r.now)
+	}
+	m.change(r, id, func(s *spec) { s.running += n })
 }
 
-// change changes a spec and notes what that means for its owner.
+// change changes a spec and notes what that means for its owner and its requester.
 func (m *meter) change(r *room, id int, do func(*spec)) {
 	s := &r.specs[id]
-	o := &m.owners[s.owner]
 	s.need(r.now)
-	before, starved := s.pending(), o.pending > 0 && o.running == 0
+	before, ran := s.pending(), s.running
 	do(s)
-	if after := s.pending(); after != before {
-		if after {
-			if o.pending++; o.pending == 1 {
-				o.since = r.now
-			}
-		} else {
-			o.pending--
-		}
+	after := s.pending()
+	for side, flow := range s.flow {
+		m.flows[side].all[flow].change(before, after, s.running-ran, r.now)
 	}
-	switch now := o.pending > 0 && o.running == 0; {
-	case now && !starved:
-		o.starved = r.now
-	case !now && starved:
-		o.longest = max(o.longest, r.now-o.starved)
+}
+
+// change notes that one of the owner's specs waits or does not wait any more, and that more or fewer attempts run.
+func (o *owner) change(before, after bool, runs int, now time.Duration) {
+	starved := o.pending > 0 && o.running == 0
+	o.running += runs
+	switch {
+	case after && !before:
+		if o.pending++; o.pending == 1 {
+			o.since = now
+		}
+	case before && !after:
+		o.pending--
+	}
+	switch is := o.pending > 0 && o.running == 0; {
+	case is && !starved:
+		o.starved = now
+	case !is && starved:
+		o.longest = max(o.longest, now-o.starved)
 	}
 }
 
@@ -201,7 +230,7 @@ func (m *meter) stopped(r *room, a *attempt) {
 // starvation is the longest time that an owner had builds pending and none running.
 func (m *meter) starvation(now time.Duration) (time.Duration, string) {
 	most, name := time.Duration(0), ""
-	for _, o := range m.owners {
+	for _, o := range m.flows[0].all {
 		t := o.longest
 		if o.pending > 0 && o.running == 0 {
 			t = max(t, now-o.starved)

@@ -65,12 +65,14 @@ func (rep *Report) printWaits(row rower) {
 
 func (rep *Report) printShares(row rower) {
 	percent := func(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) }
-	row("Jain index", func(r *Result) string {
-		if r.Jain.Windows == 0 {
+	jain := func(j Jain) string {
+		if j.Windows == 0 {
 			return "-"
 		}
-		return fmt.Sprintf("%.3f", r.Jain.Mean)
-	})
+		return fmt.Sprintf("%.3f", j.Mean)
+	}
+	row("Jain index of owners", func(r *Result) string { return jain(r.Jain) })
+	row("of requesters", func(r *Result) string { return jain(r.Requesters) })
 	row("longest starvation", func(r *Result) string { return span(r.Starvation.Seconds) })
 	row("slots used", func(r *Result) string { return percent(r.Utilisation) })
 	row("of it for images", func(r *Result) string { return percent(r.Useful) })

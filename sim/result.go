@@ -42,6 +42,7 @@ type Result struct {
 	Others Others `json:"others"`
 
 	Jain        Jain       `json:"jain"`
+	Requesters  Jain       `json:"jain_requesters"`
 	Starvation  Starvation `json:"starvation"`
 	Utilisation float64    `json:"utilisation"` // of the slots that are always there
 	Useful      float64    `json:"useful"`      // share of that in builds that made an image
@@ -99,7 +100,8 @@ type Others struct {
 	AfterFirstHour Spread `json:"after_first_hour"`
 }
 
-// Jain is the Jain index of slot time over owners, in hours through which at least two had builds waiting.
+// Jain is the Jain index of slot time over owners, or over requesters, in hours through which at least two had builds
+// waiting all the time. The one who asks for a spec first is its requester.
 type Jain struct {
 	Windows int     `json:"windows"`
 	Mean    float64 `json:"mean"`
@@ -144,9 +146,7 @@ func (r *room) result(alone *room) *Result {
 		Started: m.started, Finished: m.succeeded, Failed: m.failed, Killed: m.killed, NoSpace: m.full, Passing: m.passed,
 		Stopped: m.stops, Repeated: m.repeats, Running: m.running, MostRunning: m.most,
 	}
-	if m.windows > 0 {
-		res.Jain = Jain{Windows: m.windows, Mean: m.jain / float64(m.windows), Min: m.worst}
-	}
+	res.Jain, res.Requesters = m.flows[0].result(), m.flows[1].result()
 	starved, name := m.starvation(r.now)
 	res.Starvation = Starvation{Seconds: starved.Seconds(), Owner: name}
 	res.Utilisation = m.busy.Seconds() / (float64(r.cfg.Slots) * r.w.For.Seconds())

@@ -55,9 +55,9 @@ type spec struct {
 	built    bool
 	attempts int
 	served   bool
-	owner    int // in the meter
-	wanted   int // visitors who wait
-	running  int // attempts
+	flow     [2]int // in the meter: its owner's, its requester's
+	wanted   int    // visitors who wait
+	running  int    // attempts
 	class    bindery.Class
 }
 

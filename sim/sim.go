@@ -39,6 +39,7 @@ type Config struct {
 	Law       Law
 	Scratch   int // more workers, without scratch space: no build can finish there
 
+	Mute      bool // nobody asks when a build will start: several times as fast
 	Autoscale Autoscale
 	Sched     sched.Config // the policy's numbers
 

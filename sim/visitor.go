@@ -50,7 +50,10 @@ func (r *room) arrive(i int) {
 		v.requester = fmt.Sprintf("%d.%d.%d.0/24", byte(x>>16), byte(x>>8), byte(x))
 	}
 	s := &r.specs[v.spec]
-	s.asked = true
+	if !s.asked {
+		s.asked = true
+		s.flow[1] = r.meter.flows[1].of(v.requester)
+	}
 	if !s.image && !s.needed {
 		s.needed, s.first, s.at, v.first, s.class = true, r.now, r.now, true, v.class
 		if s.old {
