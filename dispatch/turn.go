@@ -146,10 +146,6 @@ func (t *turn) move(decision sched.Decision) {
 		b := t.d.builds[d.Build]
 		b.Slow = true
 		t.save(b)
-	case sched.Slow:
-		b := t.d.builds[d.Build]
-		b.Slow = true
-		t.save(b)
 		t.say(b, bindery.Event{Phase: bindery.PhaseBuilding, Message: "The build has run for long: it goes on in the slow lane.\n"})
 	case sched.Abort:
 		b := t.d.builds[d.Build]

@@ -165,7 +165,7 @@ func TestConservation(t *testing.T) {
 		}
 		cfg := sim.Config{
 			Workload: w, Policies: sim.Policies(), Seed: rapid.Uint64().Draw(t, "seed"), Slots: rapid.IntRange(1, 9).Draw(t, "slots"),
-			Scratch: rapid.IntRange(0, 2).Draw(t, "scratchless"), Old: rapid.Bool().Draw(t, "old"),
+			Mute: rapid.IntRange(0, 4).Draw(t, "mute") > 0, Scratch: rapid.IntRange(0, 2).Draw(t, "scratchless"), Old: rapid.Bool().Draw(t, "old"),
 			Law: sim.Law{Failing: rapid.Float64Range(0, 0.3).Draw(t, "failing"), Passing: rapid.Float64Range(0, 0.2).Draw(t, "passing")},
 		}
 		if rapid.Bool().Draw(t, "crashes") {
