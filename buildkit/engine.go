@@ -43,6 +43,9 @@ type Config struct {
 	Network      Network
 	Nameserver   string // what steps ask for names; empty: what the machine asks
 	Trust        Trust
+	// CondaCredentials is a file with the credentials of private conda channels, in the form that rattler and pixi have
+	// for it. Only steps see it in which nothing of a repository runs. Empty: there are none.
+	CondaCredentials string
 	Allow        []netip.Prefix // addresses that are not public and may be fetched from all the same, by FROM and ADD
 	Volatile     bool           // steps write without waiting for the disk: twice as fast, and the cache is wiped when the machine dies
 	MaxCache     int64          // bytes of build cache; default 40 GB

@@ -75,6 +75,11 @@ func (p *progress) solveError(ctx context.Context, err error) error {
 		return p.otherError(err)
 	}
 	said := step.said()
+	if p.explain != nil {
+		if e := p.explain(step.name, code, said); e != nil {
+			return e.Because(err)
+		}
+	}
 	if step.fetches || code < 0 {
 		if e := trouble(said + "\n" + err.Error()); e != nil {
 			return e.Because(fmt.Errorf("%s: %w", step.name, err))

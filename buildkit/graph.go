@@ -56,7 +56,12 @@ func graph(job plan.Job, base root) llb.State {
 }
 
 // environment makes the notebook environment with the Jupyter servers in it, which the repository's packages go into.
-func (g *grapher) environment(ready llb.State) llb.State { return g.server(ready) }
+func (g *grapher) environment(ready llb.State) llb.State {
+	if in, ok := g.condaInstall(); ok {
+		return g.condaEnvironment(ready, in)
+	}
+	return g.server(ready)
+}
 
 // installs draws what the environment part of the plan asks for. Installs without a prefix share the notebook
 // environment and run one after the other. Those that share another prefix do so too, but beside the first.
@@ -93,6 +98,8 @@ func (g *grapher) install(s llb.State, in plan.Install) llb.State {
 		return g.pip(s, in)
 	case plan.ToolConda:
 		return g.conda(s, in)
+	case plan.ToolCondaPip:
+		return g.condaPip(s, in)
 	case plan.ToolR:
 		return g.r(s, in)
 	case plan.ToolJulia:

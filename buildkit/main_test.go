@@ -27,6 +27,12 @@ func openShared() (*buildkit.Engine, error) {
 		return nil, err
 	}
 	c := buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Volatile: true, Trust: machineTrust(), CgroupParent: fmt.Sprintf("/bindery-test-buildkit-%d", os.Getpid())}
+	channel, stopChannel := serveChannel()
+	c.Trust.Conda = map[string]string{"conda-forge": channel + "/forge"}
+	c.CondaCredentials = filepath.Join(dir, "conda-credentials.json")
+	if err := os.WriteFile(c.CondaCredentials, []byte(`{"127.0.0.1": {"BearerToken": "let-me-in"}}`), 0o600); err != nil {
+		return nil, err
+	}
 	e, err := buildkit.Open(context.Background(), c)
 	if err != nil {
 		return nil, err
@@ -35,6 +41,7 @@ func openShared() (*buildkit.Engine, error) {
 	ran := make(chan error, 1)
 	go func() { ran <- e.Run(ctx) }()
 	closeShared = func() error {
+		stopChannel()
 		cancel()
 		if err := <-ran; err != nil {
 			return err

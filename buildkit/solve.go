@@ -64,6 +64,9 @@ func (s *solve) do(ctx context.Context) (plan.Made, error) {
 		return plan.Made{}, err
 	}
 	p := newProgress(s.emit, s.job.Plan.Docker != "")
+	p.explain = func(step string, code int, said string) *bindery.Error {
+		return condaError(s.job.Plan, step, code, said)
+	}
 	ch, done := make(chan *client.SolveStatus), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -123,7 +126,7 @@ func (s *solve) options() (client.SolveOpt, error) {
 		}
 	}
 	s.e.guard.name(s.job)
-	opt.Session = []session.Attachable{s.e.guard.credentials()}
+	opt.Session = []session.Attachable{s.e.guard.credentials(), s.e.condaCredentials()}
 	img, err := json.Marshal(bindery.Image{Name: s.job.Name, EnvKey: s.job.EnvKey, ImageKey: s.job.ImageKey, Source: s.job.Source, Created: time.Now().UTC()})
 	if err != nil {
 		return opt, fmt.Errorf("image record: %w", err)

@@ -23,6 +23,8 @@ const (
 type progress struct {
 	emit   func(bindery.Event)
 	theirs bool // the steps are a Dockerfile's
+	// explain may know what a command's exit code means; nil otherwise
+	explain func(step string, code int, said string) *bindery.Error
 
 	mu       sync.Mutex
 	vertices map[digest.Digest]*vertex
@@ -119,9 +121,9 @@ func (p *progress) describe(name string) *vertex {
 		return v
 	}
 	switch {
-	case strings.HasPrefix(name, "Install "), strings.HasPrefix(name, "Build and install "), name == "Fetch uv", name == "Prepare the base":
+	case strings.HasPrefix(name, "Install "), strings.HasPrefix(name, "Build and install "), strings.HasPrefix(name, "Fetch "), name == "Prepare the base":
 		v.command, v.fetches = true, true
-		v.ours = name == "Fetch uv" || name == "Prepare the base" || name == "Install the Jupyter servers"
+		v.ours = strings.HasPrefix(name, "Fetch ") || name == "Prepare the base" || name == "Install the Jupyter servers"
 	case strings.HasPrefix(name, "Run "):
 		v.command = true
 	}

@@ -1,6 +1,7 @@
 package buildkit
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,6 +19,8 @@ type Trust struct {
 	CAFile  string   // PEM bundle that replaces the images' own; empty: leave theirs
 	Env     []string // K=V: proxies, package indexes
 	AptConf string   // lines of apt's configuration
+	// Conda has conda channels that are somewhere else than everybody thinks: mirrors by the channel's name or URL.
+	Conda map[string]string
 }
 
 func (t Trust) env() []string {
@@ -60,6 +63,13 @@ func (t Trust) write(dir string) error {
 		conf += "Acquire::https::CAInfo \"" + trustMount + "/ca.pem\";\n"
 	}
 	if err := os.WriteFile(filepath.Join(dir, "apt.conf"), []byte(conf), 0o644); err != nil {
+		return fmt.Errorf("trust store: %w", err)
+	}
+	channels, err := json.Marshal(map[string]any{"channels": t.Conda})
+	if err != nil {
+		return fmt.Errorf("trust store: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "conda.json"), channels, 0o644); err != nil {
 		return fmt.Errorf("trust store: %w", err)
 	}
 	return writeSources(dir)

@@ -1,5 +1,47 @@
 package plan
 
+import (
+	"fmt"
+	"strings"
+)
+
+// A CondaEnvironment is what an Install with ToolConda makes: packages that are solved for, or those of a lock file.
+type CondaEnvironment struct {
+	Channels []string `json:"channels"`        // names and URLs, the most important first
+	Specs    []string `json:"specs,omitempty"` // as the author wrote them
+	// Extra are specs that the rules add: an interpreter, what a kernel needs.
+	Extra []string `json:"extra,omitempty"`
+	// Python is the X.Y that is tried first where Specs leave a choice. A solution with another one is taken if there
+	// is none with this.
+	Python string `json:"python,omitempty"`
+	// Constraints hold for packages that get installed anyhow: the servers do not run on every Python.
+	Constraints []string       `json:"constraints,omitempty"`
+	Locked      []CondaPackage `json:"locked,omitempty"` // nothing is solved then
+	Variables   []Variable     `json:"variables,omitempty"`
+	// Kernel says that the environment is the kernel's only, since the servers need a newer Python than it has.
+	Kernel bool `json:"kernel,omitempty"`
+	// Lines are where the specs are written, for errors. No part of a plan's JSON or of a key: a comment in the file
+	// makes no other environment.
+	Lines map[string]int `json:"-"`
+	File  string         `json:"-"` // that they are written in
+}
+
+// A CondaPackage is one package of a lock file.
+type CondaPackage struct {
+	URL    string `json:"url"`
+	SHA256 string `json:"sha256,omitempty"`
+	MD5    string `json:"md5,omitempty"`
+}
+
+// A Variable is one environment variable that activating an environment sets.
+type Variable struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// KernelPrefix is where a conda environment is made that the servers cannot live in.
+const KernelPrefix = "/srv/conda/envs/kernel"
+
 const pythonInstead = "List the Python packages in requirements.txt and delete the file, or write a Dockerfile."
 
 // conda is the pack of conda environments. requirements.txt has no say there.
@@ -8,8 +50,146 @@ func (d *detector) conda() (bool, error) {
 	if err != nil || file == "" {
 		return false, err
 	}
-	return d.unsupported(PackConda, file, "a conda environment", pythonInstead)
+	d.plan.Pack = PackConda
+	return true, d.environmentFile(file)
 }
 
-// condaLayer applies an environment.yml where another pack is the repository's: R's or Julia's.
-func (d *detector) condaLayer() error { return nil }
+// condaLayer applies an environment.yml where another pack is the repository's: R's or Julia's. Its interpreter is then
+// the environment's.
+func (d *detector) condaLayer() error {
+	file, err := d.first("environment.yml", "environment.yaml")
+	if err != nil || file == "" {
+		return err
+	}
+	return d.environmentFile(file)
+}
+
+// environmentFile plans what an environment.yml asks for.
+func (d *detector) environmentFile(file string) error {
+	text, err := d.readText(file)
+	if err != nil {
+		return err
+	}
+	env, err := parseEnvironment(text)
+	if err != nil {
+		return userError("Mend the file: https://docs.conda.io shows its form.", "%s: %s", file, err)
+	}
+	d.reads(file)
+	for _, key := range env.ignored {
+		d.ignore(file, key)
+	}
+	made := &CondaEnvironment{Channels: env.channels, Variables: env.variables, Lines: map[string]int{}, File: file}
+	for _, s := range env.specs {
+		made.Specs = append(made.Specs, s.text)
+		if made.Lines[s.text] == 0 {
+			made.Lines[s.text] = s.number
+		}
+	}
+	why := "a conda environment, from " + strings.Join(made.Channels, ", ")
+	if env.name != "" {
+		why += "; its name, " + printable(env.name) + ", has no effect"
+	}
+	d.why(file, why)
+	if err := d.condaPython(file, env.specs, made); err != nil {
+		return err
+	}
+	d.condaR(file, env.specs, made)
+	d.plan.Env = append(d.plan.Env, Install{Tool: ToolConda, Files: []string{}, Version: d.plan.Python, Conda: made})
+	return d.condaPip(file, env.pip)
+}
+
+// condaPython decides the interpreter. repo2docker starts from its default and lets the solver move it; here a range is
+// read as what it says, and the default is taken where the range has it.
+func (d *detector) condaPython(file string, specs []numbered, made *CondaEnvironment) error {
+	var asked []numbered
+	for _, s := range specs {
+		if name, _ := splitSpec(s.text); name == "python" {
+			asked = append(asked, s)
+		}
+	}
+	if len(asked) == 0 {
+		made.Extra = append(made.Extra, "python")
+	}
+	var fit []string
+	for _, xy := range condaPythons() {
+		if acceptsAll(asked, xy) {
+			fit = append(fit, xy)
+		}
+	}
+	if len(fit) == 0 {
+		return userError("Ask for a Python from 3.5 to 3.14, or for 2.7.", "%s, line %d: there is no Python that fits %q",
+			file, asked[0].number, printable(asked[0].text))
+	}
+	made.Python = fit[0]
+	d.plan.Python = made.Python
+	switch {
+	case len(fit) == 1:
+		made.Python = "" // the spec says it all
+		d.why(file, "Python "+fit[0]+", in the conda environment")
+	default:
+		d.why(file, "Python "+fit[0]+" in the conda environment, unless the other packages need another one")
+	}
+	if old(fit[0]) {
+		made.Kernel = true
+		made.Extra = append(made.Extra, "ipykernel")
+		d.separateKernel(file, fit[0])
+		return nil
+	}
+	made.Constraints = append(made.Constraints, "python >="+oldestServed+",<3.15")
+	return nil
+}
+
+// separateKernel keeps the environment away from the servers, which run on the base's own Python.
+func (d *detector) separateKernel(file, python string) {
+	own, _ := debian(d.plan.Base)
+	d.plan.Python = own.python
+	d.why(file, fmt.Sprintf("the servers do not run on Python %s: the environment is the kernel's only, in %s", python, KernelPrefix))
+	if d.plan.Variables == nil {
+		d.plan.Variables = map[string]string{}
+	}
+	d.plan.Variables["KERNEL_PYTHON_PREFIX"] = KernelPrefix
+	d.plan.Variables["CONDA_DEFAULT_ENV"] = KernelPrefix
+	d.plan.Variables["KERNEL_ENVIRONMENT_FILE"] = "/tmp/env/kernel-environment.lock"
+	d.plan.Path = append(d.plan.Path, KernelPrefix+"/bin")
+}
+
+// condaR adds what R in a notebook needs, where the environment has R packages.
+func (d *detector) condaR(file string, specs []numbered, made *CondaEnvironment) {
+	for _, s := range specs {
+		if name, _ := splitSpec(s.text); strings.HasPrefix(name, "r-") {
+			made.Extra = append(made.Extra, "r-base", "r-irkernel", "r-devtools")
+			d.why(file, "it has R packages, so R's kernel comes with them")
+			return
+		}
+	}
+}
+
+// condaPip plans the pip section: after the environment, and once the repository is in place if it needs that.
+func (d *detector) condaPip(file string, lines []numbered) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	r := &requirements{}
+	if err := d.judgeLines(r, file, lines); err != nil {
+		return err
+	}
+	install := Install{Tool: ToolCondaPip, Files: []string{}, Includes: r.includes, Encodings: r.encodings, From: file}
+	for _, l := range lines {
+		install.Lines = append(install.Lines, l.text)
+	}
+	for _, name := range r.includes {
+		d.use(name)
+	}
+	if r.local != nil {
+		d.plan.Content = append(d.plan.Content, install)
+		d.why(file, fmt.Sprintf("its pip section is installed once the repository is in place, because of %s, line %d", r.local.file, r.local.line))
+		return nil
+	}
+	d.plan.Env = append(d.plan.Env, install)
+	d.why(file, "its pip section is installed into the conda environment")
+	for _, name := range r.includes {
+		d.reads(name)
+		d.why(name, "included by "+file)
+	}
+	return nil
+}

@@ -22,10 +22,12 @@ const (
 const (
 	ToolPip   = "pip"   // requirement files and local packages, by uv, and by pip where uv cannot
 	ToolConda = "conda" // conda environments
-	ToolR     = "r"
-	ToolJulia = "julia"
-	ToolNix   = "nix"
-	ToolNPM   = "npm"
+	// ToolCondaPip is the pip section of a conda environment: requirement lines that are in no requirement file.
+	ToolCondaPip = "conda-pip"
+	ToolR        = "r"
+	ToolJulia    = "julia"
+	ToolNix      = "nix"
+	ToolNPM      = "npm"
 )
 
 // A Plan is what a repository's files ask for. It is data: it marshals to the same JSON for the same files.
@@ -65,6 +67,9 @@ type Install struct {
 	// Encodings has those of Files and Includes that are not UTF-8: Python's name of the encoding by
 	// path. Such a file is converted before an installer that knows only UTF-8 sees it.
 	Encodings map[string]string `json:"encodings,omitempty"`
+	Conda     *CondaEnvironment `json:"conda,omitempty"` // with ToolConda
+	Lines     []string          `json:"lines,omitempty"` // with ToolCondaPip: requirement lines, as if they stood in From
+	From      string            `json:"from,omitempty"`
 }
 
 // A Decision says which file led to what, in words for the repository's author.

@@ -42,7 +42,12 @@ func (d *detector) readInto(r *requirements, file string) error {
 		}
 		r.encodings[file] = encoding
 	}
-	for _, l := range requirementLines(text) {
+	return d.judgeLines(r, file, requirementLines(text))
+}
+
+// judgeLines follows the includes among requirement lines of file, and finds the first that is local.
+func (d *detector) judgeLines(r *requirements, file string, lines []numbered) (err error) {
+	for _, l := range lines {
 		needs, included := judge(l.text)
 		at := place{file, l.number}
 		if included != "" {

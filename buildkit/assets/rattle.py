@@ -3,6 +3,7 @@
 In a build it reads what to do from a file that comes from the plan:
 
     rattle.py install SPEC     solve (or take what a lock file has), download, link; runs nothing of any package
+    rattle.py lacks PREFIX LOCK  print what of a lock file of pip's PREFIX does not have
     rattle.py finish PREFIX    what runs code of packages: their link scripts, and compiling
     rattle.py command SPEC     conda and mamba for the image: the channels' own, else the small command beside this file
 
@@ -15,10 +16,14 @@ import glob
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import time
+
+for place in ("/run/bindery-rattler", os.path.dirname(os.path.abspath(__file__))):
+    sys.path.insert(0, place)
 
 MACHINE = "/run/bindery/conda.json"  # {"channels": {name or URL: URL}}; also in steps that run what a repository brings
 SECRET = "/run/bindery-conda/auth.json"  # rattler's own form; in steps only that run nothing of a repository
@@ -92,12 +97,12 @@ class Machine:
 
 def virtual_packages():
     """What the machine counts as. Its own processor is not part of it: images move."""
-    from rattler import GenericVirtualPackage, PackageName, Version, VirtualPackage
+    from rattler import BuildString, GenericVirtualPackage, PackageName, Version, VirtualPackage
 
     found = [v.into_generic() for v in VirtualPackage.detect()]
     found = [v for v in found if v.name.normalized not in ("__archspec", "__cuda")]
     arch = "aarch64" if os.uname().machine == "aarch64" else "x86_64"
-    return found + [GenericVirtualPackage(PackageName("__archspec"), Version("1"), arch)]
+    return found + [GenericVirtualPackage(PackageName("__archspec"), Version("1"), BuildString(arch))]
 
 
 def unreachable(error):
@@ -111,12 +116,17 @@ def unreachable(error):
 def why_not(error):
     """The last cause that rattler gives, without addresses of mirrors."""
     lines = [l.removeprefix("Caused by: ") for l in str(error).splitlines() if l.strip()]
-    return plain(lines[-1] if lines else "no reason given")
+    return re.sub(r" for url \(\S*\)", "", plain(lines[-1] if lines else "no reason given"))
+
+
+def name_of(spec):
+    """The name of the package that a spec is about."""
+    return re.split(r"[\s\[=<>!~]", str(spec).rpartition("::")[2], maxsplit=1)[0]
 
 
 async def candidates(spec, sources, platforms, gateway):
     """The records of a spec's name, and those that the spec itself accepts."""
-    found = await gateway.query(sources, platforms, [spec], recursive=False)
+    found = await gateway.query(sources, platforms, [name_of(spec)], recursive=False)
     records = [r for channel in found for r in channel]
     return records, [r for r in records if spec.matches(r)]
 
@@ -134,7 +144,7 @@ async def explain(error, wanted, channels, sources, platforms, gateway):
         has = ", ".join(str(v) for v in versions[:8]) + (", ..." if len(versions) > 8 else "")
         return Failure('No version of the package fits "%s"; the channels (%s) have %s.' % (text, names, has))
     reason = str(error).removeprefix("Cannot solve the request because of: ").strip()
-    asked = ", ".join('"%s"' % text for text, spec in wanted if re.search(r"(?<![\w.-])%s(?![\w-])" % re.escape(str(spec.name)), reason))
+    asked = ", ".join('"%s"' % text for text, spec in wanted if re.search(r"(?<![\w.-])%s(?![\w-])" % re.escape(name_of(spec)), reason))
     return Failure("The environment has no solution. What excludes each other, of %s:\n%s" % (asked or "the dependencies", reason))
 
 
@@ -150,6 +160,7 @@ def parse(text):
 async def solve(spec, machine, gateway, locked=()):
     """Solves; the first of several attempts that has a solution counts, the nearest to what the file says first."""
     import rattler
+    from rattler.exceptions import SolverError
 
     wanted = [(text, parse(text)) for text in spec["specs"]]
     channels = [url for c in spec["channels"] for url in machine.urls(c)]
@@ -169,7 +180,7 @@ async def solve(spec, machine, gateway, locked=()):
                 sources, [s for _, s in wanted] + [parse(s) for s in soft + spec.get("extra", [])], gateway=gateway, platforms=platforms,
                 virtual_packages=virtual_packages(), channel_priority=priority, locked_packages=list(locked),
                 constraints=[parse(c) for c in spec.get("constraints", [])])
-        except rattler.exceptions.SolverError as e:
+        except SolverError as e:
             error = error or e
             continue
         if preferred and not soft:
@@ -182,7 +193,7 @@ async def solve(spec, machine, gateway, locked=()):
 
 def locked_record(package):
     """The record of a package that a lock file names. Only what identifies it: the rest is in the package."""
-    from rattler import PackageName, PackageRecord, RepoDataRecord, Subdir, VersionWithSource
+    from rattler import BuildString, PackageName, PackageRecord, RepoDataRecord, VersionWithSource
 
     url = package["url"]
     subdir, _, file = url.split("#")[0].rpartition("/")
@@ -192,7 +203,7 @@ def locked_record(package):
     if len(parts) != 3 or stem == file:
         raise Failure("%s is not the URL of a conda package" % plain(url))
     record = PackageRecord(
-        name=PackageName(parts[0]), version=VersionWithSource(parts[1]), build=parts[2], build_number=0, subdir=Subdir(subdir) if hasattr(Subdir, "_inner") else subdir, arch=None, platform=None)
+        name=PackageName(parts[0]), version=VersionWithSource(parts[1]), build=BuildString(parts[2]), build_number=0, subdir=subdir, arch=None, platform=None)
     if package.get("sha256"):
         record.sha256 = bytes.fromhex(package["sha256"])
     if package.get("md5"):
@@ -238,10 +249,39 @@ async def install(spec, cache):
         execute_link_scripts=False, show_progress=False, package_cache=rattler.PackageCache(os.path.join(cache, "pkgs")).with_cached_origin())
     describe(spec["prefix"])
     if spec.get("variables"):
-        with open(os.path.join(spec["prefix"], "conda-meta", "state"), "w", encoding="utf-8") as f:
-            json.dump({"version": 1, "env_vars": spec["variables"]}, f)
+        variables(spec["prefix"], spec["variables"])
     print("Installed in %.1f s." % (time.monotonic() - began), flush=True)
     return records
+
+
+def variables(prefix, pairs):
+    """Has activating the environment set variables: as conda keeps them, and for shells that know no conda."""
+    with open(os.path.join(prefix, "conda-meta", "state"), "w", encoding="utf-8") as f:
+        json.dump({"version": 1, "env_vars": {v["name"]: v["value"] for v in pairs}}, f)
+    scripts = os.path.join(prefix, "etc", "conda", "activate.d")
+    os.makedirs(scripts, exist_ok=True)
+    with open(os.path.join(scripts, "zz-variables.sh"), "w", encoding="utf-8") as f:
+        for v in pairs:
+            f.write("export %s=%s\n" % (v["name"], shlex.quote(v["value"])))
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def lacks(prefix, lock):
+    """The entries of a lock file whose packages the environment does not have."""
+    infos = glob.glob(os.path.join(prefix, "lib", "python3*", "site-packages", "*.dist-info"))
+    infos += glob.glob(os.path.join(prefix, "lib", "python3*", "site-packages", "*.egg-info"))
+    have = {normal(os.path.basename(i).split("-")[0].removesuffix(".egg")) for i in infos}
+    keep, out = True, []
+    with open(lock, encoding="utf-8") as f:
+        for line in f:
+            if not line[:1].isspace():
+                keep = normal(re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]) not in have
+            if keep:
+                out.append(line)
+    return "".join(out)
 
 
 def environment(prefix):
@@ -307,37 +347,59 @@ async def command(spec, cache):
     here = os.path.dirname(os.path.abspath(__file__))
     lib = os.path.join(spec["prefix"], "lib", "bindery")
     shutil.copytree(os.path.dirname(rattler.__file__), os.path.join(lib, "rattler"), ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("rattle.py", "conda.py"):
+    for name in ("rattle.py", "conda.py", "conda-functions.sh"):
         shutil.copy(os.path.join(here, name), lib)
+    small(spec["prefix"])
+
+
+def small(root):
+    """Lays out the small command as conda does: programs, and functions for shells."""
+    for folder in ("bin", "etc/profile.d", "condabin"):
+        os.makedirs(os.path.join(root, folder), exist_ok=True)
+    program = os.path.join(root, "bin", "conda")
+    with open(program, "w", encoding="utf-8") as f:
+        f.write('#!/bin/sh\nexec /usr/bin/python3 -I %s/lib/bindery/conda.py "${0##*/}" "$@"\n' % root)
+    os.chmod(program, 0o755)
+    for name in ("mamba", "micromamba"):
+        os.symlink("conda", os.path.join(root, "bin", name))
+    os.symlink("../bin/conda", os.path.join(root, "condabin", "conda"))
+    shutil.copy(os.path.join(os.path.dirname(os.path.abspath(__file__)), "conda-functions.sh"), os.path.join(root, "etc", "profile.d", "conda.sh"))
 
 
 async def step(what, file):
-    spec, cache = load(file), os.environ["CONDA_CACHE"]
+    spec, cache = load(file), os.environ["BINDERY_CACHE"]
+    os.makedirs(os.environ.get("TMPDIR", "/tmp"), exist_ok=True)
     try:
         await (install if what == "install" else command)(spec, cache)
     except Failure:
         raise
     except Exception as e:
-        import rattler
+        from rattler.exceptions import FetchRepoDataError, GatewayError, InstallerError
 
-        if not isinstance(e, (rattler.exceptions.GatewayError, rattler.exceptions.FetchRepoDataError, rattler.exceptions.InstallerError)):
+        if not isinstance(e, (FetchRepoDataError, GatewayError, InstallerError)):
             raise
         if unreachable(e):
             raise Failure("A channel could not be reached: %s" % why_not(e), UNREACHABLE) from e
         raise Failure("A channel does not have what it should: %s" % plain(" / ".join(str(e).splitlines()))) from e
 
 
-def main(what, argument):
+def main(what, argument, *more):
     if what == "finish":
         finish(argument)
+        return 0
+    if what == "lacks":
+        print(lacks(argument, *more), end="")
         return 0
     try:
         asyncio.run(step(what, argument))
     except Failure as e:
-        print(e, file=sys.stderr)
+        print("error: %s" % e, file=sys.stderr)
         return e.code
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    code = main(*sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # not sys.exit: threads of rattler's that still run would crash the interpreter as it ends

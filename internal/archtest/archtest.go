@@ -25,7 +25,7 @@ var rules = map[string]rule{
 		why: "a function of state, time and input, so that every fault in it is a text file",
 	},
 	"plan": {
-		outside: []string{"github.com/moby/patternmatcher", "github.com/pelletier/go-toml/v2"},
+		outside: []string{"github.com/moby/patternmatcher", "github.com/pelletier/go-toml/v2", "go.yaml.in/yaml/v3"},
 		noStd:   []string{"os", "net", "math/rand", "crypto/rand"}, pure: true,
 		why: "a function of the repository's files: equal files, equal plan",
 	},
@@ -91,6 +91,7 @@ var rules = map[string]rule{
 	"internal/e2e":         {inside: []string{"api", "internal/conformance", "internal/corpus", "source/sourcetest"}, why: "the real binary, from outside"},
 	"source/sourcetest":    {kit: true, why: "a real Git server for the tests of several packages"},
 	"store/storetest":      {kit: true, why: "what every store must do"},
+	"internal/condatest":   {kit: true, outside: []string{"github.com/klauspost/compress/zstd"}, why: "conda channels for the tests of several packages"},
 }
 
 // testOutside are the modules that any test may import; packages inside, a test may import all but adapters that are

@@ -24,6 +24,7 @@ func Sample(ctx context.Context, pythons ...string) ([]Package, error) {
 		{Name: "postgreet", Version: "1", PostLink: "#!/bin/sh\nmkdir -p $PREFIX/share\necho linked >$PREFIX/share/postgreet\n",
 			Files: map[string]File{"share/post": {Data: []byte("x")}}},
 		{Name: "greet-a", Version: "1", Depends: []string{"libgreet >=4"}},
+		{Name: "pip", Version: "24.0", Noarch: "generic"}, // environment files name it; the servers bring a real one
 		{Name: "only-old", Version: "1", Depends: []string{"greet <2"}, Noarch: "generic"},
 	}
 	for _, xy := range pythons {

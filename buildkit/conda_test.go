@@ -1,0 +1,152 @@
+package buildkit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/internal/condatest"
+	"github.com/bindery-hub/bindery/plan"
+)
+
+// channelDir makes the channel of all tests when the first of them asks for something of it: packing an interpreter
+// takes seconds.
+var channelDir = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("/var/tmp", "bindery-conda-channel-")
+	if err != nil {
+		return "", err
+	}
+	all, err := condatest.Sample(context.Background(), "3.10")
+	if err != nil {
+		return "", err
+	}
+	return dir, condatest.Write(context.Background(), dir, all...)
+})
+
+// serveChannel serves the channel at /forge, and at /private for those who have the token.
+func serveChannel() (url string, stop func()) {
+	asked := false
+	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = true
+		dir, err := channelDir()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		http.FileServer(http.Dir(dir)).ServeHTTP(w, r)
+	})
+	mux := http.NewServeMux()
+	mux.Handle("/forge/", http.StripPrefix("/forge", serve))
+	mux.Handle("/private/", http.StripPrefix("/private", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer let-me-in" {
+			http.Error(w, "no", http.StatusUnauthorized)
+			return
+		}
+		serve(w, r)
+	})))
+	s := httptest.NewServer(mux)
+	channelURL = s.URL
+	return s.URL, func() {
+		s.Close()
+		if dir, err := channelDir(); asked && err == nil {
+			_ = os.RemoveAll(dir)
+		}
+	}
+}
+
+var channelURL string // set by serveChannel
+
+// condaJob plans the files of dir, and makes a job of them.
+func condaJob(t *testing.T, name, dir string) plan.Job {
+	t.Helper()
+	j := job(name, dir)
+	got, err := plan.Detect(os.DirFS(dir), plan.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Plan = got
+	if j.EnvKey, err = got.EnvKey("g", os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	j.ImageKey = fmt.Sprint("image-", name, time.Now().UnixNano())
+	return j
+}
+
+func TestCondaEnvironment(t *testing.T) {
+	e := shared(t)
+	dir := repo(t,
+		"environment.yml", "name: other\ndependencies:\n- python>=3.9\n- greet=2\n- libgreet\n- postgreet\n- oldgreet\n- pip\n- pip:\n  - six==1.16.0\nvariables:\n  GREETING: good 'day'\n",
+		"notebook.ipynb", "{}",
+		"postBuild", "conda run -n notebook greet > greeted\nmamba list > listed\nwhich conda mamba > which\nconda env list > envs\n",
+	)
+	j := condaJob(t, "conda", dir)
+	began := time.Now()
+	made := solve(t, e, j)
+	t.Logf("cold: %.1f s, %+v", time.Since(began).Seconds(), made.Steps)
+	got := inside(t, e, made.Image.Name, "/bin/bash", "-lc", `mount -t proc proc /proc; trap "umount /proc" EXIT; cd /home/jovyan
+cat greeted listed which envs
+echo "GREETING=$GREETING GREET_HOME=$GREET_HOME CONDA_PREFIX=$CONDA_PREFIX"
+python --version; python -c 'import six; print("six", six.__version__)'; greet; greet-where; cat $NB_PYTHON_PREFIX/share/postgreet
+conda activate base; echo "now $CONDA_PREFIX"; conda activate notebook; echo "then $CONDA_PREFIX"
+jupyter lab --version; jupyter server --version; ls -a; du -s /tmp /root /home/jovyan; head -c 1000 $NB_PYTHON_PREFIX/conda-meta/greet*.json | grep url; grep -r 127.0.0.1 $NB_PYTHON_PREFIX/conda-meta /srv/conda/bin/conda | head`)
+	t.Log(got)
+	for _, want := range []string{
+		"hello from 2.1 in /srv/conda/envs/notebook", "libgreet                 3.1", "/srv/conda/bin/conda\n/srv/conda/bin/mamba\n", "notebook             ",
+		"GREETING=good 'day' GREET_HOME=/srv/conda/envs/notebook/share CONDA_PREFIX=/srv/conda/envs/notebook",
+		"Python 3.10.16", "six 1.16.0", "linked", "now /srv/conda\n", "then /srv/conda/envs/notebook\n", `"url": "https://conda.anaconda.org/conda-forge/noarch/greet-2.1-py_0.conda"`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q", want)
+		}
+	}
+	if strings.Contains(got, "127.0.0.1") {
+		t.Error("the image knows the mirror")
+	}
+
+	began = time.Now()
+	again := solve(t, e, j)
+	t.Logf("again: %.2f s", time.Since(began).Seconds())
+	if again.Steps.Run != 0 {
+		t.Errorf("the second build ran %d steps", again.Steps.Run)
+	}
+	j = condaJob(t, "conda-notebook", repo(t, "environment.yml", "# a comment\ndependencies:\n- python>=3.9\n- greet=2\n- libgreet\n- postgreet\n- oldgreet\n- pip\n- pip:\n  - six==1.16.0\nvariables:\n  GREETING: good 'day'\n", "notebook.ipynb", "{\"a\": 1}"))
+	j.Source = bindery.Source{Provider: bindery.ProviderLocal, URL: "/test/conda"}
+	if changed := solve(t, e, j); changed.Steps.Run != 0 {
+		t.Errorf("another notebook and a comment: %d steps ran", changed.Steps.Run)
+	}
+}
+
+func TestCondaFaults(t *testing.T) {
+	e := shared(t)
+	for name, tt := range map[string]struct {
+		text  string
+		says  string
+		kind  bindery.Kind
+		fault bindery.Fault
+	}{
+		"no such package": {"dependencies:\n- greet\n- nosuch>=2\n", `environment.yml, line 3: There is no package for "nosuch>=2"`, bindery.ErrStep, bindery.User},
+		"no such version": {"dependencies:\n- greet=9\n", `environment.yml, line 2: No version of the package fits "greet=9"; the channels (conda-forge) have 2.1, 2.0, 1.0.`, bindery.ErrStep, bindery.User},
+		"no solution":     {"dependencies:\n- greet=2.1\n- only-old\n", "environment.yml, line 2 and line 3: The environment has no solution", bindery.ErrStep, bindery.User},
+		"not a spec":      {"dependencies:\n- 'gr!!=x='\n", "environment.yml, line 2: \"gr!!=x=\" is not a dependency", bindery.ErrStep, bindery.User},
+		"no such channel": {"channels: ['" + channelURL + "/none', nodefaults]\ndependencies: [greet]\n", "A channel does not have what it should", bindery.ErrStep, bindery.User},
+		"channel is away": {"channels: ['http://127.0.0.1:1/x', nodefaults]\ndependencies: [greet]\n", "A channel could not be reached", bindery.ErrUnreachable, bindery.Transient},
+		"channel forbids": {"channels: ['" + strings.Replace(channelURL, "127.0.0.1", "localhost", 1) + "/private', nodefaults]\ndependencies: [greet]\n", "A channel does not have what it should", bindery.ErrStep, bindery.User},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &story{t: t}
+			_, err := e.Solve(t.Context(), condaJob(t, "conda-fault", repo(t, "environment.yml", tt.text)), s.emit)
+			got, ok := errors.AsType[*bindery.Error](err)
+			if !ok || got.Kind != tt.kind || got.Fault != tt.fault || !strings.Contains(got.Msg, tt.says) || got.Remedy == "" {
+				t.Errorf("got %#v\n%v\n%s", got, err, s.text())
+			}
+		})
+	}
+}
