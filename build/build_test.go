@@ -302,7 +302,7 @@ func TestCancelled(t *testing.T) {
 }
 
 func TestPlanReturnsThePackBesideItsError(t *testing.T) {
-	b, _ := newBuilder(t, sources{files: fstest.MapFS{"environment.yml": {}}}, &engine{})
+	b, _ := newBuilder(t, sources{files: fstest.MapFS{"environment.yml": {Data: []byte("- x")}}}, &engine{})
 	p, err := b.Plan(t.Context(), gitSource("1"), "")
 	if p.Pack != plan.PackConda || !errors.Is(err, bindery.ErrPlan) {
 		t.Errorf("%q, %v", p.Pack, err)

@@ -128,12 +128,10 @@ func (g *grapher) condaCommand(ready, rattler llb.State, channels []string) llb.
 // fetched in a step that runs nothing of it, once for each Python, and lent to the step, which throws its copy away.
 func (g *grapher) withWarmServers(ready llb.State, python string) llb.RunOption {
 	dir := llb.Scratch().File(llb.Mkdir("/cache", 0o755, llb.WithUIDGID(userID, userID)), llb.WithCustomName(hidden+"make a cache directory"))
-	warm := llb.Scratch()
+	warm := dir
 	if python != "" {
 		fetch := ready.Run(args("/bin/sh", assetsMount+"/conda-warm.sh", python), g.uvIn(warmMount), llb.WithCustomName("Fetch the Jupyter servers for Python "+python))
 		warm = fetch.AddMount(warmMount, dir)
-	} else {
-		warm = dir
 	}
 	return runOptions(g.uvIn(warmMount), llb.AddMount(warmMount, warm))
 }

@@ -61,14 +61,14 @@ func parseEnvironment(text string) (environment, error) {
 	return env, nil
 }
 
-var yamlLineRE = regexp.MustCompile(`line (\d+)`)
+var yamlLineRE = regexp.MustCompile(`line (\d+): (.*)`)
 
 // yamlRoot parses text into a mapping; an empty file is an empty mapping.
 func yamlRoot(text string) (*yaml.Node, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 		if m := yamlLineRE.FindStringSubmatch(err.Error()); m != nil {
-			return nil, grammarError("line " + m[1] + " is not YAML")
+			return nil, grammarError("line " + m[1] + " is not YAML: " + printable(m[2]))
 		}
 		return nil, grammarError("is not YAML")
 	}

@@ -51,6 +51,7 @@ type config struct {
 
 	Sessions sessionConfig `yaml:"sessions"`
 	Steps    stepConfig    `yaml:"steps"`
+	Conda    condaConfig   `yaml:"conda"`
 	Cache    cacheConfig   `yaml:"cache"`
 	Network  networkConfig `yaml:"network"`
 }
@@ -192,6 +193,9 @@ func (c *config) check() error {
 		}
 	}
 	if err := c.Providers.check(); err != nil {
+		return err
+	}
+	if err := c.Conda.check(); err != nil {
 		return err
 	}
 	if _, _, err := parseAllow(c.AllowSource); err != nil {

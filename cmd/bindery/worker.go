@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -126,7 +127,7 @@ func (c *workerCmd) server(a *app, sources *repositories, engine *buildkit.Engin
 		Builder: builder, Images: engine, Resolver: sources, Planner: planner{builder},
 		Dir: a.inst.path("worker"), Name: hostname(), Version: thisRelease().Version, Generation: generation(),
 		Packages: packages(engine), Slots: c.Slots, Usage: engine.Usage, Checks: net.Checks, IdleExit: c.IdleExit, Log: log,
-		Secrets: append(passwords(trustEnv(a.cfg.Steps, a.getenv)), a.cfg.Providers.tokens()...),
+		Secrets: append(slices.Concat(passwords(trustEnv(a.cfg.Steps, a.getenv)), condaSecrets(a.cfg.Conda)), a.cfg.Providers.tokens()...),
 	})
 }
 
@@ -168,8 +169,9 @@ func (c *workerCmd) engine(ctx context.Context, a *app, net *bridge.Network, log
 		Dir: a.inst.path("worker", "engine"), BaseDir: a.inst.path("worker", "bases"), Runtime: program,
 		CgroupParent: a.inst.cgroup() + "/builds", Caps: buildkit.Caps{Memory: cmp.Or(int64(a.cfg.Steps.Memory), memoryTotal()/5*4), PIDs: 1 << 14},
 		Network: stepNetwork{net}, Allow: allow, Nameserver: net.Gateway().String(),
-		Trust:    buildkit.Trust{CAFile: trustFile(a.cfg.Steps, a.getenv), Env: trustEnv(a.cfg.Steps, a.getenv)},
-		Volatile: volatile, MaxCache: int64(a.cfg.Cache.Max), MinFree: int64(a.cfg.Cache.MinFree), Log: log,
+		Trust:            withConda(buildkit.Trust{CAFile: trustFile(a.cfg.Steps, a.getenv), Env: trustEnv(a.cfg.Steps, a.getenv)}, a.cfg.Conda),
+		CondaCredentials: a.cfg.Conda.CredentialsFile,
+		Volatile:         volatile, MaxCache: int64(a.cfg.Cache.Max), MinFree: int64(a.cfg.Cache.MinFree), Log: log,
 	})
 }
 

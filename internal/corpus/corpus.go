@@ -52,12 +52,16 @@ func Samples() []Sample {
 		{Name: "large", Built: true, Slow: true, write: writeLarge},
 		{Name: "many", Built: true, Slow: true, write: writeMany},
 
+		// Conda's are built by the tests of buildkit, which bring a channel. What is not in it is planned only.
+		{Name: "conda"}, {Name: "conda-pip"}, {Name: "conda-local"}, {Name: "conda-kernel"}, {Name: "conda-py2"}, {Name: "conda-r"},
+		{Name: "conda-private"}, {Name: "conda-empty"},
+
 		{Name: "both-binder-dirs", Fails: bindery.ErrPlan, Says: "both a binder and a .binder"},
 		{Name: "runtime-missing", Fails: bindery.ErrPlan, Says: "Python 3.10"},
 		{Name: "requirement-include-missing", Fails: bindery.ErrPlan, Says: "more.txt"},
 		{Name: "apt-hostile", Fails: bindery.ErrPlan, Says: "apt.txt, line 2"},
 		{Name: "dockerfile-legacy", Fails: bindery.ErrPlan, Says: "andrewosh/binder-base"},
-		{Name: "conda", Fails: bindery.ErrPlan, Says: "environment.yml"},
+		{Name: "conda-bad", Fails: bindery.ErrPlan, Says: "is not YAML"},
 		{Name: "pipfile", Fails: bindery.ErrPlan, Says: "Pipfile"},
 		{Name: "r-old", Fails: bindery.ErrPlan, Says: "2016-05-01"},
 		{Name: "julia", Fails: bindery.ErrPlan, Says: "Project.toml"},
