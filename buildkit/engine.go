@@ -46,12 +46,12 @@ type Config struct {
 	// CondaCredentials is a file with the credentials of private conda channels, in the form that rattler and pixi have
 	// for it. Only steps see it in which nothing of a repository runs. Empty: there are none.
 	CondaCredentials string
-	Allow        []netip.Prefix // addresses that are not public and may be fetched from all the same, by FROM and ADD
-	Volatile     bool           // steps write without waiting for the disk: twice as fast, and the cache is wiped when the machine dies
-	MaxCache     int64          // bytes of build cache; default 40 GB
-	MinFree      int64          // bytes of disk that the cache leaves free; default 5 GB
-	Parallel     int64          // steps at once; default: no limit
-	Log          *slog.Logger
+	Allow            []netip.Prefix // addresses that are not public and may be fetched from all the same, by FROM and ADD
+	Volatile         bool           // steps write without waiting for the disk: twice as fast, and the cache is wiped when the machine dies
+	MaxCache         int64          // bytes of build cache; default 40 GB
+	MinFree          int64          // bytes of disk that the cache leaves free; default 5 GB
+	Parallel         int64          // steps at once; default: no limit
+	Log              *slog.Logger
 }
 
 // An Engine builds images and holds them. Open makes one; it answers while Run runs.
