@@ -75,6 +75,12 @@ func (a *assets) url(name string) (string, error) {
 	return "/static/" + as.name, nil
 }
 
+// has reports whether there is such a file: an operator may add some.
+func (a *assets) has(name string) bool {
+	_, ok := a.byName[name]
+	return ok
+}
+
 func (a *assets) serve(w http.ResponseWriter, r *http.Request) error {
 	as, ok := a.byHash[r.PathValue("name")]
 	if !ok {

@@ -2,14 +2,13 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"html/template"
 	"io/fs"
 	"net/http"
-	"net/url"
 	"strings"
 
-	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/api"
 )
 
@@ -22,7 +21,7 @@ type pages struct {
 }
 
 // pageNames lists the files of templates/, without the layout.
-var pageNames = [...]string{"start", "launch", "about", "error", "storybook"}
+var pageNames = [...]string{"start", "launch", "build", "status", "about", "error", "storybook"}
 
 func newPages(cfg Config, a *assets) (*pages, error) {
 	p := &pages{files: cfg.Files, assets: a, dev: cfg.Dev, parsed: map[string]*template.Template{}}
@@ -37,7 +36,7 @@ func newPages(cfg Config, a *assets) (*pages, error) {
 }
 
 func (p *pages) parse(name string) (*template.Template, error) {
-	t, err := template.New("layout.html").Funcs(template.FuncMap{"static": p.assets.url}).
+	t, err := template.New("layout.html").Funcs(template.FuncMap{"static": p.assets.url, "has": p.assets.has}).
 		ParseFS(p.files, "templates/layout.html", "templates/"+name+".html")
 	if err != nil {
 		return nil, fmt.Errorf("web: %w", err)
@@ -50,6 +49,8 @@ type pageData struct {
 	Title   string
 	Version string
 	Hub     string // own origin, without a slash at its end
+	Banner  template.HTML
+	Social  string // one sentence for those who see a link before they follow it
 	Data    any    // for the page's script, as JSON
 	Body    any    // for the page's template
 }
@@ -63,7 +64,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 			return err
 		}
 	}
-	d.Version, d.Hub = s.cfg.Version, s.hubURL(r)
+	d.Version, d.Hub, d.Banner = s.cfg.Version, s.hubURL(r), cmp.Or(d.Banner, s.cfg.Banner)
 	var b bytes.Buffer
 	if err := t.Execute(&b, d); err != nil {
 		return fmt.Errorf("render %s: %w", name, err)
@@ -82,97 +83,13 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 	return nil
 }
 
-type startBody struct {
-	Repository, Ref, Path string
-	Problem               *api.Problem
-}
-
-type startData struct {
-	Hub string `json:"hub"`
-}
-
-func (s *Server) startPage(w http.ResponseWriter, r *http.Request) error {
-	q := r.URL.Query()
-	return s.showStart(w, r, http.StatusOK, startBody{Repository: q.Get("repository"), Ref: q.Get("ref"), Path: q.Get("path")})
-}
-
-func (s *Server) showStart(w http.ResponseWriter, r *http.Request, status int, b startBody) error {
-	return s.write(w, r, status, "start", pageData{Title: "Bindery", Data: startData{Hub: s.hubURL(r)}, Body: b})
-}
-
-// goPage is where the start page's form leads without its script: it redirects to the launch page, and does nothing.
-func (s *Server) goPage(w http.ResponseWriter, r *http.Request) error {
-	q := r.URL.Query()
-	repo, ref := strings.TrimSpace(q.Get("repository")), strings.TrimSpace(q.Get("ref"))
-	b := startBody{Repository: repo, Ref: ref, Path: q.Get("path")}
-	if ref == "" {
-		ref = "HEAD"
-	}
-	if _, err := bindery.ParseGitSource(repo, ref); err != nil {
-		p := api.ProblemOf(err, visitOf(r.Context()).id)
-		b.Problem = &p
-		return s.showStart(w, r, p.Status, b)
-	}
-	to := s.cfg.Base + "/v2/git/" + gitSpec(repo, ref)
-	if p := strings.TrimLeft(strings.TrimSpace(b.Path), "/"); p != "" {
-		to += "?" + url.Values{"urlpath": {"doc/tree/" + p}}.Encode()
-	}
-	http.Redirect(w, r, to, http.StatusSeeOther)
-	return nil
-}
-
-type launchBody struct {
-	Source bindery.Source
-	Name   string // of the repository, short
-	Link   string // to the repository, when it has pages
-}
-
-// launchData is what the launch page's script needs.
-type launchData struct {
-	Stream string `json:"stream"` // of events; the script adds where it is
-	Start  string `json:"start"`  // the start page, filled in
-}
-
-// launchPage shows a launch. Loading it starts nothing; the event stream that its script opens does.
-func (s *Server) launchPage(w http.ResponseWriter, r *http.Request) error {
-	sp := specOf(r.URL.EscapedPath(), "/v2/")
-	src, err := s.sourceOf(sp)
-	if err != nil {
-		return err
-	}
-	token, err := s.buildToken(r, sp)
-	if err != nil {
-		return err
-	}
-	b := launchBody{Source: src, Name: shortName(src.URL)}
-	if strings.HasPrefix(src.URL, "https://") || strings.HasPrefix(src.URL, "http://") {
-		b.Link = src.URL
-	}
-	return s.write(w, r, http.StatusOK, "launch", pageData{
-		Title: b.Name + " · Bindery", Body: b,
-		Data: launchData{
-			Stream: s.cfg.Base + "/build/" + sp.String() + "?" + url.Values{"build_token": {token}, "ids": {"1"}}.Encode(),
-			Start:  s.cfg.Base + "/?" + url.Values{"repository": {src.URL}, "ref": {src.Ref}}.Encode(),
-		},
-	})
-}
-
-// shortName is the last two elements of a repository's path, which is how people call it.
-func shortName(repoURL string) string {
-	u, err := url.Parse(repoURL)
-	if err != nil {
-		return bindery.Printable(repoURL)
-	}
-	parts := strings.Split(strings.Trim(strings.TrimSuffix(strings.TrimRight(u.Path, "/"), ".git"), "/"), "/")
-	name := strings.Join(parts[max(0, len(parts)-2):], "/")
-	if name == "" {
-		name = u.Host
-	}
-	return bindery.Printable(name)
+type aboutBody struct {
+	Generation string
+	Text       template.HTML // the operator's
 }
 
 func (s *Server) aboutPage(w http.ResponseWriter, r *http.Request) error {
-	return s.write(w, r, http.StatusOK, "about", pageData{Title: "About · Bindery", Body: s.cfg.Generation})
+	return s.write(w, r, http.StatusOK, "about", pageData{Title: "About · Bindery", Body: aboutBody{s.cfg.Generation, s.cfg.About}})
 }
 
 // errorPage shows a problem to whoever came by a browser, and sends it as data to all others.

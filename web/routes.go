@@ -42,6 +42,8 @@ func (s *Server) pageRoutes(page func(pattern string, h handler)) {
 	page("GET /{$}", s.startPage)
 	page("GET /go", s.goPage)
 	page("GET /about", s.aboutPage)
+	page("GET /status", s.statusPage)
+	page("GET /builds/{id}", s.buildPage)
 	page("GET /v2/{provider}/{spec...}", s.launchPage)
 	page("GET /repo/{user}/{repo}", s.oldLink)
 	page("GET /repo/{user}/{repo}/{path...}", s.oldLink)
@@ -54,6 +56,8 @@ func (s *Server) pageRoutes(page func(pattern string, h handler)) {
 	if s.cfg.Dev {
 		page("GET /storybook", s.storybook)
 		page("GET /storybook/{story}", s.story)
+		page("GET /storybook/stream/{state}", s.storyStream)
+		page("GET /storybook/nowhere/{$}", s.storyNowhere)
 	}
 }
 

@@ -1,7 +1,11 @@
 package web
 
 import (
+	"cmp"
+	"maps"
 	"net/http"
+	"slices"
+	"time"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/api"
@@ -9,28 +13,150 @@ import (
 
 // A story is a page with sample data in it, to be looked at.
 type story struct {
-	page string
-	data pageData
+	page   string
+	data   pageData
+	status int
 }
 
-// stories has every template at least once.
+// stories has every template, in each state that its data can put it into.
 func (s *Server) stories(r *http.Request) map[string]story {
-	src := bindery.Source{Provider: bindery.ProviderGit, URL: "https://example.org/jane/a-rather-long-name-of-a-course.git", Ref: "feature/with-a-name"}
+	src := sampleSource()
 	problem := api.ProblemOf(bindery.Errorf(bindery.ErrInvalid, bindery.User, "Give a URL like https://host/owner/repository.", "%q is not the URL of a Git repository", "<b>nope</b>"), "abcdef")
-	return map[string]story{
-		"start":          {"start", pageData{Title: "Bindery", Data: startData{Hub: s.hubURL(r)}, Body: startBody{}}},
-		"start-filled":   {"start", pageData{Title: "Bindery", Data: startData{Hub: s.hubURL(r)}, Body: startBody{Repository: src.URL, Ref: "main", Path: "index.ipynb"}}},
-		"start-problem":  {"start", pageData{Title: "Bindery", Data: startData{Hub: s.hubURL(r)}, Body: startBody{Repository: "<b>nope</b>", Problem: &problem}}},
-		"launch":         {"launch", pageData{Title: "Launch", Data: launchData{Stream: "/build/git/x", Start: "/"}, Body: launchBody{Source: src, Name: shortName(src.URL), Link: src.URL}}},
-		"about":          {"about", pageData{Title: "About", Body: s.cfg.Generation}},
-		"error":          {"error", pageData{Title: "Not Found", Body: problem}},
-		"storybook-list": {"storybook", pageData{Title: "Storybook", Body: []string{"start"}}},
+	out := map[string]story{
+		"about":      {page: "about", data: pageData{Title: "About", Body: aboutBody{"v9", "<p>This hub is run by the <strong>department</strong>.</p>"}}},
+		"error":      {page: "error", data: pageData{Title: "Not Found", Body: problem}},
+		"banner":     {page: "about", data: pageData{Title: "About", Banner: `<p>The hub restarts <strong>at noon</strong>. <a href="/status">Status</a></p>`, Body: aboutBody{Generation: "v9"}}},
+		"status-bad": {page: "status", data: s.statusPageData(statusBody{Health: []healthEntry{{Service: "Worker"}, {Service: "disk", OK: true}}})},
+	}
+	for name, b := range map[string]startBody{
+		"start": {}, "start-filled": {Provider: "git", Repository: src.URL, Ref: "main", Path: "index.ipynb"},
+		"start-doi":     {Provider: "zenodo", Repository: "10.5281/zenodo.3242074"},
+		"start-problem": {Repository: "<b>nope</b>", Problem: &problem},
+	} {
+		b.Providers = s.providers()
+		for i, p := range b.Providers {
+			if i == 0 || p.ID == b.Provider {
+				b.Shown = p
+			}
+		}
+		out[name] = story{page: "start", data: pageData{Title: "Bindery", Data: startData{Hub: s.hubURL(r), Providers: b.Providers}, Body: b}}
+	}
+	for _, state := range []string{"waiting", "building", "failed", "ready"} {
+		out["launch-"+state] = story{page: "launch", data: pageData{
+			Title: "Launch", Body: launchBody{Source: src, Name: shortName(src.URL), Link: src.URL},
+			Data: launchData{Stream: s.cfg.Base + "/storybook/stream/" + state, Start: "/", Builds: "/builds/", Icons: s.icons()},
+		}}
+	}
+	for _, b := range sampleBuilds(src) {
+		d := s.buildPageData(b)
+		d.Data = buildData{Events: s.cfg.Base + "/storybook/stream/" + string(b.State), State: "/", Over: b.State.Ended()}
+		out["build-"+string(b.State)] = story{page: "build", data: d}
+	}
+	for name, q := range map[string]bindery.Queue{"status": sampleQueue(src), "status-idle": {At: sampleNow(), Slots: 2}} {
+		b := statusBody{OK: true, Health: []healthEntry{{Service: "Worker", OK: true}, {Service: "disk", OK: true}}, Queue: &q, Waiting: len(q.Waiting), Rows: rowsOf(q)}
+		d := s.statusPageData(b)
+		d.Data = statusData{Queue: s.cfg.Base + "/storybook/" + name, Builds: "/builds/"} // not JSON: the page stays as it is
+		out[name] = story{page: "status", data: d}
+	}
+	out["storybook-list"] = story{page: "storybook", data: pageData{Title: "Storybook", Body: []string{"start"}}}
+	return out
+}
+
+func sampleNow() time.Time { return time.Date(2019, 3, 24, 14, 3, 0, 0, time.UTC) }
+
+func sampleSource() bindery.Source {
+	return bindery.Source{
+		Provider: bindery.ProviderGit, URL: "https://example.org/jane/a-rather-long-name-of-a-course.git", Ref: "feature/with-a-name",
+		Commit: "0123456789abcdef0123456789abcdef01234567",
 	}
 }
 
+func sampleBuilds(src bindery.Source) (out []bindery.Build) {
+	at := sampleNow()
+	b := bindery.Build{ID: "b-sample", Source: src, Class: bindery.Attended, Attempt: 1, Created: at.Add(-5 * time.Minute), Started: at.Add(-4 * time.Minute)}
+	for _, state := range bindery.BuildStates() {
+		x := b
+		x.State = state
+		switch state {
+		case bindery.BuildQueued:
+			x.Started, x.Attempt = time.Time{}, 0
+		case bindery.BuildSucceeded:
+			x.Ended = at
+			x.Result = &bindery.BuildResult{
+				Image: "bindery/0f3c", EnvKey: "7d1a", ImageKey: "0f3c", Generation: "v9", Steps: bindery.Steps{Run: 4, Cached: 7},
+				Seconds: map[string]float64{"fetch": 1.2, "plan": 0.01, "solve": 230.5},
+			}
+		case bindery.BuildFailed:
+			x.Ended, x.Until = at, at.Add(time.Hour)
+			x.Err = bindery.Errorf(bindery.ErrStep, bindery.User, "Read the last lines of the log; they are the command's own.", "pip install -r requirements.txt ended with exit code 1")
+		case bindery.BuildCancelled:
+			x.Ended = at
+			x.Err = bindery.Errorf(bindery.ErrCancelled, bindery.User, "Start it again if you want it after all.", "The build was cancelled")
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+func sampleQueue(src bindery.Source) bindery.Queue {
+	at := sampleNow()
+	builds := sampleBuilds(src)
+	q := bindery.Queue{At: at, Slots: 2, Taken: 2, Sessions: 41}
+	for i, watchers := range []int{136, 1} {
+		q.Running = append(q.Running, bindery.QueuedBuild{Build: builds[1], Watchers: watchers, Age: time.Duration(i+1) * 11 * time.Minute, Expected: 12 * time.Minute})
+	}
+	for i := range 4 {
+		q.Waiting = append(q.Waiting, bindery.QueuedBuild{Build: builds[0], Watchers: 1, Age: time.Duration(i) * time.Minute, Standing: bindery.Standing{
+			Position: i + 1, Reason: "Every slot is taken (2); this owner has its share of the slots", From: at.Add(time.Duration(i) * time.Minute), To: at.Add(time.Duration(3*i+2) * time.Minute),
+		}})
+	}
+	q.Failures = []bindery.RecentFailure{{Build: "b-old", Source: src, Row: 2, Until: at.Add(40 * time.Minute), Err: bindery.Errorf(bindery.ErrStep, bindery.User, "", "postBuild ended with exit code 1")}}
+	return q
+}
+
+// storyStream plays what the pages of a launch and of a build would be told, up to where it is to stay.
+func (s *Server) storyStream(w http.ResponseWriter, r *http.Request) error {
+	st, ctx := s.newSender(w, r)
+	defer st.close()
+	at := s.cfg.Now()
+	soon, later := at.Add(2*time.Minute+time.Second), at.Add(6*time.Minute-time.Second)
+	state := r.PathValue("state")
+	say := func(phase bindery.Phase, text string) { _ = st.send("b-sample.1", event{Phase: phase, Message: text}) } // a page that has gone needs none
+	say(bindery.PhaseWaiting, "Waiting for build to start...\n")
+	if state == "waiting" || state == string(bindery.BuildQueued) {
+		_ = st.send("", event{Phase: bindery.PhaseWaiting, Position: 3, Reason: "Every slot is taken (2); 2 builds are ahead", From: &soon, Likely: &soon, To: &later})
+		<-ctx.Done()
+		return nil
+	}
+	say(bindery.PhaseFetching, "Fetching the repository\n")
+	step := bindery.Step{ID: "1", Name: "uv pip install -r requirements.txt", Started: at.Add(-time.Minute), Current: 3, Total: 9}
+	say(bindery.PhaseBuilding, "\x1b[1mStep 4/9\x1b[0m: \x1b[32muv pip install\x1b[0m\n\x1b[33mwarning\x1b[0m: no cache\n\x1b[31merror\x1b[0m: none \x1b[44m blue \x1b[0m\n")
+	if state == "failed" || state == string(bindery.BuildSucceeded) {
+		step.Ended, step.Failed = at, state == "failed"
+	}
+	_ = st.send("b-sample.2", event{Phase: bindery.PhaseBuilding, Step: &step})
+	switch state {
+	case "failed":
+		_ = st.send("", failure(bindery.Errorf(bindery.ErrStep, bindery.User, "Read the last lines of the log.", "pip install ended with exit code 1")))
+	case "ready":
+		say(bindery.PhaseLaunching, "Launching server...\n")
+		_ = st.send("", readyEvent{Phase: bindery.PhaseReady, Message: "ready", URL: s.hubURL(r) + "/storybook/nowhere/"})
+	}
+	if bindery.BuildState(state).Ended() {
+		_ = st.write([]byte("event: " + api.EndOfStream + "\ndata: {}\n\n"))
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// storyNowhere is where the ready launch of the storybook leads: a browser stays where it is.
+func (s *Server) storyNowhere(w http.ResponseWriter, _ *http.Request) error {
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 func (s *Server) storybook(w http.ResponseWriter, r *http.Request) error {
-	names := []string{"start", "start-filled", "start-problem", "launch", "about", "error"}
-	return s.write(w, r, http.StatusOK, "storybook", pageData{Title: "Storybook", Body: names})
+	return s.write(w, r, http.StatusOK, "storybook", pageData{Title: "Storybook", Body: slices.Sorted(maps.Keys(s.stories(r)))})
 }
 
 func (s *Server) story(w http.ResponseWriter, r *http.Request) error {
@@ -38,5 +164,5 @@ func (s *Server) story(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return notFound(w, r)
 	}
-	return s.write(w, r, http.StatusOK, st.page, st.data)
+	return s.write(w, r, cmp.Or(st.status, http.StatusOK), st.page, st.data)
 }

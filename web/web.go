@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"html/template"
 	"io"
 	"io/fs"
 	"iter"
@@ -109,8 +110,11 @@ type Config struct {
 	// AllowOrigin is sent as Access-Control-Allow-Origin, for pages that launch from elsewhere.
 	AllowOrigin string
 
-	Files fs.FS // with templates/ and static/; default: the embedded ones
-	Dev   bool  // templates are read again for each page, /storybook shows them all
+	Files fs.FS // with templates/ and static/; default: the embedded ones, see Overlay
+	// Banner is shown at the top of every page, About on the page of that name. Both are the operator's own HTML; the
+	// pages' policy runs no script that is in it.
+	Banner, About template.HTML
+	Dev           bool // templates are read again for each page, /storybook shows them all
 
 	TokenLife    time.Duration    // of a build token; default: 6 hours
 	Keepalive    time.Duration    // between comments that keep a stream open; default: 25 seconds

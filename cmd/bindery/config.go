@@ -21,6 +21,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/web"
 )
 
 // defaultConfig is read when it exists and no other file is named.
@@ -49,11 +50,26 @@ type config struct {
 
 	Providers providersConfig `yaml:"providers"`
 
+	Pages    pagesConfig   `yaml:"pages"`
 	Sessions sessionConfig `yaml:"sessions"`
 	Steps    stepConfig    `yaml:"steps"`
 	Conda    condaConfig   `yaml:"conda"`
 	Cache    cacheConfig   `yaml:"cache"`
 	Network  networkConfig `yaml:"network"`
+}
+
+type pagesConfig struct {
+	Dir    string `yaml:"dir"`
+	Banner string `yaml:"banner"`
+	About  string `yaml:"about"`
+}
+
+// files are the pages, with the operator's own over them.
+func (c pagesConfig) files() fs.FS {
+	if c.Dir == "" {
+		return nil
+	}
+	return web.Overlay(os.DirFS(c.Dir))
 }
 
 type sessionConfig struct {

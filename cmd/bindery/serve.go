@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html/template"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -278,6 +279,7 @@ func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, db *store.DB,
 		Providers: a.cfg.Providers.links(), Rules: b.rules(), Agents: agents, SessionsAtOnce: a.cfg.Sessions.Max,
 		Version: thisRelease().Version, Generation: generation(),
 		URL: c.PublicURL, SessionURL: c.sessionURL(d),
-		Tokens: webTokens(a.cfg.APITokens), HideSources: a.cfg.HideSources, Proxies: proxies, AllowOrigin: a.cfg.AllowOrigin, Log: log,
+		Tokens: webTokens(a.cfg.APITokens), HideSources: a.cfg.HideSources,
+		Files: a.cfg.Pages.files(), Banner: template.HTML(a.cfg.Pages.Banner), About: template.HTML(a.cfg.Pages.About), Proxies: proxies, AllowOrigin: a.cfg.AllowOrigin, Log: log,
 	})
 }

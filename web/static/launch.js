@@ -26,11 +26,29 @@
   let attempts = 0;    // to connect again
   let step = "waiting";
   let began = Date.now();
+  let standing = null; // the last one told
+
+  function icon(name) {
+    if (data.icons && data.icons[name]) el("favicon").href = data.icons[name];
+  }
+
+  // tellStanding shows the place in the queue; the words for the interval are made anew as time goes by.
+  function tellStanding(e) {
+    standing = e;
+    el("standing").hidden = !e;
+    if (!e) return;
+    el("position").textContent = e.position === 1 ? "Next" : `Number ${e.position}`;
+    el("reason").textContent = e.reason || "";
+    el("reason").parentElement.hidden = !e.reason;
+    el("starts").textContent = Words.starts(e.from, e.to, Date.now());
+  }
 
   function show(phase, failed) {
     const at = { pushing: "building", built: "launching" }[phase] || phase;
     if (order.includes(at)) step = at;
     el("launch").dataset.phase = failed ? "failed" : step;
+    if (step !== "waiting" || failed) tellStanding(null);
+    icon(failed ? "fail" : step === "ready" ? "success" : "building");
     const now = order.indexOf(step);
     for (const li of el("steps").children) {
       const i = order.indexOf(li.dataset.step);
@@ -52,7 +70,11 @@
     source = new EventSource(url);
     source.onmessage = (m) => {
       attempts = 0;
-      if (m.lastEventId) seen = m.lastEventId;
+      if (m.lastEventId) {
+        seen = m.lastEventId;
+        el("btn-build").href = data.builds + seen.slice(0, seen.lastIndexOf("."));
+        el("btn-build").hidden = false;
+      }
       receive(JSON.parse(m.data));
     };
     source.onerror = () => {
@@ -67,17 +89,14 @@
   function receive(e) {
     const phase = (e.phase || "").toLowerCase();
     if (phase !== "building" && phase !== "fetching") terminal.finishLine();
-    if (e.message && phase !== "ready") terminal.write(e.message);
+    if (e.message && phase !== "ready" && !e.position) terminal.write(e.message);
     if (phase === "failed") return fail(e);
     if (phase === "ready") return arrive(e);
     if (e.step && e.step.name && !e.message) return describe(e.step);
     if (!words[phase]) return;
     show(phase);
-    let detail = "";
-    if (phase === "waiting" && e.position) {
-      detail = (e.position === 1 ? "You are next" : `Number ${e.position} in the queue`) + (e.reason ? `: ${e.reason}` : "") + ".";
-    }
-    say(words[phase], detail || (phase === step && phase !== "waiting" ? el("detail").textContent : ""));
+    if (phase === "waiting" && e.position) tellStanding(e);
+    say(words[phase], phase === step && phase !== "waiting" ? el("detail").textContent : "");
   }
 
   function describe(s) {
@@ -95,6 +114,8 @@
     el("problem-fault").textContent = faults[err.fault] || "";
     el("problem-message").textContent = err.message || e.message || "The launch failed.";
     el("problem-remedy").textContent = err.remedy || "";
+    el("btn-retry").textContent = err.fault === "user" ? "Build it again anyway" : "Try again";
+    el("now-actions").hidden = true;
     el("problem").hidden = false;
     el("problem").focus({ preventScroll: true });
     document.title = "Failed · " + document.title.replace(/^Failed · /, "");
@@ -136,20 +157,43 @@
     return to.href;
   }
 
-  el("btn-retry").onclick = () => {
+  el("btn-retry").onclick = () => again(true);
+
+  function again(retry) {
     over = false;
     seen = "";
     attempts = 0;
     began = Date.now();
     el("problem").hidden = true;
+    el("now-actions").hidden = false;
+    el("btn-cancel").textContent = "Cancel";
     document.title = document.title.replace(/^Failed · /, "");
-    terminal.note("— trying again —");
+    terminal.note(retry ? "— trying again —" : "— back again —");
     show("waiting");
     say("Connecting…", "");
-    connect(true);
-  };
+    connect(retry);
+  }
   el("btn-edit").href = data.start;
-  el("btn-leave").onclick = () => { end(); };
+  // Whoever cancels stops to watch. The hub drops a build that nobody watches.
+  el("btn-cancel").onclick = () => {
+    if (over) return again(false);
+    end();
+    tellStanding(null);
+    el("launch").dataset.phase = "left";
+    el("btn-cancel").textContent = "Launch it after all";
+    say("You have left", "The build ends soon unless somebody else waits for it.");
+    icon("fail");
+  };
+  el("btn-share").onclick = async () => {
+    const was = el("btn-share").textContent;
+    try {
+      await navigator.clipboard.writeText(location.href);
+      el("btn-share").textContent = "Copied";
+    } catch {
+      el("btn-share").textContent = "Copy it from the address bar";
+    }
+    setTimeout(() => { el("btn-share").textContent = was; }, 2000);
+  };
   el("follow").onchange = () => {
     terminal.follow = el("follow").checked;
     if (terminal.follow) el("terminal").scrollTop = el("terminal").scrollHeight;
@@ -176,10 +220,8 @@
 
   setInterval(() => {
     if (over) return;
-    const s = Math.floor((Date.now() - began) / 1000);
-    const h = Math.floor(s / 3600);
-    const m = Math.floor(s / 60) % 60;
-    el("elapsed").textContent = (h ? h + ":" + String(m).padStart(2, "0") : m) + ":" + String(s % 60).padStart(2, "0");
+    el("elapsed").textContent = Words.clock((Date.now() - began) / 1000);
+    if (standing) el("starts").textContent = Words.starts(standing.from, standing.to, Date.now());
   }, 250);
 
   // A page that comes back from the browser's cache has lost its stream.

@@ -1,0 +1,122 @@
+package web
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+type buildBody struct {
+	Build  bindery.Build
+	Name   string
+	Link   string // a page about the repository
+	Launch string // where it is launched
+	Facts  []fact
+}
+
+// A fact is one line of a list.
+type fact struct {
+	Name, Text string
+	Code       bool
+}
+
+type buildData struct {
+	Events string `json:"events"`
+	State  string `json:"state"` // of the build, as JSON
+	Over   bool   `json:"over"`
+}
+
+// buildPage is a build's own page: it stays when the build is over. It watches without asking for anything.
+func (s *Server) buildPage(w http.ResponseWriter, r *http.Request) error {
+	c := visitOf(r.Context()).caller
+	b, err := s.getBuild(r.Context(), c, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	b.Source = s.shownSource(c, b.Source)
+	return s.write(w, r, http.StatusOK, "build", s.buildPageData(b))
+}
+
+func (s *Server) buildPageData(b bindery.Build) pageData {
+	at := s.cfg.Base + "/api/v1/builds/" + b.ID
+	name := cmp.Or(shortName(b.Source.URL), "a repository")
+	return pageData{
+		Title: "Build of " + name + " · Bindery", Social: "The log of a build.",
+		Data: buildData{Events: at + "/events", State: at, Over: b.State.Ended()},
+		Body: buildBody{Build: b, Name: name, Link: pageOf(b.Source), Launch: s.launchLink(b.Source), Facts: factsOf(b, s.cfg.Now())},
+	}
+}
+
+// launchLink is where a source is launched; empty when no provider of this hub names it.
+func (s *Server) launchLink(src bindery.Source) string {
+	for _, p := range s.cfg.Providers {
+		if p.Kind == src.Provider && src.URL != "" {
+			if p.Kind == bindery.ProviderGit {
+				return "/v2/" + p.ID + "/" + gitSpec(src.URL, cmp.Or(src.Ref, src.Commit, "HEAD"))
+			}
+			return "/v2/" + p.ID + "/" + p.Spec(src)
+		}
+	}
+	return ""
+}
+
+// factsOf are what is known of a build, in the order in which it came about.
+func factsOf(b bindery.Build, now time.Time) (out []fact) {
+	add := func(name, text string, code bool) {
+		if text != "" {
+			out = append(out, fact{name, text, code})
+		}
+	}
+	add("Ref", b.Source.Ref, true)
+	add("Commit", b.Source.Commit, true)
+	add("Directory", b.Source.Subdir, true)
+	add("Asked for", stamp(b.Created), false)
+	if !b.Started.IsZero() {
+		add("Waited", words(b.Started.Sub(b.Created)), false)
+		add("Attempt", fmt.Sprint(b.Attempt), false)
+		if !b.Ended.IsZero() {
+			add("Took", words(b.Ended.Sub(b.Started)), false)
+		}
+	}
+	if res := b.Result; res != nil {
+		add("Commands", fmt.Sprintf("%d run, %d from the cache", res.Steps.Run, res.Steps.Cached), false)
+		for _, stage := range slices.Sorted(maps.Keys(res.Seconds)) {
+			add("Time of "+stage, words(time.Duration(res.Seconds[stage]*float64(time.Second))), false)
+		}
+		add("Image", res.Image, true)
+		add("Digest", res.Digest, true)
+		add("Generation", res.Generation, true)
+		add("Environment key", res.EnvKey, true)
+		add("Image key", res.ImageKey, true)
+	}
+	if b.State == bindery.BuildFailed && b.Until.After(now) {
+		add("Tried again by itself", "not before "+stamp(b.Until), false)
+	}
+	return out
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2 January 2006, 15:04:05 UTC")
+}
+
+// words is a duration as people say it.
+func words(d time.Duration) string {
+	d = max(d, 0)
+	switch {
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.0f s", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%d h %02d min", int(d.Hours()), int(d.Minutes())%60)
+}

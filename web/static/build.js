@@ -1,0 +1,93 @@
+// A build's own page: its log and its timeline, from the first event on, and further while it lives.
+"use strict";
+
+(() => {
+  const data = JSON.parse(document.getElementById("page-data").textContent);
+  const el = (id) => document.getElementById(id);
+  const terminal = new Terminal(el("terminal"));
+  terminal.follow = el("follow").checked = !data.over;
+  const steps = new Map(); // by id, in order of their start
+  let drawing = false;
+  let source = null;
+  let seen = 0;
+  let attempts = 0;
+
+  const given = (t) => (t && !t.startsWith("0001") ? Date.parse(t) : 0);
+
+  function draw() {
+    drawing = false;
+    const all = [...steps.values()].filter((s) => given(s.started));
+    if (!all.length) return;
+    const now = Date.now();
+    const first = Math.min(...all.map((s) => given(s.started)));
+    const last = Math.max(...all.map((s) => given(s.ended) || (data.over ? given(s.started) : now)), first + 1);
+    el("steps-body").replaceChildren(...all.map((s) => {
+      const from = given(s.started);
+      const to = given(s.ended) || (data.over ? from : now);
+      const tr = document.createElement("tr");
+      tr.className = s.failed ? "failed" : s.cached ? "cached" : given(s.ended) ? "" : "open";
+      const name = document.createElement("td");
+      name.textContent = s.name;
+      const took = document.createElement("td");
+      took.textContent = s.cached ? "from the cache" : (s.failed ? "failed after " : "") + Words.of((to - from) / 1000);
+      const when = document.createElement("td");
+      const bar = document.createElement("span");
+      bar.className = "bar";
+      bar.style.marginLeft = (95 * (from - first)) / (last - first) + "%";
+      bar.style.width = Math.max(0.5, (95 * (to - from)) / (last - first)) + "%";
+      when.append(bar);
+      tr.append(name, took, when);
+      return tr;
+    }));
+    el("timeline").hidden = false;
+  }
+
+  function receive(e) {
+    if (e.phase !== "building" && e.phase !== "fetching") terminal.finishLine();
+    if (e.message) terminal.write(e.message);
+    if (e.step && e.step.id && e.step.name) {
+      steps.set(e.step.id, { ...steps.get(e.step.id), ...e.step });
+      if (!drawing) {
+        drawing = true;
+        setTimeout(draw, 200);
+      }
+    }
+  }
+
+  async function over() {
+    source.close();
+    const was = data.over;
+    data.over = true;
+    draw();
+    if (was) return;
+    try {
+      const b = await (await fetch(data.state)).json();
+      el("state").textContent = b.state;
+      el("build").dataset.state = b.state;
+    } catch {
+      el("state").textContent = "ended";
+    }
+  }
+
+  function connect() {
+    const url = new URL(data.events, location.origin);
+    if (seen) url.searchParams.set("after", seen);
+    source = new EventSource(url);
+    source.onmessage = (m) => {
+      attempts = 0;
+      seen = Number(m.lastEventId) || seen;
+      receive(JSON.parse(m.data));
+    };
+    source.addEventListener("end", over);
+    source.onerror = () => {
+      source.close();
+      setTimeout(connect, 1000 * Math.min(30, 2 ** attempts++));
+    };
+  }
+
+  el("follow").onchange = () => {
+    terminal.follow = el("follow").checked;
+    if (terminal.follow) el("terminal").scrollTop = el("terminal").scrollHeight;
+  };
+  connect();
+})();

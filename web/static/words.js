@@ -1,0 +1,34 @@
+// Words for durations and starts, as the hub itself says them.
+"use strict";
+
+const Words = {
+  // of is a duration in seconds.
+  of(s) {
+    s = Math.max(0, s);
+    if (s < 10) return s.toFixed(1) + " s";
+    if (s < 60) return Math.round(s) + " s";
+    const two = (n) => String(n).padStart(2, "0");
+    if (s < 3600) return `${Math.floor(s / 60)} min ${two(Math.floor(s) % 60)} s`;
+    return `${Math.floor(s / 3600)} h ${two(Math.floor(s / 60) % 60)} min`;
+  },
+
+  // clock is an elapsed time, to be looked at while it runs.
+  clock(s) {
+    const two = (n) => String(n).padStart(2, "0");
+    const h = Math.floor(s / 3600);
+    const m = Math.floor(s / 60) % 60;
+    return (h ? h + ":" + two(m) : m) + ":" + two(Math.floor(s) % 60);
+  },
+
+  // starts says when something begins that begins between two times, in nine cases of ten.
+  starts(from, to, now) {
+    if (!to || to.startsWith("0001")) return "nobody can say yet";
+    const f = Math.max(0, (Date.parse(from) - now) / 1000);
+    const t = Math.max(0, (Date.parse(to) - now) / 1000);
+    const span = (a, b, unit) => (a >= b ? `in about ${b} ${unit}` : a === 0 ? `within ${b} ${unit}` : `in ${a} to ${b} ${unit}`);
+    if (t < 10) return "in a few seconds";
+    if (t < 90) return `within ${Math.ceil(t / 10) * 10} seconds`;
+    if (t < 5400) return span(Math.floor(f / 60), Math.ceil(t / 60), "minutes");
+    return span(Math.floor(f / 3600), Math.ceil(t / 3600), "hours");
+  },
+};
