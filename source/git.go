@@ -79,6 +79,7 @@ func (s *Sources) gitConfig() string {
 	windowMemory = 64m
 `, file)
 	b.WriteString(fsckConfig())
+	b.WriteString(credentialConfig(s.cfg.Providers))
 	if s.lfs {
 		b.WriteString(lfsConfig())
 	}

@@ -33,6 +33,8 @@ type guard struct {
 	http   *http.Transport
 	places chan struct{} // one for each open connection
 
+	credentials []credential
+
 	mu      sync.Mutex
 	tickets map[string]*ticket
 }
@@ -55,7 +57,7 @@ func newGuard(cfg Config) (*guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &guard{policy: cfg.Policy, lookup: cfg.Lookup, proxy: cfg.Proxy, log: cfg.Log, tickets: map[string]*ticket{}, places: make(chan struct{}, maxConns)}
+	g := &guard{policy: cfg.Policy, lookup: cfg.Lookup, proxy: cfg.Proxy, log: cfg.Log, tickets: map[string]*ticket{}, credentials: credentials(cfg.Providers), places: make(chan struct{}, maxConns)}
 	if g.lookup == nil {
 		g.lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
@@ -165,15 +167,18 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *guard) forward(w http.ResponseWriter, r *http.Request, t *ticket) {
+	rewrite, modify, err := g.rewriting(r)
+	if err != nil {
+		g.refuse(w, t, err)
+		return
+	}
 	proxy := &httputil.ReverseProxy{
-		Rewrite: func(pr *httputil.ProxyRequest) {
-			pr.Out.URL, pr.Out.Host = pr.In.URL, pr.In.URL.Host
-			pr.Out.Header.Del("Proxy-Authorization")
-		},
-		Transport:     g,
-		FlushInterval: -1,
-		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, err error) { g.refuse(w, t, err) },
-		ErrorLog:      slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+		Rewrite:        rewrite,
+		ModifyResponse: modify,
+		Transport:      g,
+		FlushInterval:  -1,
+		ErrorHandler:   func(w http.ResponseWriter, _ *http.Request, err error) { g.refuse(w, t, err) },
+		ErrorLog:       slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
 	}
 	proxy.ServeHTTP(w, r)
 }

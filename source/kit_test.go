@@ -1,12 +1,30 @@
 package source_test
 
 import (
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
+
+// logTo collects what is logged; the writer is read when all has ended.
+func logTo(b *strings.Builder) *slog.Logger {
+	return slog.New(slog.NewTextHandler(&locked{b: b}, nil))
+}
+
+type locked struct {
+	mu sync.Mutex
+	b  *strings.Builder
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
 
 // inRepo runs git in a checkout as its owner would.
 func inRepo(t *testing.T, dir string, args ...string) string {

@@ -36,6 +36,8 @@ type Server struct {
 	lfs      map[string][]byte
 	exact    bool
 	old      bool
+
+	protected []protection
 }
 
 // Start starts a server on a free port of 127.0.0.1.
@@ -116,6 +118,18 @@ func (s *Server) Stall(prefix string) {
 	})
 }
 
+// Protect asks for a password below prefix unless allowed likes the request.
+func (s *Server) Protect(prefix string, allowed func(*http.Request) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.protected = append(s.protected, protection{prefix, allowed})
+}
+
+type protection struct {
+	prefix  string
+	allowed func(*http.Request) bool
+}
+
 // Exact makes the server know repositories by NAME.git only.
 func (s *Server) Exact() {
 	s.mu.Lock()
@@ -147,6 +161,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for prefix, h := range s.handlers {
 		if strings.HasPrefix(r.URL.Path, prefix) && len(prefix) > longest {
 			handler, longest = h, len(prefix)
+		}
+	}
+	for _, p := range s.protected {
+		if strings.HasPrefix(r.URL.Path, p.prefix) && !p.allowed(r) {
+			handler = func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+				http.Error(w, "who are you", http.StatusUnauthorized)
+			}
 		}
 	}
 	exact := s.exact
@@ -229,8 +251,12 @@ func (s *Server) serveBatch(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
 	for _, o := range ask.Objects {
-		o["actions"] = map[string]any{"download": map[string]any{"href": fmt.Sprintf("http://%s/lfs/%s", r.Host, o["oid"])}}
+		o["actions"] = map[string]any{"download": map[string]any{"href": fmt.Sprintf("%s://%s/lfs/%s", scheme, r.Host, o["oid"])}}
 	}
 	w.Header().Set("Content-Type", "application/vnd.git-lfs+json")
 	_ = json.NewEncoder(w).Encode(map[string]any{"transfer": "basic", "objects": ask.Objects})
