@@ -87,12 +87,15 @@ type incoming struct {
 	err   error
 }
 
-const mostEvents = 500 // of one attempt in a transaction
+const (
+	mostEvents = 500 // of one attempt in a transaction
+	readAhead  = 16  // events: each follower has room for them all the time, and there may be thousands
+)
 
 // readEvents stores events as they come, as many at once as there are.
 func (d *Dispatcher) readEvents(ctx context.Context, f *follower) (over bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	in := make(chan incoming, mostEvents)
+	in := make(chan incoming, readAhead)
 	done := make(chan struct{})
 	defer func() { cancel(); <-done }()
 	go func() {

@@ -45,110 +45,52 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	close(d.restored)
 	d.spawn(d.watchWorker)
 	d.spawn(d.writeBoards)
+	return d.loop(ctx)
+}
+
+func (d *Dispatcher) loop(ctx context.Context) error {
+	p := newPipeline(d)
+	defer p.close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for trouble := backoff(0); ; {
-		var batch []*message
 		select {
 		case <-ctx.Done():
 			return nil
-		case m := <-d.inbox:
-			batch = d.more([]*message{m})
+		case m := <-p.inbox():
+			p.take(m)
 		case <-d.kick:
+			p.take()
 		case <-timer.C:
-		}
-		stored, err := d.take(ctx, batch)
-		if errors.Is(err, bindery.ErrLocked) {
-			return err
-		}
-		if err != nil {
-			return nil // ctx has ended
-		}
-		if !stored {
+			p.take()
+		case failure := <-p.results:
+			if failure == nil {
+				p.stored()
+				trouble = 0
+				break
+			}
+			err := p.failed(ctx, failure)
+			if errors.Is(err, bindery.ErrLocked) {
+				return err
+			}
 			// What was decided is to be decided again; not too fast, in case the store is in trouble.
-			if trouble.sleep(ctx) != nil {
+			if err != nil || trouble.sleep(ctx) != nil {
 				return nil
 			}
 			timer.Reset(0)
 			continue
 		}
-		trouble = 0
+		p.start(ctx)
 		if wake := d.nextWake(); !wake.IsZero() {
 			timer.Reset(max(wake.Sub(d.cfg.Now()), 0))
 		}
 	}
 }
 
-// more takes what else has arrived: the busier the hub, the more share a transaction.
-func (d *Dispatcher) more(batch []*message) []*message {
-	for len(batch) < mostMessages {
-		select {
-		case m := <-d.inbox:
-			batch = append(batch, m)
-		default:
-			return batch
-		}
-	}
-	return batch
-}
-
 func (d *Dispatcher) nextWake() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.sched.NextWake()
-}
-
-// take is one turn of the loop: inputs, decisions, one transaction, publication, effects. A failed transaction costs the
-// state: it is read from the store again. The error is not nil only when ctx has ended or another hub leads.
-func (d *Dispatcher) take(ctx context.Context, batch []*message) (stored bool, err error) {
-	d.mu.Lock()
-	t := &turn{d: d, now: d.now(), builds: map[string]*build{}, tails: map[string]int{}, saved: map[string]bool{}}
-	t.step(sched.Tick{})
-	t.gather()
-	for _, m := range batch {
-		m.do(t)
-	}
-	d.writeUsage(t)
-	changes := t.changes()
-	d.mu.Unlock()
-	failure := d.commit(ctx, changes)
-	if errors.Is(failure, bindery.ErrLocked) {
-		// Another hub leads. What it does must not be undone, and nothing that was decided here was done.
-		for _, m := range batch {
-			m.done <- failure
-		}
-		return false, failure
-	}
-	if failure != nil {
-		d.cfg.Log.ErrorContext(ctx, "a transaction failed; the state is read again", "error", failure)
-		d.mu.Lock()
-		for _, f := range slices.Backward(t.undo) {
-			f()
-		}
-		d.mu.Unlock()
-		if err := d.restoreUntilDone(ctx); err != nil {
-			return false, err
-		}
-	} else {
-		d.publish(changes)
-		for _, f := range t.after {
-			f()
-		}
-	}
-	for _, m := range batch {
-		m.done <- failure // it has room
-	}
-	return failure == nil, nil
-}
-
-func (d *Dispatcher) commit(ctx context.Context, c bindery.Changes) error {
-	if c.Empty() {
-		return nil
-	}
-	// A shutdown must not tear a transaction: what was asked is answered first.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-	defer cancel()
-	return d.cfg.Store.Commit(ctx, c)
 }
 
 // now is the time of one turn, as exact as the store keeps it.

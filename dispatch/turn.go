@@ -9,8 +9,9 @@ import (
 
 // A turn collects what one pass of the loop changes and what is to be done once that is stored.
 type turn struct {
-	d   *Dispatcher
-	now time.Time
+	d     *Dispatcher
+	now   time.Time
+	batch []*message // that it takes in
 
 	built  []*build          // changed, in order
 	builds map[string]*build // the same, by id

@@ -11,12 +11,12 @@ import (
 
 // statements are prepared once, on the one connection that writes.
 type statements struct {
-	build, tail, event, known, forget, session, audit, forgive, rule, lift, usage, leader *sql.Stmt
+	build, begin, tail, event, known, forget, session, audit, forgive, rule, lift, usage, leader *sql.Stmt
 }
 
 func (s *statements) all() map[string]**sql.Stmt {
 	return map[string]**sql.Stmt{
-		putBuild: &s.build, putTail: &s.tail, putEvent: &s.event, putKnown: &s.known,
+		putBuild: &s.build, putBegin: &s.begin, putTail: &s.tail, putEvent: &s.event, putKnown: &s.known,
 		forgetKnown: &s.forget, putSession: &s.session, putAudit: &s.audit,
 		forgiveKey: &s.forgive, putRule: &s.rule, liftRule: &s.lift, putUsage: &s.usage, getEpoch: &s.leader,
 	}
@@ -24,9 +24,9 @@ func (s *statements) all() map[string]**sql.Stmt {
 
 const (
 	// A new attempt begins to read its worker's events at the first.
-	putBuild = `INSERT INTO builds (id, place, key, source, class, requester, state, attempt, worker, charged, failures, until, created, started, ended, result, error,
+	putBuild = `INSERT INTO builds (id, key, source, class, requester, state, attempt, worker, charged, failures, until, created, started, ended, result, error,
 			kind, quick, slow, forced, quarantined, disk, evidence)
-		VALUES ($1, (SELECT coalesce(max(place), 0) + 1 FROM builds), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
 			$17, $18, $19, $20, $21, $22, $23)
 		ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, worker = excluded.worker,
 			charged = excluded.charged, failures = excluded.failures, until = excluded.until,
@@ -34,6 +34,18 @@ const (
 			class = excluded.class, evidence = excluded.evidence, requester = excluded.requester, kind = excluded.kind, quick = excluded.quick, slow = excluded.slow,
 			forced = excluded.forced, quarantined = excluded.quarantined, disk = excluded.disk,
 			read_seq = CASE WHEN excluded.attempt = builds.attempt THEN builds.read_seq ELSE 0 END`
+	// The first events of a build come with its record, so that a build that is asked for and starts at once is one row
+	// written once.
+	putBegin = `INSERT INTO builds (id, key, source, class, requester, state, attempt, worker, charged, failures, until, created, started, ended, result, error,
+			kind, quick, slow, forced, quarantined, disk, evidence, last_seq, read_seq)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+			$17, $18, $19, $20, $21, $22, $23, $24, $25)
+		ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, worker = excluded.worker,
+			charged = excluded.charged, failures = excluded.failures, until = excluded.until,
+			started = excluded.started, ended = excluded.ended, result = excluded.result, error = excluded.error,
+			class = excluded.class, evidence = excluded.evidence, requester = excluded.requester, kind = excluded.kind, quick = excluded.quick, slow = excluded.slow,
+			forced = excluded.forced, quarantined = excluded.quarantined, disk = excluded.disk,
+			last_seq = excluded.last_seq, read_seq = excluded.read_seq WHERE builds.last_seq = 0`
 	// Only events that follow what is stored may be added: a writer that has lost track is refused.
 	putTail = `UPDATE builds SET last_seq = $4, read_seq = CASE WHEN attempt = $2 THEN $3 ELSE read_seq END
 		WHERE id = $1 AND last_seq = $5`
@@ -117,12 +129,30 @@ func (w *writer) exec(st *sql.Stmt, args ...any) (sql.Result, error) {
 }
 
 func (db *DB) writeAll(w *writer, c bindery.Changes) error {
-	for _, b := range c.Builds {
-		if err := db.writeBuild(w, b); err != nil {
-			return fmt.Errorf("build %s: %w", b.ID, err)
+	first, written := map[string]bindery.Tail{}, map[string]bool{} // tails that begin
+	for _, t := range c.Tails {
+		if len(t.Events) > 0 && t.Events[0].Seq == 1 {
+			first[t.Build] = t
 		}
 	}
+	for _, b := range c.Builds {
+		t, begins := first[b.ID]
+		if err := db.writeBuild(w, b, t, begins); err != nil {
+			return fmt.Errorf("build %s: %w", b.ID, err)
+		}
+		if !begins {
+			continue
+		}
+		if err := db.writeEvents(w, t); err != nil {
+			return fmt.Errorf("events of %s: %w", b.ID, err)
+		}
+		delete(first, b.ID)
+		written[b.ID] = true
+	}
 	for _, t := range c.Tails {
+		if written[t.Build] {
+			continue
+		}
 		if err := db.writeTail(w, t); err != nil {
 			return fmt.Errorf("events of %s: %w", t.Build, err)
 		}
@@ -184,7 +214,8 @@ func (db *DB) writeQueue(w *writer, c bindery.Changes) error {
 	return nil
 }
 
-func (db *DB) writeBuild(w *writer, b bindery.Build) error {
+// writeBuild writes a record, together with the place that its events have reached if they begin now.
+func (db *DB) writeBuild(w *writer, b bindery.Build, t bindery.Tail, begins bool) error {
 	source, err := json.Marshal(b.Source)
 	if err != nil {
 		return err
@@ -197,10 +228,30 @@ func (db *DB) writeBuild(w *writer, b bindery.Build) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.exec(db.put.build, b.ID, b.Key, string(source), string(b.Class), b.Requester, string(b.State), b.Attempt, b.Worker,
+	args := []any{
+		b.ID, b.Key, string(source), string(b.Class), b.Requester, string(b.State), b.Attempt, b.Worker,
 		b.Charged, b.Row, micros(b.Until), micros(b.Created), micros(b.Started), micros(b.Ended), result, fault,
-		b.Kind, b.Quick, b.Slow, b.Forced, b.Quarantined, b.Disk, b.Evidence)
-	return err
+		b.Kind, b.Quick, b.Slow, b.Forced, b.Quarantined, b.Disk, b.Evidence,
+	}
+	if !begins {
+		_, err = w.exec(db.put.build, args...)
+		return err
+	}
+	if err := whole(t); err != nil {
+		return err
+	}
+	read := int64(0)
+	if t.Attempt == b.Attempt {
+		read = t.Read
+	}
+	res, err := w.exec(db.put.begin, append(args, t.Events[len(t.Events)-1].Seq, read)...)
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n != 1 {
+		return fmt.Errorf("event 1 does not follow what is stored: %w", bindery.ErrConflict)
+	}
+	return nil
 }
 
 // more is the parts of an event that most events do not have.
@@ -214,10 +265,10 @@ func (db *DB) writeTail(w *writer, t bindery.Tail) error {
 	if len(t.Events) == 0 {
 		return nil
 	}
-	first, last := t.Events[0].Seq, t.Events[len(t.Events)-1].Seq
-	if last != first+int64(len(t.Events))-1 {
-		return fmt.Errorf("%d events from %d to %d have gaps", len(t.Events), first, last)
+	if err := whole(t); err != nil {
+		return err
 	}
+	first, last := t.Events[0].Seq, t.Events[len(t.Events)-1].Seq
 	res, err := w.exec(db.put.tail, t.Build, t.Attempt, t.Read, last, first-1)
 	if err != nil {
 		return err
@@ -225,6 +276,19 @@ func (db *DB) writeTail(w *writer, t bindery.Tail) error {
 	if n, err := res.RowsAffected(); err != nil || n != 1 {
 		return fmt.Errorf("event %d does not follow what is stored: %w", first, bindery.ErrConflict)
 	}
+	return db.writeEvents(w, t)
+}
+
+// whole refuses a tail with gaps.
+func whole(t bindery.Tail) error {
+	first, last := t.Events[0].Seq, t.Events[len(t.Events)-1].Seq
+	if last != first+int64(len(t.Events))-1 {
+		return fmt.Errorf("%d events from %d to %d have gaps", len(t.Events), first, last)
+	}
+	return nil
+}
+
+func (db *DB) writeEvents(w *writer, t bindery.Tail) error {
 	for _, e := range t.Events {
 		var rest any
 		if e.Step != nil || e.Result != nil || e.Err != nil {

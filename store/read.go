@@ -121,7 +121,7 @@ func (db *DB) Events(ctx context.Context, build string, after int64, limit int) 
 func (db *DB) Known(ctx context.Context, key string) (bindery.Known, error) {
 	k := bindery.Known{Key: key}
 	var result string
-	err := db.read.QueryRowContext(ctx, `SELECT build, result FROM images WHERE key = $1`, key).Scan(&k.Build, &result)
+	err := db.known.QueryRowContext(ctx, key).Scan(&k.Build, &result)
 	if err != nil {
 		return k, notFound(err, "image for the key", key)
 	}

@@ -29,6 +29,7 @@ type DB struct {
 	write *sql.DB // one connection
 	read  *sql.DB
 	put   statements
+	known *sql.Stmt    // asked for every submission
 	epoch atomic.Int64 // of our lease; 0: we have none, and nobody is asked
 }
 
@@ -36,6 +37,10 @@ type DB struct {
 // disk before it is acknowledged: that is what synchronous=FULL means with a write-ahead log.
 func dsn(path string, readOnly bool) string {
 	q := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "temp_store(MEMORY)"}}
+	if !readOnly {
+		// The one that writes goes to and fro in the indexes: up to 32 MiB of pages, and a log of some 16 MiB.
+		q["_pragma"] = append(q["_pragma"], "cache_size(-32768)", "wal_autocheckpoint(4000)")
+	}
 	q.Set("_txlock", "immediate")
 	if readOnly {
 		q.Add("_pragma", "query_only(1)")
@@ -87,7 +92,9 @@ func (db *DB) prepare(ctx context.Context) error {
 			return fmt.Errorf("prepare %q: %w", text, err)
 		}
 	}
-	return nil
+	var err error
+	db.known, err = db.read.PrepareContext(ctx, `SELECT build, result FROM images WHERE key = $1`)
+	return err
 }
 
 // Close closes the database.
