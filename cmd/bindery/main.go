@@ -51,6 +51,7 @@ type commandLine struct {
 	Plan     planCmd     `cmd:"" help:"Say what a repository's files ask for, and why."`
 	Freeze   freezeCmd   `cmd:"" help:"Write lock files of what an image has installed."`
 	Sessions sessionsCmd `cmd:"" help:"List, stop and read running sessions."`
+	Launch   launchCmd   `cmd:"" help:"Launch a repository at a hub, this one or any other Binder, and print its URL."`
 	Serve    serveCmd    `cmd:"" help:"Serve a hub: pages, API and sessions for visitors."`
 	Queue    queueCmd    `cmd:"" help:"Show a hub's queue: what runs, what waits and why."`
 	Builds   buildsCmd   `cmd:"" help:"List, show, cancel, retry and read a hub's builds."`

@@ -103,6 +103,14 @@ func TestPublishedClients(t *testing.T) {
 	if seen.Thebe.Output != "six times seven is 42" || seen.Thebe.Failure+seen.Thebe.Error != "" {
 		t.Errorf("thebe: %q %s%s\n%s", seen.Thebe.Output, seen.Thebe.Failure, seen.Thebe.Error, strings.Join(seen.Thebe.Phases, "\n"))
 	}
+	r = finish(t, exec.CommandContext(ctx, shared.bin, "launch", repo, "--ref", "main", "--hub", "http://"+h.listen, "--file", "who.txt", "--json"))
+	var ours struct{ Link, URL, Token string }
+	if err := json.Unmarshal([]byte(r.stdout), &ours); err != nil || r.code != 0 || ours.Link != ours.URL+"doc/tree/who.txt?token="+ours.Token {
+		t.Errorf("bindery launch: %d %s%s", r.code, r.stdout, r.stderr)
+	}
+	if _, err := answers(said{URL: ours.URL, Token: ours.Token}, "api/status"); err != nil {
+		t.Error(err)
+	}
 	for _, s := range h.list(t) {
 		h.stop(t, s)
 	}
