@@ -87,10 +87,10 @@ func TestBinderLaunch(t *testing.T) {
 
 func TestParseLaunchLink(t *testing.T) {
 	for text, want := range map[string]api.LaunchLink{
-		"gh/o/r/HEAD":    {Spec: "gh/o/r/HEAD"},
-		"v2/gh/o/r/HEAD": {Spec: "gh/o/r/HEAD"},
-		"git/https%3A%2F%2Fexample.org%2Fr/main":                           {Spec: "git/https%3A%2F%2Fexample.org%2Fr/main"},
-		"https://mybinder.org/v2/gh/o/r/HEAD":                              {Hub: "https://mybinder.org", Spec: "gh/o/r/HEAD"},
+		"gh/o/r/HEAD":                            {Spec: "gh/o/r/HEAD"},
+		"v2/gh/o/r/HEAD":                         {Spec: "gh/o/r/HEAD"},
+		"git/https%3A%2F%2Fexample.org%2Fr/main": {Spec: "git/https%3A%2F%2Fexample.org%2Fr/main"},
+		"https://mybinder.org/v2/gh/o/r/HEAD":    {Hub: "https://mybinder.org", Spec: "gh/o/r/HEAD"},
 		"https://h.org/services/binder/v2/gh/o/r/a/b?urlpath=lab/tree/x":   {Hub: "https://h.org/services/binder", Spec: "gh/o/r/a/b", Path: "lab/tree/x"},
 		"https://h.org/v2/gh/o/r/m?labpath=a b/c.ipynb&urlpath=no":         {Hub: "https://h.org", Spec: "gh/o/r/m", Path: "doc/tree/a%20b/c.ipynb"},
 		"https://h.org/v2/git/https%3A%2F%2Fe.org%2Fr/m?filepath=/x.ipynb": {Hub: "https://h.org", Spec: "git/https%3A%2F%2Fe.org%2Fr/m", Path: "tree/x.ipynb"},
