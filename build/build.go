@@ -36,6 +36,7 @@ type Config struct {
 	Engine     Engine           // required
 	Generation string           // required: of everything that makes equal plans into equal images
 	Base       string           // default: plan.DefaultBase
+	Suites     []string         // plan.Options.Suites
 	Scratch    string           // directory for checkouts; required
 	Now        func() time.Time // default: time.Now
 	Log        *slog.Logger     // default: discard
@@ -116,13 +117,13 @@ func (b *Builder) Plan(ctx context.Context, src bindery.Source, base string) (pl
 		return plan.Plan{}, ended(ctx, err)
 	}
 	defer t.close()
-	p, err := plan.Detect(t.root.FS(), plan.Options{Base: cmp.Or(base, b.cfg.Base)})
+	p, err := plan.Detect(t.root.FS(), plan.Options{Base: cmp.Or(base, b.cfg.Base), Suites: b.cfg.Suites})
 	return p, ended(ctx, err)
 }
 
 // job plans what t's files ask for, and names it.
 func (b *Builder) job(ctx context.Context, req bindery.BuildRequest, t *tree, emit func(bindery.Event)) (plan.Job, error) {
-	p, err := plan.Detect(t.root.FS(), plan.Options{Base: cmp.Or(req.Base, b.cfg.Base)})
+	p, err := plan.Detect(t.root.FS(), plan.Options{Base: cmp.Or(req.Base, b.cfg.Base), Suites: b.cfg.Suites})
 	if err != nil {
 		return plan.Job{}, err
 	}

@@ -31,7 +31,7 @@ const defaultBase = "debian:bookworm"
 
 // suites are the releases of Debian that are bootstrapped here, with the numbers that Dockerfiles know them by.
 func suites() map[string]string {
-	return map[string]string{"bullseye": "11", "bookworm": "12", "trixie": "13"}
+	return map[string]string{"bullseye": "11", "bookworm": "12", "trixie": "13", "forky": "14"}
 }
 
 // suiteOf returns the suite of a base like "debian:bookworm", or "" when base is an image reference.

@@ -2,6 +2,7 @@ package buildkit_test
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -19,15 +20,16 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/plan"
 )
 
 // Every suite that is bootstrapped here takes the server environment. A suite's first time takes a minute.
 func TestSuites(t *testing.T) {
 	if testing.Short() {
-		t.Skip("slow: bootstraps two releases of Debian")
+		t.Skip("slow: bootstraps three releases of Debian")
 	}
 	e := shared(t)
-	for suite, python := range map[string]string{"bullseye": "3.9", "trixie": "3.13"} {
+	for suite, python := range map[string]string{"bullseye": "3.9", "trixie": "3.13", "forky": "3.14"} {
 		t.Run(suite, func(t *testing.T) {
 			j := job("suite-"+suite, repo(t, "notebook.ipynb", "{}"))
 			j.Plan.Base, j.Plan.Python = "debian:"+suite, python
@@ -37,6 +39,26 @@ func TestSuites(t *testing.T) {
 				t.Errorf("got %s", got)
 			}
 		})
+	}
+}
+
+// A version that no Debian has comes from uv's source.
+func TestPythonOfUV(t *testing.T) {
+	e := shared(t)
+	j := job("python-of-uv", repo(t, "requirements.txt", "six==1.16.0\n"))
+	j.Plan.Python, j.Plan.Env = "3.10", []plan.Install{{Tool: plan.ToolPip, Files: []string{"requirements.txt"}}}
+	made := solve(t, e, j)
+	got := inside(t, e, made.Image.Name, "/bin/bash", "-lc", "python --version; python -c 'import six, ssl, sqlite3; print(six.__version__)'; jupyter lab --version; pip --version; ls -A /srv/conda/pythons")
+	for _, want := range []string{"Python 3.10.16\n1.16.0\n4.", "python 3.10)"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in %s", want, got)
+		}
+	}
+	t.Log(got)
+	checkClean(t, e, made)
+	j.Plan.Python = "3.8" // which the mirror lacks
+	if _, err := e.Solve(t.Context(), j, func(bindery.Event) {}); !errors.Is(err, bindery.ErrStep) || !strings.Contains(err.Error(), "python.downloads") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/containerd/containerd/v2/core/mount"
+	"golang.org/x/sys/unix"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/buildkit"
@@ -199,7 +200,14 @@ func tryInside(t testing.TB, e *buildkit.Engine, image string, argv ...string) (
 	if err := mount.All(ms, dir); err != nil {
 		t.Fatal(err)
 	}
+	proc := filepath.Join(dir, "proc") // by which the linker finds libraries beside a program
+	if err := unix.Mount("proc", proc, "proc", 0, ""); err != nil {
+		t.Fatal(err)
+	}
 	defer func() {
+		if err := unix.Unmount(proc, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
 		if err := mount.UnmountAll(dir, 0); err != nil {
 			t.Error(err)
 		}

@@ -42,7 +42,7 @@ func trouble(said string) *bindery.Error {
 	for _, s := range []string{
 		"temporary failure resolving", "temporary failure in name resolution", "could not resolve host", "dns error", "failed to lookup address",
 		"connection refused", "connection timed out", "operation timed out", "network is unreachable", "no route to host", "tls handshake timeout",
-		"i/o timeout", "could not connect to", "connection reset by peer", "unable to connect", "503 service unavailable", "502 bad gateway", "lookup ",
+		"i/o timeout", "could not connect to", "couldn't connect to", "name or service not known", "connection reset by peer", "unable to connect", "503 service unavailable", "502 bad gateway", "lookup ",
 	} {
 		if strings.Contains(low, s) {
 			return bindery.Errorf(bindery.ErrUnreachable, bindery.Transient, "Try again later; the operator can check the worker's network with bindery doctor.",

@@ -96,6 +96,8 @@ func (g *grapher) install(s llb.State, in plan.Install) llb.State {
 	switch in.Tool {
 	case plan.ToolPip:
 		return g.pip(s, in)
+	case plan.ToolUV:
+		return g.locked(s, in)
 	case plan.ToolConda:
 		return g.conda(s, in)
 	case plan.ToolCondaPip:

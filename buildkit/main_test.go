@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 
 	"github.com/bindery-hub/bindery/buildkit"
+	"github.com/bindery-hub/bindery/internal/pythons"
 )
 
 // sharedEngine opens the shared engine when the first test asks for it.
@@ -26,7 +28,11 @@ func openShared() (*buildkit.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Volatile: true, Trust: machineTrust(), CgroupParent: fmt.Sprintf("/bindery-test-buildkit-%d", os.Getpid())}
+	// Interpreters that no Debian has come by uv's real way, from a list and archives of our own.
+	mirror := httptest.NewServer(pythons.New(filepath.Join(cacheDir(), "pythons")))
+	trust := machineTrust()
+	trust.Env = append(trust.Env, "UV_PYTHON_DOWNLOADS_JSON_URL="+mirror.URL+"/list.json")
+	c := buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Volatile: true, Trust: trust, CgroupParent: fmt.Sprintf("/bindery-test-buildkit-%d", os.Getpid())}
 	channel, stopChannel := serveChannel()
 	c.Trust.Conda = map[string]string{"conda-forge": channel + "/forge"}
 	c.CondaCredentials = filepath.Join(dir, "conda-credentials.json")
@@ -42,6 +48,7 @@ func openShared() (*buildkit.Engine, error) {
 	go func() { ran <- e.Run(ctx) }()
 	closeShared = func() error {
 		stopChannel()
+		defer mirror.Close()
 		cancel()
 		if err := <-ran; err != nil {
 			return err

@@ -1,6 +1,7 @@
 package buildkit
 
 import (
+	"path"
 	"slices"
 	"strings"
 
@@ -55,10 +56,16 @@ func (g *grapher) server(ready llb.State) llb.State {
 // runs no code of any package tries to do it all, with the cache that everybody shares.
 func (g *grapher) pip(s llb.State, in plan.Install) llb.State {
 	if g.trusted(in) {
-		s = s.Run(args(append([]string{"/bin/bash", assetsMount + "/wheels.sh"}, requirementArgs(in)...)...), g.withUV("Install "+whatOf(in), sharedCache)).Root()
+		s = s.Run(args(append(installer("wheels"), requirementArgs(in)...)...), g.withUV("Install "+whatOf(in), sharedCache), written(in)).Root()
 	}
-	argv := append([]string{"/bin/bash", assetsMount + "/pip.sh"}, requirementArgs(in)...)
-	return s.Run(args(argv...), g.withUV("Build and install "+whatOf(in), g.ownCache())).Root()
+	argv := append(installer("all"), requirementArgs(in)...)
+	return s.Run(args(argv...), g.withUV("Build and install "+whatOf(in), g.ownCache()), written(in)).Root()
+}
+
+// installer is the command that installs requirements. The base's Python runs it, alone: what the repository has under
+// the name of a standard module is not for it.
+func installer(mode string) []string {
+	return []string{"/usr/bin/python3", "-I", assetsMount + "/install.py", mode}
 }
 
 func requirementArgs(in plan.Install) []string {
@@ -66,24 +73,50 @@ func requirementArgs(in plan.Install) []string {
 	for _, f := range in.Files {
 		argv = append(argv, "--requirement="+f)
 	}
+	if len(in.Lines) > 0 {
+		argv = append(argv, "--requirement="+specMount+"/requirements.txt")
+	}
 	return append(argv, in.Args...)
+}
+
+// written mounts the requirements that the plan has written itself.
+func written(in plan.Install) llb.RunOption {
+	if len(in.Lines) == 0 {
+		return runOptions()
+	}
+	text := strings.Join(in.Lines, "\n") + "\n"
+	file := llb.Scratch().File(llb.Mkfile("/requirements.txt", 0o644, []byte(text)), llb.WithCustomName(hidden+"write requirements"))
+	return llb.AddMount(specMount, file, llb.Readonly)
 }
 
 // whatOf names an install to a person.
 func whatOf(in plan.Install) string {
-	what := strings.Join(append(slices.Clone(in.Files), in.Args...), " ")
-	if what == "." {
+	words := append(slices.Clone(in.Files), slices.DeleteFunc(slices.Clone(in.Args), func(a string) bool { return strings.HasPrefix(a, "-") })...)
+	switch {
+	case slices.Equal(words, []string{"."}):
 		return "the repository's own package"
+	case len(words) == 0 && in.From != "":
+		return "what " + in.From + " asks for"
 	}
-	return what
+	return strings.Join(words, " ")
+}
+
+// locked installs a uv.lock: uv writes it out as requirements with hashes, without what is in the repository.
+func (g *grapher) locked(s llb.State, in plan.Install) llb.State {
+	args := append([]string{"--locked=" + path.Dir(in.Files[0])}, in.Args...)
+	return g.pip(s, plan.Install{Tool: plan.ToolPip, From: in.Files[0], Args: append(args, "--no-deps")})
 }
 
 // trusted reports whether in is the first to install into the notebook environment: later ones meet an environment that
 // runs packages of the repository's choice.
 func (g *grapher) trusted(in plan.Install) bool {
-	if len(in.Files) == 0 {
+	i := slices.IndexFunc(g.job.Plan.Env, func(e plan.Install) bool { return e.Prefix == "" })
+	if i < 0 || slices.Contains(in.Args, ".") {
 		return false
 	}
-	i := slices.IndexFunc(g.job.Plan.Env, func(e plan.Install) bool { return e.Prefix == "" })
-	return i >= 0 && slices.Equal(g.job.Plan.Env[i].Files, in.Files)
+	first := g.job.Plan.Env[i]
+	if first.Tool == plan.ToolUV {
+		return in.From == first.Files[0]
+	}
+	return first.Tool == in.Tool && slices.Equal(first.Files, in.Files) && slices.Equal(first.Lines, in.Lines)
 }

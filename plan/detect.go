@@ -15,6 +15,9 @@ const DefaultBase = "debian:bookworm"
 // Options are the parts of a plan that the repository does not decide.
 type Options struct {
 	Base string // "debian:SUITE" or an image reference; default: DefaultBase
+	// Suites are the releases of Debian that may take the base's place because they have the Python that is asked for.
+	// Nil means all of Suites().
+	Suites []string
 }
 
 // Detect reads the configuration files of the repository (or the directory of it) that fsys holds, and returns what
@@ -26,6 +29,7 @@ type Options struct {
 func Detect(fsys fs.FS, opt Options) (Plan, error) {
 	d := &detector{
 		fsys: fsys,
+		opt:  opt,
 		used: map[string]bool{},
 		plan: Plan{
 			Base: cmp.Or(opt.Base, DefaultBase),
@@ -42,6 +46,7 @@ func Detect(fsys fs.FS, opt Options) (Plan, error) {
 // A detector makes one plan.
 type detector struct {
 	fsys    fs.FS
+	opt     Options
 	plan    Plan
 	binder  bool // there is a binder directory: the root has no say
 	runtime runtime

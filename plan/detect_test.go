@@ -61,9 +61,9 @@ func TestPacks(t *testing.T) {
 		"bad toml beside binder":          {repo("pyproject.toml", "=", "binder/requirements.txt", ""), "python", false},
 		"conda":                           {repo("environment.yml", "", "requirements.txt", ""), "conda", false},
 		"conda yaml":                      {repo("environment.yaml", ""), "conda", false},
-		"pipfile":                         {repo("Pipfile", "", "requirements.txt", "x"), "pipfile", true},
+		"pipfile":                         {repo("Pipfile", "", "requirements.txt", "x"), "pipfile", false},
 		"pipfile lock":                    {repo("Pipfile.lock", ""), "pipfile", true},
-		"pipfile and python":              {repo("Pipfile", "", "runtime.txt", "python-3.11"), "pipfile", true},
+		"pipfile and python":              {repo("Pipfile", "", "runtime.txt", "python-3.11"), "pipfile", false},
 		"pipfile and another":             {repo("Pipfile", "", "runtime.txt", "ruby-3.11"), "default", false},
 		"conda before pipfile":            {repo("Pipfile", "", "environment.yml", ""), "conda", false},
 		"r before conda":                  {repo("DESCRIPTION", "", "environment.yml", ""), "r", false},
@@ -132,7 +132,12 @@ func TestPythonVersion(t *testing.T) {
 		{"", "python-3.13.5", "", "3.13", "debian:trixie"},
 		{"", "python-3.13-2024-01-31", "", "3.13", "debian:trixie"},
 		{"debian:sid", "python-3.9", "", "3.9", "debian:bullseye"},
-		{"", "python-3.10", "", "3.11", "!only Python 3.9, 3.11 and 3.13"},
+		{"", "python-3.10", "", "3.10", "debian:bookworm"}, // uv brings it
+		{"", "python-3.8", "", "3.8", "debian:bookworm"},
+		{"debian:trixie", "python-3.12", "", "3.12", "debian:trixie"},
+		{"", "python-3.14", "", "3.14", "debian:forky"},
+		{"", "python-3.7", "", "", "!there is only Python 3.8 to 3.14"},
+		{"x/y", "python-3.15", "", "", "!there is only Python 3.8 to 3.14"},
 		{"", "python-2.7", "", "", "!asks for Python 2.7"},
 		{"", "python-2", "", "", "!asks for Python 2,"},
 		{"", "python-4", "", "", "!asks for Python 4,"},
@@ -144,14 +149,16 @@ func TestPythonVersion(t *testing.T) {
 		{"", "a-b-c", "", "", "!is not NAME-VERSION"},
 		{"", "ruby-3.0", "", "3.11", "debian:bookworm"},
 		{"", "", requires(">=3.9"), "3.11", "debian:bookworm"},
-		{"", "", requires(">=3.11.4"), "3.13", "debian:trixie"},
-		{"", "", requires(">=3.12"), "3.13", "debian:trixie"},
+		{"", "", requires(">=3.11.4"), "3.14", "debian:forky"},
+		{"", "", requires(">=3.12"), "3.14", "debian:forky"},
 		{"", "", requires("~=3.11"), "3.11", "debian:bookworm"},
 		{"", "", requires("<3.10"), "3.9", "debian:bullseye"},
 		{"", "", requires("==3.13.*"), "3.13", "debian:trixie"},
-		{"", "", requires("!=3.11.*"), "3.13", "debian:trixie"},
-		{"", "", requires(">=3.9, !=3.11.*, <3.13"), "3.9", "debian:bullseye"},
-		{"", "", requires(">=3.10,<3.11"), "", "!there is only Python"},
+		{"", "", requires("!=3.11.*"), "3.14", "debian:forky"},
+		{"", "", requires(">=3.12,<3.13"), "3.12", "debian:bookworm"},
+		{"", "", requires(">=3.9, !=3.11.*, <3.13"), "3.12", "debian:bookworm"},
+		{"", "", requires(">=3.10,<3.11"), "3.10", "debian:bookworm"},
+		{"", "", requires(">=3.6,<3.8"), "", "!there is only Python"},
 		{"", "", requires("^3.9"), "", "!not a version specifier"},
 		{"", "", requires(">=3.11.0rc1"), "3.11", "debian:bookworm"},
 		{"", "", "[project]\nrequires-python=3\n", "", "!not a string"},
@@ -176,6 +183,26 @@ func TestPythonVersion(t *testing.T) {
 		}
 		if err != nil || got.Python != tt.python || got.Base != tt.want {
 			t.Errorf("%q %q %q: Python %q on %q, %v; want %q on %q", tt.base, tt.runtime, tt.pyproject, got.Python, got.Base, err, tt.python, tt.want)
+		}
+	}
+}
+
+// An operator may keep the base, or some suites out; uv then brings what they would have had.
+func TestSuites(t *testing.T) {
+	for _, tt := range []struct {
+		suites     []string
+		runtime    string
+		base, says string
+	}{
+		{nil, "python-3.9", "debian:bullseye", "so the base is Debian bullseye"},
+		{[]string{}, "python-3.9", "debian:bookworm", "uv brings"},
+		{[]string{"bullseye", "trixie"}, "python-3.14", "debian:bookworm", "uv brings"},
+		{[]string{"bullseye", "trixie"}, "python-3.13", "debian:trixie", "so the base is"},
+		{[]string{}, "python-3.11", "debian:bookworm", "the base's own"},
+	} {
+		got, err := plan.Detect(repo("runtime.txt", tt.runtime), plan.Options{Suites: tt.suites})
+		if err != nil || got.Base != tt.base || !strings.Contains(got.Why[0].Text, tt.says) {
+			t.Errorf("%q %s: %s, %v, %v", tt.suites, tt.runtime, got.Base, got.Why, err)
 		}
 	}
 }
@@ -360,7 +387,7 @@ func TestHostileTree(t *testing.T) {
 		"relative link": func(f string) error { return os.Symlink("../../../../../../../../etc/passwd", f) },
 		"link to self":  func(f string) error { return os.Symlink("requirements.txt", f) },
 		"pipe":          func(f string) error { return syscall.Mkfifo(f, 0o644) },
-		"too large":     func(f string) error { return os.WriteFile(f, make([]byte, 1<<20+1), 0o644) },
+		"too large":     func(f string) error { return os.WriteFile(f, make([]byte, 8<<20+1), 0o644) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -11,9 +11,9 @@ import (
 	bindery "github.com/bindery-hub/bindery"
 )
 
-// maxConfig is the size of the largest configuration file that is read. The largest real ones, exported lists of
-// requirements with hashes, have some hundred kilobytes.
-const maxConfig = 1 << 20
+// maxConfig is the size of the largest configuration file that is read. The largest real ones, lock files of Node
+// projects, have one or two megabytes.
+const maxConfig = 8 << 20
 
 // stat returns nil for a file that does not exist, dangling symbolic links included.
 func (d *detector) stat(name string) (fs.FileInfo, error) {
@@ -64,7 +64,7 @@ func readFile(fsys fs.FS, name string, explain func(string, error) error) ([]byt
 		return nil, explain(name, err)
 	}
 	if len(data) > maxConfig {
-		return nil, userError("Configuration files may have up to 1 MiB.", "%s is too large to be a configuration file", name)
+		return nil, userError("Configuration files may have up to 8 MiB.", "%s is too large to be a configuration file", name)
 	}
 	return data, nil
 }

@@ -19,8 +19,11 @@ func known() map[string]string {
 		"DESCRIPTION":       "an R package is seen in the root only, and only if there is no binder directory",
 		"install.R":         "R packages are installed only where runtime.txt asks for R with a date",
 		"requirements3.txt": "it counts only beside a Python older than 3.7",
-		"uv.lock":           notRead, "poetry.lock": notRead, "pdm.lock": notRead, "pixi.toml": notRead, "pixi.lock": notRead,
-		"conda-lock.yml": notRead, "renv.lock": "it counts where runtime.txt asks for R with a date, beside a DESCRIPTION, or alone", "package.json": notRead, "Manifest.toml": "it counts only beside a Project.toml",
+		"uv.lock":           "requirements.txt counts before it", ".python-version": "it counts only beside a uv.lock",
+		"poetry.lock": notRead, "pdm.lock": notRead, "pixi.toml": notRead, "pixi.lock": notRead,
+		"conda-lock.yml": notRead, "renv.lock": "it counts where runtime.txt asks for R with a date, beside a DESCRIPTION, or alone", "package.json": "", "package-lock.json": "there is no package.json beside it", "npm-shrinkwrap.json": "there is no package.json beside it",
+		"yarn.lock": "Node packages are installed by npm, from a package-lock.json", "pnpm-lock.yaml": "Node packages are installed by npm, from a package-lock.json",
+		"Manifest.toml": "it counts only beside a Project.toml",
 	}
 }
 

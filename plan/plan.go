@@ -21,6 +21,7 @@ const (
 // Tools of an Install: package buildkit has a method for each.
 const (
 	ToolPip   = "pip"   // requirement files and local packages, by uv, and by pip where uv cannot
+	ToolUV    = "uv"    // the uv.lock that is the install's one file
 	ToolConda = "conda" // conda environments
 	// ToolCondaPip is the pip section of a conda environment: requirement lines that are in no requirement file.
 	ToolCondaPip = "conda-pip"
@@ -58,8 +59,11 @@ type Install struct {
 	Tool     string   `json:"tool"`               // one of the Tools: who installs
 	Files    []string `json:"files"`              // passed to the tool in order; relative to the repository
 	Includes []string `json:"includes,omitempty"` // files that Files name and the tool opens as well
-	Args     []string `json:"args,omitempty"`     // what is installed beside Files' contents, such as "."
-	Version  string   `json:"version,omitempty"`  // of the language, or of the tool
+	From     string   `json:"from,omitempty"`     // the file that Lines or Args come from
+	// Lines are of a requirement file that the planner writes: what a format that the tool cannot read comes to.
+	Lines   []string `json:"lines,omitempty"`
+	Args    []string `json:"args,omitempty"`    // what is installed beside Files' contents, such as "."
+	Version string   `json:"version,omitempty"` // of the language, or of the tool
 	// Prefix is a directory that only installs with the same Prefix write to. They run in an order of their own, beside
 	// the others, on the base with its Debian packages and servers. Empty: the notebook environment's own order.
 	Prefix string            `json:"prefix,omitempty"`
@@ -68,8 +72,6 @@ type Install struct {
 	// path. Such a file is converted before an installer that knows only UTF-8 sees it.
 	Encodings map[string]string `json:"encodings,omitempty"`
 	Conda     *CondaEnvironment `json:"conda,omitempty"` // with ToolConda
-	Lines     []string          `json:"lines,omitempty"` // with ToolCondaPip: requirement lines, as if they stood in From
-	From      string            `json:"from,omitempty"`
 }
 
 // A Decision says which file led to what, in words for the repository's author.

@@ -1,22 +1,18 @@
 package plan
 
 import (
-	"errors"
 	"fmt"
-
-	"github.com/pelletier/go-toml/v2"
+	"regexp"
+	"slices"
+	"strings"
 )
 
 // python is the pack of Python repositories and, with nothing to trigger it, the default one: the two do the same.
 func (d *detector) python() (bool, error) {
 	d.plan.Pack = PackDefault
-	project, err := d.readProject()
+	p, err := d.readPython()
 	if err != nil {
 		d.plan.Pack = PackPython
-		return false, err
-	}
-	requirements, err := d.first("requirements.txt")
-	if err != nil {
 		return false, err
 	}
 	switch {
@@ -24,38 +20,73 @@ func (d *detector) python() (bool, error) {
 		if d.runtime.name == "python" {
 			d.plan.Pack = PackPython
 		}
-	case project.file != "" || requirements != "":
+	case p.project.file != "" || p.requirements != "" || p.lock != nil:
 		d.plan.Pack = PackPython
 	}
-	return true, d.pythonLayer()
+	return true, d.pythonPlan(p)
 }
 
 // pythonLayer plans the interpreter, the requirements and the package of a repository that is a Python one, whatever
 // else it is: R's and Julia's packs come on top of it.
 func (d *detector) pythonLayer() error {
-	if err := d.readRuntime(); err != nil {
-		return err
-	}
-	project, err := d.readProject()
+	p, err := d.readPython()
 	if err != nil {
 		return err
 	}
-	requirements, err := d.first("requirements.txt")
+	return d.pythonPlan(p)
+}
+
+// A pythonSpec is what a repository says of its Python environment.
+type pythonSpec struct {
+	project      project
+	requirements string
+	lock         *lock // nil where requirements count
+}
+
+func (d *detector) readPython() (pythonSpec, error) {
+	var p pythonSpec
+	err := d.readRuntime()
 	if err != nil {
+		return p, err
+	}
+	if p.project, err = d.readProject(); err != nil {
+		return p, err
+	}
+	if p.requirements, err = d.first("requirements.txt"); err != nil {
+		return p, err
+	}
+	if p.requirements == "" {
+		p.lock, err = d.readUVLock()
+	}
+	return p, err
+}
+
+func (d *detector) pythonPlan(p pythonSpec) error {
+	if err := d.pythonVersion(p); err != nil {
 		return err
 	}
-	if err := d.pythonVersion(project.requires); err != nil {
-		return err
-	}
-	if requirements != "" {
-		if err := d.pip(requirements); err != nil {
+	if p.requirements != "" {
+		if err := d.pip(p.requirements); err != nil {
 			return err
 		}
 	}
-	if project.file != "" {
-		d.use(project.file)
-		d.plan.Content = append(d.plan.Content, Install{Tool: ToolPip, Files: []string{}, Args: []string{"."}})
-		d.why(project.file, "the repository is a Python package, which is installed once its files are in place")
+	own := Install{Tool: ToolPip, Files: []string{}, Args: []string{"."}}
+	switch {
+	case p.lock != nil:
+		d.locked(p.lock)
+		own.Args = []string{"--no-deps", "."}
+		if p.lock.isBuilt && !d.binder && p.project.file == "" { // [tool.uv] package = true
+			p.project.file = p.lock.project
+		}
+	case p.requirements == "" && len(p.project.dependencies) > 0:
+		// What it needs is known from the one file, so that another notebook need not install that again.
+		d.plan.Env = append(d.plan.Env, Install{Tool: ToolPip, Files: []string{}, From: p.project.file, Lines: p.project.dependencies})
+		d.reads(p.project.file)
+	}
+	if p.project.file != "" {
+		d.use(p.project.file)
+		d.plan.Content = append(d.plan.Content, own)
+		d.why(p.project.file, "the repository is a Python package, which is installed once its files are in place")
 	}
 	return nil
 }
@@ -91,6 +122,8 @@ func (d *detector) pip(file string) error {
 type project struct {
 	file     string // setup.py or pyproject.toml; empty if the repository is no package
 	requires string // requires-python, even if it is no package
+	// dependencies are those of a pyproject.toml that says all of them itself, and is a package.
+	dependencies []string
 }
 
 // readProject looks at the root, and only without a binder directory.
@@ -113,53 +146,57 @@ func (d *detector) readProject() (project, error) {
 	if err != nil {
 		return p, err
 	}
-	isPackage, requires, err := parseProject(text)
+	isPackage, parsed, err := parseProject(text)
 	if err != nil {
 		return p, userError("Mend the file: https://packaging.python.org shows its form.", "pyproject.toml: %s", err)
 	}
-	p.requires = requires
+	p.requires = parsed.requires
 	if isPackage {
-		p.file = "pyproject.toml"
+		p.file, p.dependencies = "pyproject.toml", parsed.dependencies
 	}
 	return p, nil
 }
 
-// maxDepth is how deep the brackets of a pyproject.toml may nest: its parser is recursive.
-const maxDepth = 1000
-
 // parseProject parses the text of a pyproject.toml: it makes a package if it has both [project] and [build-system].
-func parseProject(text string) (isPackage bool, requires string, err error) {
-	depth := 0
-	for i := range len(text) {
-		switch text[i] {
-		case '[', '{':
-			depth++
-		case ']', '}':
-			depth--
-		}
-		if depth > maxDepth {
-			return false, "", grammarError("is nested too deeply")
-		}
-	}
-	var doc map[string]any
-	if err := toml.Unmarshal([]byte(text), &doc); err != nil {
-		if at, ok := errors.AsType[*toml.DecodeError](err); ok {
-			row, _ := at.Position()
-			return false, "", grammarError(fmt.Sprintf("line %d is not TOML", row))
-		}
-		return false, "", grammarError("is not TOML")
+func parseProject(content string) (isPackage bool, p project, err error) {
+	doc, err := parseTOML(content)
+	if err != nil {
+		return false, p, err
 	}
 	_, built := doc["build-system"]
-	table, _ := doc["project"].(map[string]any)
-	if table == nil {
-		return false, "", nil
+	t := table(doc, "project")
+	if t == nil {
+		return false, p, nil
 	}
-	switch v := table["requires-python"].(type) {
+	switch v := t["requires-python"].(type) {
 	case nil:
 	case string:
-		requires = v
+		p.requires = v
 	default:
-		return false, "", grammarError("requires-python is not a string")
+		return false, p, grammarError("requires-python is not a string")
 	}
-	return built, requires, nil
+	if slices.Contains(texts(t, "dynamic"), "dependencies") {
+		return built, p, nil
+	}
+	for _, dep := range texts(t, "dependencies") {
+		dep = strings.TrimSpace(dep)
+		if needsFiles(dep, false) || !requirementRE.MatchString(dep) {
+			return built, project{requires: p.requires}, nil // left to the package's own installation, and to its complaints
+		}
+		p.dependencies = append(p.dependencies, fmt.Sprintf("%s # pyproject.toml, line %d", dep, lineWith(content, dep)))
+	}
+	return built, p, nil
+}
+
+// requirementRE is a dependency on one line that no requirement file takes for an option.
+var requirementRE = regexp.MustCompile(`^[A-Za-z0-9][^\n\r#]*$`)
+
+// lineWith returns the number of the first line that has word in it, or 1.
+func lineWith(content, word string) int {
+	for i, l := range lines(content) {
+		if strings.Contains(l, word) {
+			return i + 1
+		}
+	}
+	return 1
 }

@@ -10,24 +10,34 @@ import (
 // A suite is a release of Debian that a base may be made of.
 type suite struct{ name, python string }
 
-// suites are those that can be bootstrapped, with their own Python, oldest first.
+// suites are those that can be bootstrapped, with their own Python, oldest first. The last is Debian's testing, by the
+// name that it keeps once it is released.
 func suites() []suite {
-	return []suite{{"bullseye", "3.9"}, {"bookworm", "3.11"}, {"trixie", "3.13"}}
+	return []suite{{"bullseye", "3.9"}, {"bookworm", "3.11"}, {"trixie", "3.13"}, {"forky", "3.14"}}
 }
 
-// pythons is the list of versions for a message.
-func pythons() string {
+// Suites returns the names of Debian's releases that a base may be made of.
+func Suites() []string {
 	var all []string
 	for _, s := range suites() {
-		all = append(all, s.python)
+		all = append(all, s.name)
 	}
-	last := len(all) - 1
-	return strings.Join(all[:last], ", ") + " and " + all[last]
+	return all
 }
 
-func suiteOf(python string) (suite, bool) {
+// pythons are the versions that an environment may have, oldest first. What no suite has, uv brings.
+func pythons() []string { return []string{"3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"} }
+
+// pythonsText is the list of versions for a message.
+func pythonsText() string {
+	all := pythons()
+	return all[0] + " to " + all[len(all)-1]
+}
+
+// suiteOf returns the suite that has a Python, if it may be used.
+func (d *detector) suiteOf(python string) (suite, bool) {
 	for _, s := range suites() {
-		if s.python == python {
+		if s.python == python && (d.opt.Suites == nil || slices.Contains(d.opt.Suites, s.name)) {
 			return s, true
 		}
 	}
@@ -50,15 +60,22 @@ func debian(base string) (s suite, ok bool) {
 }
 
 // pythonVersion decides the interpreter: what runtime.txt names, else the base's own, else the newest that
-// requires-python of pyproject.toml accepts. Another Python than the base's own means another Debian.
-func (d *detector) pythonVersion(requires string) error {
-	own, isDebian := debian(d.plan.Base)
+// requires-python of pyproject.toml accepts. Another Python than the base's own means another Debian, or one of uv's.
+func (d *detector) pythonVersion(p pythonSpec) error {
+	requires := p.project.requires
+	own, _ := debian(d.plan.Base)
 	asked, err := d.runtimePython()
+	by := d.runtime.file
+	if err == nil && asked == "" && p.lock != nil {
+		if asked, by, err = d.pinnedPython(); asked != "" {
+			d.reads(by)
+		}
+	}
 	if err != nil {
 		return err
 	}
 	if asked != "" {
-		if err := d.usePython(asked, d.runtime.file); err != nil {
+		if err := d.usePython(asked, by); err != nil {
 			return err
 		}
 	} else {
@@ -78,19 +95,20 @@ func (d *detector) pythonVersion(requires string) error {
 		return nil
 	case spec.accepts(d.plan.Python):
 		return nil
-	case d.runtime.name == "python":
+	case asked != "":
 		return userError("Change one of the two.", "%s asks for Python %s, which pyproject.toml (requires-python %q) does not accept",
-			d.runtime.file, d.plan.Python, printable(requires))
+			by, d.plan.Python, printable(requires))
 	}
-	all := suites()
+	// The newest, not the nearest: that is what repo2docker's users have got used to.
+	all := pythons()
 	slices.Reverse(all)
-	for _, s := range all {
-		if isDebian && spec.accepts(s.python) {
-			return d.usePython(s.python, "pyproject.toml")
+	for _, version := range all {
+		if spec.accepts(version) {
+			return d.usePython(version, "pyproject.toml")
 		}
 	}
 	return userError("Let requires-python accept one of them, or write a Dockerfile.",
-		"pyproject.toml: requires-python is %q, and there is only Python %s", printable(requires), pythons())
+		"pyproject.toml: requires-python is %q, and there is only Python %s", printable(requires), pythonsText())
 }
 
 // runtimePython returns the X.Y that runtime.txt asks for, or "" when any will do.
@@ -115,28 +133,31 @@ func (d *detector) runtimePython() (string, error) {
 		d.why(r.file, "any Python 3 will do")
 		return "", nil
 	case len(parts) == 1:
-		return "", userError("Write one line such as python-3.11.", "%s asks for Python %s, and there is only Python %s", r.file, printable(r.version), pythons())
+		return "", userError("Write one line such as python-3.11.", "%s asks for Python %s, and there is only Python %s", r.file, printable(r.version), pythonsText())
 	case len(parts) > 2:
 		d.ignore(r.file, "of the version, only "+printable(trimZeros(parts[0])+"."+trimZeros(parts[1]))+" counts")
 	}
 	return trimZeros(parts[0]) + "." + trimZeros(parts[1]), nil
 }
 
-// usePython takes Python version, because of file.
+// usePython takes Python version, because of file: the base's own if it is that, else the Debian's that has it, else
+// one that uv brings.
 func (d *detector) usePython(version, file string) error {
 	own, isDebian := debian(d.plan.Base)
-	s, known := suiteOf(version)
+	s, known := d.suiteOf(version)
 	switch {
-	case !isDebian:
-		d.why(file, "Python "+version+", which the base image must have")
 	case own.python == version:
 		d.why(file, "Python "+version+", the base's own")
+	case !slices.Contains(pythons(), version):
+		return userError("Name one of them, such as python-3.11 in runtime.txt, or write a Dockerfile.",
+			"%s asks for Python %s, and there is only Python %s", file, printable(version), pythonsText())
+	case !isDebian:
+		d.why(file, "Python "+version+": the base image's own if it is that, else one that uv brings")
 	case known:
 		d.plan.Base = "debian:" + s.name
 		d.why(file, "Python "+version+", so the base is Debian "+s.name+" in place of "+printable(own.name))
 	default:
-		return userError("Name one of them in runtime.txt, such as python-3.11, or write a Dockerfile.",
-			"%s asks for Python %s, and there is only Python %s", file, printable(version), pythons())
+		d.why(file, "Python "+version+", which uv brings: the base has another")
 	}
 	d.plan.Python = version
 	return nil

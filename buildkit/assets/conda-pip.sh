@@ -12,4 +12,4 @@ if [ "$prefix" != "$NB_PYTHON_PREFIX" ]; then # a Python that uv does not know
 	"$prefix/bin/python" -m pip install --no-input --disable-pip-version-check --cache-dir "$UV_CACHE_DIR/pip" --requirement "$section" "$@"
 	exit
 fi
-/bin/bash "$ASSETS/pip.sh" --requirement="$section" "$@"
+/usr/bin/python3 -I "$ASSETS/install.py" all --requirement="$section" "$@"

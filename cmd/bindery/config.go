@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"net/netip"
 	"net/url"
@@ -21,6 +22,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/plan"
 	"github.com/bindery-hub/bindery/web"
 )
 
@@ -54,6 +56,7 @@ type config struct {
 	Sessions sessionConfig `yaml:"sessions"`
 	Steps    stepConfig    `yaml:"steps"`
 	Conda    condaConfig   `yaml:"conda"`
+	Python   pythonConfig  `yaml:"python"`
 	Cache    cacheConfig   `yaml:"cache"`
 	Network  networkConfig `yaml:"network"`
 }
@@ -98,6 +101,20 @@ type stepConfig struct {
 	Env         map[string]string `yaml:"env"`
 	Memory      size              `yaml:"memory"`
 	Volatile    *bool             `yaml:"volatile"`
+}
+
+// A pythonConfig says where interpreters come from that the base does not have. Suites is nil where it is not said.
+type pythonConfig struct {
+	Mirror    string   `yaml:"mirror"`
+	Downloads string   `yaml:"downloads"`
+	Suites    []string `yaml:"suites"`
+}
+
+// env are the variables by which uv is told.
+func (p pythonConfig) env() map[string]string {
+	env := map[string]string{"UV_PYTHON_INSTALL_MIRROR": p.Mirror, "UV_PYTHON_DOWNLOADS_JSON_URL": p.Downloads}
+	maps.DeleteFunc(env, func(_, v string) bool { return v == "" })
+	return env
 }
 
 type cacheConfig struct {
@@ -198,7 +215,8 @@ func (c *config) idleExit() time.Duration { return cmp.Or(c.IdleExit, 5*time.Min
 
 // check looks at what the parser cannot: addresses, URLs, names.
 func (c *config) check() error {
-	for key, url := range map[string]string{"session_url": c.SessionURL, "public_url": c.PublicURL, "steps.pip_index": c.Steps.PipIndex, "steps.npm_index": c.Steps.NPMIndex} {
+	for key, url := range map[string]string{"session_url": c.SessionURL, "public_url": c.PublicURL, "steps.pip_index": c.Steps.PipIndex, "steps.npm_index": c.Steps.NPMIndex,
+		"python.mirror": c.Python.Mirror, "python.downloads": c.Python.Downloads} {
 		if err := checkURL(url); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
@@ -225,6 +243,11 @@ func (c *config) check() error {
 	for _, t := range c.APITokens {
 		if err := t.check(); err != nil {
 			return fmt.Errorf("api_tokens: %w", err)
+		}
+	}
+	for _, s := range c.Python.Suites {
+		if !slices.Contains(plan.Suites(), s) {
+			return fmt.Errorf("python.suites: %q is none of %s", bindery.Printable(s), strings.Join(plan.Suites(), ", "))
 		}
 	}
 	if c.LogFormat != "" && c.LogFormat != "text" && c.LogFormat != "json" {

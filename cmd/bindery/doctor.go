@@ -234,7 +234,7 @@ func checkTrust(steps stepConfig, getenv func(string) string) bindery.Check {
 
 // checkIndex asks the package index that Python builds use.
 func checkIndex(ctx context.Context, steps stepConfig, getenv func(string) string) bindery.Check {
-	index := cmp.Or(machineEnv(steps, getenv)["UV_DEFAULT_INDEX"], "https://pypi.org/simple/")
+	index := cmp.Or(machineEnv(config{Steps: steps}, getenv)["UV_DEFAULT_INDEX"], "https://pypi.org/simple/")
 	k := bindery.Check{Name: "package index", Level: advised, Found: redacted(index)}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -35,19 +35,20 @@ func TestMachineEnv(t *testing.T) {
 			return map[string]string{"HOME": home, "PIP_FIND_LINKS": "/opt/wheels"}[k] + extra[k]
 		}
 	}
-	got := machineEnv(stepConfig{Env: map[string]string{"X": "y"}}, env(map[string]string{"https_proxy": "http://proxy:3128"}))
+	got := machineEnv(config{Steps: stepConfig{Env: map[string]string{"X": "y"}}, Python: pythonConfig{Mirror: "https://m"}}, env(map[string]string{"https_proxy": "http://proxy:3128"}))
 	want := map[string]string{
 		"HTTPS_PROXY": "http://proxy:3128", "https_proxy": "http://proxy:3128", "X": "y",
 		"UV_DEFAULT_INDEX": "https://pip.example.org/simple/", "PIP_INDEX_URL": "https://pip.example.org/simple/", "NPM_CONFIG_REGISTRY": "https://npm.example.org/",
+		"UV_PYTHON_INSTALL_MIRROR": "https://m",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	got = machineEnv(stepConfig{PipIndex: "https://mine.example.org/"}, env(map[string]string{"PIP_INDEX_URL": "https://other/"}))
+	got = machineEnv(config{Steps: stepConfig{PipIndex: "https://mine.example.org/"}}, env(map[string]string{"PIP_INDEX_URL": "https://other/"}))
 	if got["PIP_INDEX_URL"] != "https://mine.example.org/" {
 		t.Errorf("the configuration does not win: %v", got)
 	}
-	got = machineEnv(stepConfig{}, env(map[string]string{"PIP_INDEX_URL": "file:///opt/index", "HOME": "-nowhere"}))
+	got = machineEnv(config{}, env(map[string]string{"PIP_INDEX_URL": "file:///opt/index", "HOME": "-nowhere"}))
 	if _, ok := got["PIP_INDEX_URL"]; ok {
 		t.Errorf("a directory of this machine reaches the steps: %v", got)
 	}

@@ -94,7 +94,7 @@ const sessionCA = "/run/bindery/ca.pem"
 // sessionTrust returns what every session gets of this machine. By itself that is nothing.
 func (a *app) sessionTrust() (env []string, binds []runc.Bind, err error) {
 	if a.cfg.Sessions.Trust {
-		env = trustEnv(a.cfg.Steps, a.getenv)
+		env = trustEnv(a.cfg, a.getenv)
 		if file := trustFile(a.cfg.Steps, a.getenv); file != "" {
 			binds = []runc.Bind{{Source: file, Target: sessionCA}}
 			for _, name := range []string{"SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS"} {

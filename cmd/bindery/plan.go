@@ -29,7 +29,7 @@ func (c *planCmd) Run(ctx context.Context, a *app) error {
 	base := cmp.Or(c.Base, a.cfg.Base)
 	var p planned
 	if src.Provider == bindery.ProviderLocal {
-		p, err = planLocal(src, base)
+		p, err = planLocal(src, plan.Options{Base: base, Suites: a.cfg.Python.Suites})
 	} else {
 		p, err = a.planRemote(ctx, src, base)
 	}
@@ -61,7 +61,7 @@ func judge(p plan.Plan, err error) (planned, error) {
 	return planned{p, bindery.AsError(err)}, nil
 }
 
-func planLocal(src bindery.Source, base string) (planned, error) {
+func planLocal(src bindery.Source, opt plan.Options) (planned, error) {
 	repo, err := os.OpenRoot(src.URL)
 	if err != nil {
 		return planned{}, fmt.Errorf("open the repository: %w", err)
@@ -77,7 +77,7 @@ func planLocal(src bindery.Source, base string) (planned, error) {
 		defer func() { _ = sub.Close() }() // as above
 		root = sub
 	}
-	return judge(plan.Detect(root.FS(), plan.Options{Base: base}))
+	return judge(plan.Detect(root.FS(), opt))
 }
 
 func (a *app) planRemote(ctx context.Context, src bindery.Source, base string) (planned, error) {

@@ -24,8 +24,8 @@ func trustFile(steps stepConfig, getenv func(string) string) string {
 
 // machineEnv returns what build steps are told of this machine: proxies and package indexes. Directories of this
 // machine, such as PIP_FIND_LINKS, mean nothing inside a step and stay outside.
-func machineEnv(steps stepConfig, getenv func(string) string) map[string]string {
-	env := map[string]string{}
+func machineEnv(c config, getenv func(string) string) map[string]string {
+	steps, env := c.Steps, c.Python.env()
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"} {
 		lower := strings.ToLower(name)
 		if v := cmp.Or(getenv(name), getenv(lower)); v != "" {
@@ -61,9 +61,9 @@ func (s stepConfig) languages() map[string]string {
 }
 
 // trustEnv is machineEnv as sorted K=V strings.
-func trustEnv(steps stepConfig, getenv func(string) string) []string {
+func trustEnv(c config, getenv func(string) string) []string {
 	var all []string
-	for k, v := range machineEnv(steps, getenv) {
+	for k, v := range machineEnv(c, getenv) {
 		all = append(all, k+"="+v)
 	}
 	slices.Sort(all)

@@ -118,7 +118,7 @@ func (c *workerCmd) server(a *app, sources *repositories, engine *buildkit.Engin
 		return nil, err
 	}
 	builder, err := build.New(build.Config{
-		Sources: sources, Engine: engine, Generation: generation(), Base: c.Base, Scratch: scratch, Log: log,
+		Sources: sources, Engine: engine, Generation: generation(), Base: c.Base, Suites: a.cfg.Python.Suites, Scratch: scratch, Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func (c *workerCmd) server(a *app, sources *repositories, engine *buildkit.Engin
 		Builder: builder, Images: engine, Resolver: sources, Planner: planner{builder},
 		Dir: a.inst.path("worker"), Name: hostname(), Version: thisRelease().Version, Generation: generation(),
 		Packages: packages(engine), Slots: c.Slots, Usage: engine.Usage, Checks: net.Checks, IdleExit: c.IdleExit, Log: log,
-		Secrets: append(slices.Concat(passwords(trustEnv(a.cfg.Steps, a.getenv)), condaSecrets(a.cfg.Conda)), a.cfg.Providers.tokens()...),
+		Secrets: append(slices.Concat(passwords(trustEnv(a.cfg, a.getenv)), condaSecrets(a.cfg.Conda)), a.cfg.Providers.tokens()...),
 	})
 }
 
@@ -169,7 +169,7 @@ func (c *workerCmd) engine(ctx context.Context, a *app, net *bridge.Network, log
 		Dir: a.inst.path("worker", "engine"), BaseDir: a.inst.path("worker", "bases"), Runtime: program,
 		CgroupParent: a.inst.cgroup() + "/builds", Caps: buildkit.Caps{Memory: cmp.Or(int64(a.cfg.Steps.Memory), memoryTotal()/5*4), PIDs: 1 << 14},
 		Network: stepNetwork{net}, Allow: allow, Nameserver: net.Gateway().String(),
-		Trust:            withConda(buildkit.Trust{CAFile: trustFile(a.cfg.Steps, a.getenv), Env: trustEnv(a.cfg.Steps, a.getenv)}, a.cfg.Conda),
+		Trust:            withConda(buildkit.Trust{CAFile: trustFile(a.cfg.Steps, a.getenv), Env: trustEnv(a.cfg, a.getenv)}, a.cfg.Conda),
 		CondaCredentials: a.cfg.Conda.CredentialsFile,
 		Volatile:         volatile, MaxCache: int64(a.cfg.Cache.Max), MinFree: int64(a.cfg.Cache.MinFree), Log: log,
 	})

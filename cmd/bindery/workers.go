@@ -84,11 +84,11 @@ func (a *app) workers(policy ...string) (workers, error) {
 
 // program names this binary and everything of its configuration that a worker reads.
 func (a *app) program() string {
-	parts := []string{generation(), thisRelease().Version, a.runtime, strings.Join(trustEnv(a.cfg.Steps, a.getenv), "\n"), trustFile(a.cfg.Steps, a.getenv)}
+	parts := []string{generation(), thisRelease().Version, a.runtime, strings.Join(trustEnv(a.cfg, a.getenv), "\n"), trustFile(a.cfg.Steps, a.getenv)}
 	if info, err := os.Stat("/proc/self/exe"); err == nil {
 		parts = append(parts, strconv.FormatInt(info.Size(), 10), info.ModTime().String())
 	}
-	text, _ := json.Marshal([]any{a.cfg.Steps, a.cfg.Cache, a.cfg.Network, a.cfg.Base, a.cfg.Slots, a.cfg.AllowSource, a.cfg.Providers}) // plain data
+	text, _ := json.Marshal([]any{a.cfg.Steps, a.cfg.Cache, a.cfg.Network, a.cfg.Python, a.cfg.Base, a.cfg.Slots, a.cfg.AllowSource, a.cfg.Providers}) // plain data
 	return bindery.Key("program", append(parts, string(text))...)
 }
 

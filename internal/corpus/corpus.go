@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -28,6 +29,10 @@ type Sample struct {
 
 // Samples returns all samples.
 func Samples() []Sample {
+	return slices.Concat(commonSamples(), pythonSamples())
+}
+
+func commonSamples() []Sample {
 	return []Sample{
 		{Name: "empty", write: func(string) error { return nil }},
 		{Name: "default", Built: true},
@@ -37,8 +42,6 @@ func Samples() []Sample {
 		{Name: "dot-binder-dir", Built: true},
 		{Name: "apt-postbuild", Built: true},
 		{Name: "start", Built: true},
-		{Name: "runtime", Built: true},
-		{Name: "runtime-trixie", Built: true, Slow: true}, // another base to bootstrap
 		{Name: "package", Built: true},
 		{Name: "local-requirement", Built: true},
 		{Name: "utf16", Built: true},
@@ -57,12 +60,10 @@ func Samples() []Sample {
 		{Name: "conda-private"}, {Name: "conda-empty"},
 
 		{Name: "both-binder-dirs", Fails: bindery.ErrPlan, Says: "both a binder and a .binder"},
-		{Name: "runtime-missing", Fails: bindery.ErrPlan, Says: "Python 3.10"},
 		{Name: "requirement-include-missing", Fails: bindery.ErrPlan, Says: "more.txt"},
 		{Name: "apt-hostile", Fails: bindery.ErrPlan, Says: "apt.txt, line 2"},
 		{Name: "dockerfile-legacy", Fails: bindery.ErrPlan, Says: "andrewosh/binder-base"},
 		{Name: "conda-bad", Fails: bindery.ErrPlan, Says: "is not YAML"},
-		{Name: "pipfile", Fails: bindery.ErrPlan, Says: "Pipfile"},
 		{Name: "r-old", Fails: bindery.ErrPlan, Says: "2016-05-01"},
 		{Name: "julia", Fails: bindery.ErrPlan, Says: "Project.toml"},
 		{Name: "nix", Fails: bindery.ErrPlan, Says: "default.nix"},

@@ -1,0 +1,303 @@
+#!/usr/bin/python3
+"""Installs Python requirements into the notebook environment.
+
+    install.py wheels|all [--requirement=FILE]... [ARGUMENT]...
+
+"wheels" runs no code of any package, so it may use the cache that all repositories share; what it cannot do it leaves to
+"all", which follows, has a cache of the repository's own, and falls back to pip where uv cannot read what pip can. The
+arguments are pip's. It runs with the base's Python, which may be as old as 3.8.
+"""
+import codecs
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+# What the planner has written, with the place that each line comes from in a comment.
+SPEC = "/run/bindery-spec/"
+FROM = re.compile(r" # (\S.*), line (\d+)$")
+# Where the public index has been in its life. Who maps it to another by configuration means all of these.
+PUBLIC = re.compile(r"https?://(pypi\.python\.org|pypi\.org|pypi\.io|www\.pypi\.org)(:\d+)?/(simple|pypi)?/?$", re.I)
+# Hosts that once served git:// and no longer do.
+GONE_GIT = re.compile(r"\bgit\+git://(github\.com|gitlab\.com|bitbucket\.org)/", re.I)
+NETWORK = re.compile(
+    r"dns error|failed to lookup address|temporary failure in name|name or service not known|error sending request|tcp connect error|connection refused|"
+    r"connection reset|timed out|network is unreachable|no route to host|could(n't| not) connect|unable to connect|could not resolve host|"
+    r"\b(502 bad gateway|503 service unavailable|504 gateway|429 too many)", re.I)
+UNREAD = re.compile(
+    r"couldn't parse|could not parse|failed to parse|unexpected '|expected `--hash`|part of a valid version|valid utf-8|unsupported|unrecognized|"
+    r"invalid (version|url|specifier|requirement)|not a valid|relative url without a base|pre-?releases weren't enabled|cannot be used with a wildcard", re.I)
+
+
+def decode(data):
+    """Returns the text of a requirement file, in whatever encoding pip would find."""
+    for mark, name in ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
+        if data.startswith(mark):
+            return data[len(mark):].decode(name, "replace")
+    for line in data.split(b"\n")[:2]:
+        found = re.match(rb"#.*coding[:=]\s*([-\w.]+)", line)
+        if found:
+            try:
+                return data.decode(found.group(1).decode("ascii"))
+            except (LookupError, UnicodeError):
+                break
+    try:
+        return data.decode("utf-8")
+    except UnicodeError:
+        return data.decode("latin-1")
+
+
+def cut_option(line):
+    """Splits "-r x", "-rx", "--requirement x", "--requirement=x"."""
+    if not line.startswith("-"):
+        return "", line
+    if not line.startswith("--"):
+        return line[:2], line[2:].lstrip(" \t=").strip("'\"")
+    found = re.match(r"(--[A-Za-z-]+)(?:\s*=\s*|\s+)?(.*)$", line)
+    return (found.group(1), found.group(2).strip("'\"")) if found else (line, "")
+
+
+class Files:
+    """The requirement files as the installers see them: copies in UTF-8, line for line, with indexes mapped."""
+
+    def __init__(self, folder, index):
+        self.folder, self.index = folder, index
+        self.lines = []  # (file, number, text) of every logical line
+        self.copies = {}
+        self.own_index = False  # the files name an index that takes the place of the public one
+        self.pre = False
+
+    def copy(self, path):
+        """Copies a file and what it includes; returns the path of the copy."""
+        name = path[1:] if path.startswith(SPEC) else os.path.relpath(path)
+        if name in self.copies:
+            return self.copies[name]
+        if name.startswith("..") or not os.path.isfile(path):
+            return os.path.abspath(path)
+        target = self.copies[name] = os.path.join(self.folder, name)
+        with open(path, "rb") as f:
+            text = decode(f.read(1 << 22))
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "w", encoding="utf-8") as f:
+            f.write("\n".join(self.rewrite(name, re.split(r"\r\n|\r|\n", text))))
+        return target
+
+    def export(self, project):
+        """Writes the uv.lock of a project out as requirements, without those that are in the repository."""
+        target = os.path.join(self.folder, "uv.lock.txt")
+        # The lock file is what counts, whatever interpreters the project might like better.
+        argv = ["uv", "export", "--quiet", "--frozen", "--no-emit-local", "--no-header", "--no-annotate", "--project", project,
+                "--python", os.environ["NB_PYTHON_PREFIX"], "--output-file", target]
+        code = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False).returncode
+        if code == 0:
+            lock = os.path.normpath(os.path.join(project, "uv.lock"))
+            with open(lock, encoding="utf-8") as f:
+                at = {m.group(1): i + 1 for i, line in enumerate(f) for m in [re.match(r'name = "(.*)"', line)] if m}
+            with open(target, encoding="utf-8") as f:
+                for text in f:
+                    found = re.match(r"[A-Za-z0-9][\w.-]*", text)
+                    if found:
+                        self.lines.append((lock, at.get(plain(found.group(0)), 1), text.strip()))
+        return code, target
+
+    def rewrite(self, name, physical):
+        """Returns as many lines as came in, so that messages name the right ones."""
+        out, i = [], 0
+        while i < len(physical):
+            start, whole = i, physical[i]
+            while whole.endswith("\\") and not whole.lstrip().startswith("#") and i + 1 < len(physical):
+                i += 1
+                whole = whole[:-1] + " " + physical[i]
+            i += 1
+            text = re.sub(r"(^|\s+)#.*$", "", whole).strip()
+            if text:
+                origin = FROM.search(whole) if name.startswith(SPEC[1:]) else None
+                self.lines.append((origin.group(1), int(origin.group(2)), text) if origin else (name, start + 1, text))
+            changed = self.change(name, text)
+            out += physical[start:i] if changed == text else [changed] + [""] * (i - start - 1)
+        return out
+
+    def change(self, name, text):
+        """Returns what a logical line becomes."""
+        option, value = cut_option(text)
+        if option in ("-r", "--requirement", "-c", "--constraint") and value and "://" not in value and "${" not in value:
+            return option + " " + self.copy(os.path.join(os.path.dirname(name), value))
+        if option in ("-f", "--find-links") and value and "://" not in value:
+            beside = os.path.join(os.path.dirname(name), value)
+            return "--find-links " + os.path.abspath(beside if os.path.exists(beside) else value)
+        if option in ("-i", "--index-url", "--pypi-url"):
+            if PUBLIC.match(value):
+                self.own_index = False
+                return "" if self.index else "--index-url https://pypi.org/simple"
+            self.own_index = True  # the last one counts
+            return "--index-url " + value
+        if option == "--extra-index-url" and PUBLIC.match(value):
+            return "--extra-index-url " + (self.index or "https://pypi.org/simple")
+        if option == "--pre":
+            self.pre = True
+        if GONE_GIT.search(text):
+            say("git:// is served there no longer; https:// is used: %s" % text)
+            return GONE_GIT.sub(r"git+https://\1/", text)
+        return text
+
+    def where(self, name):
+        """Returns "FILE, line N" of the requirement called name, or None."""
+        want = plain(name)
+        for file, number, text in self.lines:
+            found = re.match(r"(?:-e\s+|--editable[=\s]+)?([A-Za-z0-9][A-Za-z0-9._-]*)", text)
+            egg = re.search(r"[#&]egg=([A-Za-z0-9._-]+)", text)
+            if (found and plain(found.group(1)) == want) or (egg and plain(egg.group(1)) == want):
+                return "%s, line %d" % (file, number)
+        return None
+
+
+def plain(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def run(argv, env, show, folder):
+    """Runs a program, shows its output as it comes, and returns its exit code and the end of the output."""
+    tail = []
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL) as child:
+        for raw in child.stdout:
+            line = raw.decode("utf-8", "replace").replace(folder + "/", "").rstrip("\n")
+            tail.append(line)
+            del tail[:-400]
+            if show(line):
+                say(line)
+    return child.returncode, "\n".join(tail)
+
+
+def quiet_after_error():
+    """Shows a program's output up to its first error."""
+    state = {"over": False}
+
+    def show(line):
+        state["over"] = state["over"] or line.startswith(("error:", "  ×"))
+        return not state["over"]
+    return show
+
+
+def explain(said, files, python):
+    """Returns what went wrong, in words and with the place, or None."""
+    found = re.search(r"in `([^`]+)` at position (\d+)\n\s*cause: ([^\n]+)", said)
+    if found and found.group(1) in files.copies:
+        with open(files.copies[found.group(1)], encoding="utf-8") as f:
+            line = f.read()[:int(found.group(2))].count("\n") + 1
+        return "%s, line %d: it cannot be read: %s." % (found.group(1), line, found.group(3))
+    rules = (
+        (r"Invalid requirement: '([A-Za-z0-9][\w.-]*)([^']*)'", "it is no requirement that pip or uv can read"),
+        (r"([A-Za-z0-9][\w.-]*?) was not found in the package registry()", "the index has no such package"),
+        (r"there (?:is|are) no versions? of ([A-Za-z0-9][\w.-]*?)((?:[<>=!~].*?)?) and", "the index has no such version"),
+        (r"([A-Za-z0-9][\w.-]*?)(==[^\s,]+)? has no (?:usable )?wheels", "it has no build for Python " + python),
+        (r"([A-Za-z0-9][\w.-]*?)(==[^\s,]+)? depends on Python", "it is not for Python " + python),
+        (r"(?:Failed to build|Failed building wheel for|Failed to download and build) `?([A-Za-z0-9][\w.-]*)(==[^\s`]+)?",
+         "it has no build for Python %s, and could not be built from its source" % python),
+        (r"No matching distribution found for ([A-Za-z0-9][\w.-]*)([^\s]*)", "the index has no such version for Python " + python),
+        (r"you require ([A-Za-z0-9][\w.-]*?)(==[^\s,]+) and \1==", "two lines ask for different versions"),
+    )
+    for pattern, text in rules:
+        found = re.search(pattern, said)
+        if found:
+            name, version = found.group(1), found.group(2) or ""
+            return "%s: %s%s: %s." % (files.where(name) or "A package that others need", name, version, text)
+    return None
+
+
+def uv(mode, files, args):
+    """Returns the command line of uv, and its environment."""
+    env = dict(os.environ)
+    argv = ["uv", "pip", "install", "--python", env["NB_PYTHON_PREFIX"], "--index-strategy", "unsafe-best-match"]
+    if mode == "wheels":
+        argv += ["--only-binary", ":all:"]
+    else:
+        env["UV_COMPILE_BYTECODE"] = "1"
+    if files.pre:
+        argv += ["--prerelease", "allow"]
+    if files.own_index:  # for uv the environment goes before the file
+        for key in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
+            env.pop(key, None)
+    return argv + args, env
+
+
+def compile_fresh(prefix):
+    """Compiles what "wheels" installed: Python there runs code of packages, so that step could not."""
+    began = os.stat(os.path.join(prefix, ".bindery-began")).st_mtime_ns
+    fresh = tempfile.NamedTemporaryFile("w", dir=os.environ["TMPDIR"], delete=False)
+    with fresh:
+        for site in glob.glob(os.path.join(prefix, "lib/python3*/site-packages")):
+            for folder, _, names in os.walk(site):
+                for path in (os.path.join(folder, n) for n in names if n.endswith(".py")):
+                    if os.lstat(path).st_ctime_ns > began:
+                        fresh.write(path + "\n")
+    subprocess.run([prefix + "/bin/python", "-I", "-m", "compileall", "-q", "-j", "0", "-i", fresh.name],
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    os.unlink(fresh.name)
+
+
+def install(mode, prefix, folder, args):
+    files = Files(folder, os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL"))
+    done = []
+    for arg in args:
+        option, _, value = arg.partition("=")
+        if option == "--requirement":
+            arg = "--requirement=" + files.copy(value)
+        elif option == "--locked":
+            code, exported = files.export(value)
+            if code != 0:
+                return 0 if mode == "wheels" else code
+            arg = "--requirement=" + exported
+        done.append(arg)
+    args = done
+    argv, env = uv(mode, files, args)
+    if mode == "wheels":
+        with open(prefix + "/.bindery-began", "w"):
+            pass
+        code, _ = run(argv, env, quiet_after_error(), folder)
+        if code == 0:
+            with open(prefix + "/.bindery-done", "w"):
+                pass
+        return 0
+    code, said = run(argv, env, lambda line: True, folder)
+    if code != 0 and UNREAD.search(said) and not NETWORK.search(said):
+        say("\nuv cannot read all of this, so pip installs it.\n")
+        pip = [prefix + "/bin/python", "-m", "pip", "install", "--no-input", "--disable-pip-version-check",
+               "--cache-dir", os.environ["UV_CACHE_DIR"] + "/pip"]
+        code, more = run(pip + args, env, lambda line: True, folder)
+        said = more + "\n" + said
+    if code != 0 and not NETWORK.search(said):
+        versions = glob.glob(prefix + "/lib/python3.*")
+        text = explain(said, files, versions[0].rsplit("python", 1)[1] if versions else "3")
+        if text:
+            say("\n" + text)
+    return code
+
+
+def main():
+    mode, args, prefix = sys.argv[1], sys.argv[2:], os.environ["NB_PYTHON_PREFIX"]
+    os.makedirs(os.environ["TMPDIR"], exist_ok=True)
+    done, began = prefix + "/.bindery-done", prefix + "/.bindery-began"
+    if mode == "all":
+        finished = os.path.exists(done)
+        if finished:
+            compile_fresh(prefix)
+        for mark in (done, began):
+            if os.path.exists(mark):
+                os.unlink(mark)
+        if finished:
+            return 0
+    folder = tempfile.mkdtemp(dir=os.environ["TMPDIR"])
+    try:
+        return install(mode, prefix, folder, args)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+sys.exit(main())

@@ -1,0 +1,113 @@
+package buildkit_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/buildkit"
+	"github.com/bindery-hub/bindery/internal/corpus"
+	"github.com/bindery-hub/bindery/plan"
+)
+
+// wants asks for what one requirement file says.
+func wants(t *testing.T, name string, files ...string) plan.Job {
+	j := job(name, repo(t, files...))
+	j.Plan.Env = []plan.Install{{Tool: plan.ToolPip, Files: []string{"requirements.txt"}}}
+	for i := 2; i < len(files); i += 2 {
+		j.Plan.Env[0].Includes = append(j.Plan.Env[0].Includes, files[i])
+	}
+	return j
+}
+
+// What pip reads is installed: other encodings, included files, options that uv does not know, old names of the index.
+func TestRequirementsThatPipReads(t *testing.T) {
+	e := shared(t)
+	text := "-i https://pypi.python.org/simple\r\n-r sub/more.txt\r\n-c sub/fixed.txt\r\nsix \\\r\n  ; python_version > '3' # caf\u00e9\r\n"
+	utf16 := "\xff\xfe"
+	for _, r := range text {
+		utf16 += string([]byte{byte(r), byte(r >> 8)})
+	}
+	j := wants(t, "pip-reads", "requirements.txt", utf16, "sub/more.txt", "--extra-index-url http://pypi.python.org/pypi\npackaging\n", "sub/fixed.txt", "# l\xe4t\nsix==1.15.0\npackaging==23.0\n")
+	made := solve(t, e, j)
+	got := inside(t, e, made.Image.Name, "/srv/conda/envs/notebook/bin/python", "-c", "import six, packaging; print(six.__version__, packaging.__version__)")
+	if got != "1.15.0 23.0\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestRequirementsThatFail(t *testing.T) {
+	e := shared(t)
+	for name, tt := range map[string]struct {
+		text  string
+		kind  error
+		fault bindery.Fault
+		says  string
+	}{
+		"no build for this Python": {"six\n\n# old\ntensorflow==1.15\n", bindery.ErrStep, bindery.User, "requirements.txt, line 4: tensorflow==1.15"},
+		"no such package":          {"six\nno-such-package-bindery\n", bindery.ErrStep, bindery.User, "requirements.txt, line 2: no-such-package-bindery: the index has no such package"},
+		"no such version":          {"six\nsix-==99\npackaging==0.0.1\n", bindery.ErrStep, bindery.User, "requirements.txt, line"},
+		"version that was never one": {"six\npytz (>=2011k)\n", bindery.ErrStep, bindery.User,
+			"requirements.txt, line 2"},
+		"one equals sign":    {"six=1.16\n", bindery.ErrStep, bindery.User, "requirements.txt, line 1"},
+		"two versions":       {"six==1.16.0\nsix==1.15.0\n", bindery.ErrStep, bindery.User, "requirements.txt, line 1: six==1.16.0: two lines"},
+		"index that is away": {"--index-url http://127.0.0.1:1/simple\ntoolz\n", bindery.ErrUnreachable, bindery.Transient, "could not be reached"},
+		"repository that is away": {"mine @ git+https://127.0.0.1:1/o/r\n", bindery.ErrUnreachable, bindery.Transient,
+			"could not be reached"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &story{t: t}
+			_, err := e.Solve(t.Context(), wants(t, "fails", "requirements.txt", tt.text), s.emit)
+			be, ok := errors.AsType[*bindery.Error](err)
+			if !ok || !errors.Is(err, tt.kind) || be.Fault != tt.fault || !strings.Contains(be.Msg, tt.says) {
+				t.Fatalf("got %v, want kind %v, fault %v and %q\n%s", err, tt.kind, tt.fault, tt.says, s.text())
+			}
+		})
+	}
+}
+
+// The sample repositories of Python, planned, built, and verified in the image; then once more, which runs nothing.
+// runtime-3.10 has the interpreter that uv brings.
+func TestPythonSamples(t *testing.T) {
+	e := shared(t)
+	for _, name := range []string{"node", "node-workspace", "package", "pipfile", "pipfile-lock", "requirement-hashes", "requirement-syntax", "runtime-3.10", "uv-lock", "uv-workspace"} {
+		t.Run(name, func(t *testing.T) {
+			j := sample(t, name)
+			made := solve(t, e, j)
+			verify(t, e, made)
+			if again := solve(t, e, j); again.Steps.Run != 0 {
+				t.Errorf("the second time: %+v", again.Steps)
+			}
+			checkClean(t, e, made)
+		})
+	}
+}
+
+// sample writes a repository of testdata/repos and plans it.
+func sample(t *testing.T, name string) plan.Job {
+	t.Helper()
+	s, err := corpus.Find(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := job(name, tempDir(t))
+	if err := s.Write(j.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if j.Plan, err = plan.Detect(os.DirFS(j.Dir), plan.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+// verify runs a sample's own ./verify in the image, as its user, through its entrypoint.
+func verify(t *testing.T, e *buildkit.Engine, made plan.Made) {
+	t.Helper()
+	out, err := tryInside(t, e, made.Image.Name, "/usr/sbin/chroot", "--userspec=1000:1000", "/", "/bin/sh", "-c", `cd "$REPO_DIR" && exec "$@"`,
+		"sh", "/usr/local/bin/repo2docker-entrypoint", "./verify")
+	if err != nil {
+		t.Errorf("./verify: %v\n%s", err, out)
+	}
+}

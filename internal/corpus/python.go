@@ -1,0 +1,30 @@
+package corpus
+
+import bindery "github.com/bindery-hub/bindery"
+
+// pythonSamples are those about Python's own forms of saying what to install.
+func pythonSamples() []Sample {
+	return []Sample{
+		{Name: "runtime", Built: true},
+		{Name: "runtime-3.10", Built: true, Slow: true},   // uv brings it
+		{Name: "runtime-trixie", Built: true, Slow: true}, // another base to bootstrap
+		{Name: "runtime-testing", Slow: true},             // the same
+		{Name: "runtime-missing", Fails: bindery.ErrPlan, Says: "Python 3.7"},
+		{Name: "runtime-other"},
+		{Name: "pipfile", Built: true},
+		{Name: "pipfile-lock", Built: true},
+		{Name: "requirement-hashes", Built: true},
+		{Name: "node", Built: true},
+		{Name: "node-workspace", Built: true},
+		{Name: "node-no-lock"},
+		{Name: "node-broken", Fails: bindery.ErrPlan, Says: "package.json"},
+		{Name: "uv-lock", Built: true},
+		{Name: "uv-workspace", Built: true},
+		{Name: "requires-python", Slow: true},
+		{Name: "requires-python-conflict", Fails: bindery.ErrPlan, Says: "does not accept"},
+		{Name: "pyproject-tool-only"},
+		{Name: "requirement-syntax", Built: true},
+		{Name: "requirement-not-for-python", Fails: bindery.ErrStep, Says: "requirements.txt, line 3"},
+		{Name: "requirement-unreadable", Fails: bindery.ErrStep, Says: "requirements.txt, line 2"},
+	}
+}

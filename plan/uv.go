@@ -1,0 +1,178 @@
+package plan
+
+import (
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// A lock is what a uv.lock says, as far as a plan needs it: uv itself reads the rest when it installs.
+type lock struct {
+	file    string
+	project string   // the pyproject.toml beside it
+	members []string // pyproject.toml of the workspace's other members, which uv opens
+	indexes []string // other than the public one
+	local   []string // requirements for packages of the repository, beside the project itself
+	isBuilt bool     // the project itself is a package
+}
+
+// readUVLock reads the uv.lock of a repository, if it counts: it needs its project beside it.
+func (d *detector) readUVLock() (*lock, error) {
+	file, err := d.first("uv.lock")
+	if err != nil || file == "" {
+		return nil, err
+	}
+	project, err := d.first("pyproject.toml")
+	if err != nil {
+		return nil, err
+	}
+	if project == "" {
+		d.leave(file, "there is no pyproject.toml beside it")
+		return nil, nil
+	}
+	content, err := d.readText(file)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := parseTOML(content)
+	if err != nil {
+		return nil, userError("Make it anew with uv lock.", "%s: %s", file, err)
+	}
+	l := &lock{file: file, project: project}
+	packages := tables(doc, "package")
+	isRoot := func(p map[string]any) bool {
+		return text(table(p, "source"), "editable") == "." || text(table(p, "source"), "virtual") == "."
+	}
+	if !slices.ContainsFunc(packages, isRoot) {
+		d.leave(file, "it does not have this project in it")
+		return nil, nil
+	}
+	for _, p := range packages {
+		url := text(table(p, "source"), "registry")
+		if webRE.MatchString(url) && !publicRE.MatchString(url) && !slices.Contains(l.indexes, url) {
+			l.indexes = append(l.indexes, url)
+		}
+	}
+	return l, d.lockMembers(l, packages)
+}
+
+// publicRE are the names that Python's public index has had.
+var publicRE = regexp.MustCompile(`(?i)^https?://(www\.)?(pypi\.org|pypi\.python\.org|pypi\.io)(:\d+)?/(simple|pypi)?/?$`)
+
+// lockMembers finds the packages of the repository itself: those that uv opens to read the lock file, and, of these, those
+// that the project needs.
+func (d *detector) lockMembers(l *lock, packages []map[string]any) error {
+	needed := reachable(packages)
+	for _, p := range packages {
+		source := table(p, "source")
+		for _, kind := range []string{"editable", "virtual", "directory", "path"} {
+			where := text(source, kind)
+			if where == "" {
+				continue
+			}
+			at := path.Join(path.Dir(l.file), where)
+			if !fs.ValidPath(at) || strings.ContainsAny(at, " \t\n\r'\"#;") {
+				return userError("Move it into the repository, and lock anew.", "%s: package %q is at %q, outside the repository", l.file, printable(text(p, "name")), printable(where))
+			}
+			if where == "." {
+				l.isBuilt = kind == "editable"
+				continue
+			}
+			member := path.Join(at, "pyproject.toml")
+			if found, err := d.exists(member); err != nil {
+				return err
+			} else if found {
+				l.members = append(l.members, member)
+			}
+			if !needed[text(p, "name")] || kind == "virtual" {
+				continue
+			}
+			line := "./" + at
+			if kind == "editable" {
+				line = "-e " + line
+			}
+			l.local = append(l.local, line)
+		}
+	}
+	return nil
+}
+
+// reachable returns the packages that the project needs on one machine or another, its default groups included.
+func reachable(packages []map[string]any) map[string]bool {
+	byName := map[string]map[string]any{}
+	seen := map[string]bool{}
+	var todo []string
+	visit := func(deps []map[string]any) {
+		for _, dep := range deps {
+			if name := text(dep, "name"); !seen[name] {
+				seen[name] = true
+				todo = append(todo, name)
+			}
+		}
+	}
+	for _, p := range packages {
+		byName[text(p, "name")] = p
+		source := table(p, "source")
+		if text(source, "editable") == "." || text(source, "virtual") == "." {
+			visit(tables(p, "dependencies"))
+			visit(tables(table(p, "dev-dependencies"), "dev"))
+		}
+	}
+	for len(todo) > 0 {
+		p := byName[todo[0]]
+		todo = todo[1:]
+		visit(tables(p, "dependencies"))
+		for extra := range table(p, "optional-dependencies") {
+			visit(tables(table(p, "optional-dependencies"), extra))
+		}
+	}
+	return seen
+}
+
+// locked plans the installation of a uv.lock: what comes from elsewhere first, then what is in the repository.
+func (d *detector) locked(l *lock) {
+	var args []string
+	for _, url := range l.indexes {
+		args = append(args, "--extra-index-url="+url)
+	}
+	d.plan.Env = append(d.plan.Env, Install{Tool: ToolUV, Files: []string{l.file}, Includes: append([]string{l.project}, l.members...), Args: args})
+	d.why(l.file, "Python packages to install, as locked, with the dev group")
+	d.reads(l.file)
+	d.reads(l.project)
+	for _, m := range l.members {
+		d.reads(m)
+	}
+	if len(l.local) > 0 {
+		d.plan.Content = append(d.plan.Content, Install{Tool: ToolPip, Files: []string{}, From: l.file, Lines: l.local, Args: []string{"--no-deps"}})
+		d.why(l.file, counted(len(l.local), "package")+" of the repository itself, installed once its files are in place")
+	}
+}
+
+var pinnedPythonRE = regexp.MustCompile(`^(?:cpython[@-])?(\d+)\.(\d+)(?:\.\d+)?$`)
+
+// pinnedPython returns the X.Y of the .python-version beside a uv.lock, where uv would read it.
+func (d *detector) pinnedPython() (version, file string, err error) {
+	file, err = d.first(".python-version")
+	if err != nil || file == "" {
+		return "", "", err
+	}
+	content, err := d.readText(file)
+	if err != nil {
+		return "", "", err
+	}
+	for _, l := range lines(content) {
+		l = strings.TrimSpace(l)
+		if l == "" || l[0] == '#' {
+			continue
+		}
+		m := pinnedPythonRE.FindStringSubmatch(l)
+		if m == nil {
+			d.leave(file, printable(l)+" is not a version such as 3.12")
+			return "", "", nil
+		}
+		return trimZeros(m[1]) + "." + trimZeros(m[2]), file, nil
+	}
+	return "", "", nil
+}

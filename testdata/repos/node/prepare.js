@@ -1,0 +1,1 @@
+require("fs").writeFileSync("prepared", String(require("is-number")("7")));
