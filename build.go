@@ -122,6 +122,7 @@ type BuildResult struct {
 	Steps      Steps              `json:"steps"`
 	Seconds    map[string]float64 `json:"seconds"`          // by stage: fetch, plan, solve, export
 	Digest     string             `json:"digest,omitempty"` // of the manifest, when it was pushed or written
+	Kind       string             `json:"kind,omitempty"`   // of the plan: builds of one kind cost alike
 }
 
 // Steps counts the commands of a build.
@@ -177,6 +178,9 @@ type WorkerStatus struct {
 	Checks     []Check        `json:"checks"`
 	DiskFree   int64          `json:"disk_free"`
 	CacheSize  int64          `json:"cache_size"`
+	// Work is the processor time that all steps of builds have had so far: it grows while any of them computes, however
+	// silent it is. 0: the worker cannot say.
+	Work time.Duration `json:"work,omitempty"`
 }
 
 // A BuildAttempt is one attempt of a build as its worker sees it.

@@ -89,6 +89,7 @@ func (b *Builder) build(ctx context.Context, req bindery.BuildRequest, emit func
 		return result, err
 	}
 	result.Image, result.EnvKey, result.ImageKey = job.Name, job.EnvKey, job.ImageKey
+	result.Kind = job.Plan.Pack
 	lap("plan")
 
 	have, err := b.have(ctx, job)

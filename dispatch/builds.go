@@ -160,6 +160,8 @@ func (t *turn) again(b *build, d sched.Again) {
 		text = "The build took too long; it waits for the slow lane now, where it may take longer.\n"
 	case d.Outcome == sched.GaveWay:
 		text = "The build made room for one that a person waits for; it starts again when a slot is free.\n"
+	case d.Outcome == sched.NoSpace:
+		text = "The worker's disk is full; the build goes on when there is room, or elsewhere.\n"
 	case d.Outcome != sched.WorkerGone:
 		text = "The attempt failed for a reason that may pass; the build is tried again.\n"
 		if b.end.Err != nil {
@@ -211,7 +213,11 @@ func (t *turn) over(b *build, last bindery.Event) {
 // ended takes in the last event of the running attempt.
 func (t *turn) ended(b *build, e bindery.Event) {
 	b.end = e
-	t.step(sched.Finished{Build: b.ID, Attempt: b.Attempt, Outcome: outcome(e)})
+	in := sched.Finished{Build: b.ID, Attempt: b.Attempt, Outcome: outcome(e)}
+	if e.Result != nil && e.Result.Kind != "" {
+		b.Kind, in.Kind = e.Result.Kind, e.Result.Kind
+	}
+	t.step(in)
 }
 
 // outcome reads whose fault the end of an attempt was.
@@ -221,6 +227,8 @@ func outcome(e bindery.Event) sched.Outcome {
 		return sched.Succeeded
 	case e.Err.Kind == bindery.ErrWorkerLost:
 		return sched.WorkerGone
+	case e.Err.Kind == bindery.ErrNoSpace && e.Err.Fault != bindery.User:
+		return sched.NoSpace
 	case e.Err.Kind == bindery.ErrCancelled:
 		return sched.WasCancelled
 	case e.Err.Fault == bindery.User:

@@ -96,7 +96,6 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Limits.Idle = cmp.Or(c.Limits.Idle, 10*time.Minute)
 	c.Limits.Age = cmp.Or(c.Limits.Age, 6*time.Hour)
-	c.Policy.Stall = cmp.Or(c.Policy.Stall, -1) // the worker does not say whether a silent build computes
 	c.Port = cmp.Or(c.Port, 8888)
 	c.LaunchWithin = cmp.Or(c.LaunchWithin, 2*time.Minute)
 	c.ResolveFor = cmp.Or(c.ResolveFor, time.Minute)
@@ -131,6 +130,10 @@ type Dispatcher struct {
 	requests  map[string]string   // Ask.Request to session
 	lobby     map[string]*waiter  // by Ask.Request, or session: launches that wait for a place
 	rules     map[ruleName]bindery.Rule
+	drained   bindery.WorkerStatus // what the worker said when its disk was full; its name is empty when it is not
+	drainedAt time.Time
+	work      time.Duration // that its steps have had when that was looked at last
+	workAt    time.Time
 	usageAt   time.Time     // when the flows were last written down
 	past      []sched.Learn // what builds of the past cost, until the first restore
 	worker    WorkerView

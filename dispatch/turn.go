@@ -114,6 +114,8 @@ func (t *turn) step(in sched.Input) {
 			if s := t.d.sessions[d.Session]; s != nil {
 				t.stop(s, "It was stopped because "+d.Reason)
 			}
+		case sched.Drain:
+			t.drain(d)
 		case sched.Admit:
 			t.seat(d.Session)
 		case sched.Hold: // it waits in the lobby

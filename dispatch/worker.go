@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -68,29 +69,106 @@ func (d *Dispatcher) status(ctx context.Context) (bindery.WorkerStatus, error) {
 	return d.cfg.Worker.Status(ctx)
 }
 
-// noteWorker tells the scheduler when the worker has come, gone or changed.
+// noteWorker tells the scheduler when the worker has come, gone or changed, and which of its builds live.
 func (d *Dispatcher) noteWorker(ctx context.Context, st bindery.WorkerStatus, up bool) {
 	d.mu.Lock()
 	old := d.worker
-	same := old.Up == up && (!up || old.Name == st.Name && old.Slots == st.Slots)
+	same := old.Up == up && (!up || old.Name == st.Name && old.Slots == st.Slots && !moreDisk(old.DiskFree, st.DiskFree) && !d.roomAgain(st))
 	if up {
+		d.drained.DiskFree = min(d.drained.DiskFree, st.DiskFree)
+		disk := old.DiskFree
 		d.worker.WorkerStatus = st
+		if same {
+			d.worker.DiskFree = disk // what the scheduler knows
+		}
 	}
 	d.mu.Unlock()
+	if up && old.Up {
+		d.noteWork(ctx, st)
+	}
 	if same {
 		return
 	}
-	d.cfg.Log.InfoContext(ctx, "the worker changed", "up", up, "worker", st.Name, "slots", st.Slots)
+	d.cfg.Log.InfoContext(ctx, "the worker changed", "up", up, "worker", st.Name, "slots", st.Slots, "free", st.DiskFree)
 	_ = d.insist(ctx, func(t *turn) { // the hub stops otherwise
 		d.worker.Up = up
 		if old.Name != "" && (!up || old.Name != st.Name) {
 			t.step(sched.WorkerDown{Worker: old.Name})
 		}
-		if up {
-			t.step(sched.WorkerUp{Worker: st.Name, Slots: st.Slots})
+		if !up || d.drained.Name == st.Name && !d.roomAgain(st) {
+			return
+		}
+		d.drained = bindery.WorkerStatus{}
+		in := sched.WorkerUp{Worker: st.Name, Slots: st.Slots}
+		if st.DiskFree > 0 {
+			// However little there is, one build of unknown size may try: if it does not fit it says so.
+			in.Disk = max(st.DiskFree, cmp.Or(d.cfg.Policy.Disk, 8<<30))
+		}
+		t.step(in)
+	})
+}
+
+// moreDisk reports whether a worker's free space has changed by so much that the scheduler should know.
+func moreDisk(old, now int64) bool {
+	const much = 1 << 30
+	return now-old > much || old-now > much
+}
+
+// drain notes that a worker's disk is full. It gets work again when there is room.
+func (t *turn) drain(d sched.Drain) {
+	w := t.d.worker.WorkerStatus
+	if w.Name != d.Worker {
+		w = bindery.WorkerStatus{Name: d.Worker}
+	}
+	// It stays so even if this turn is not stored: a restored scheduler still knows which workers are up.
+	t.d.drained, t.d.drainedAt = w, t.now
+	t.then(func() {
+		t.d.cfg.Log.Error("a worker gets no more work", "worker", d.Worker, "reason", d.Reason, "remedy", "make room on its disk")
+	})
+}
+
+// tryAgain is how long a worker whose disk was full is left alone although its free space has not grown: its cache may
+// have been emptied by what is not seen from here.
+const tryAgain = 5 * time.Minute
+
+// roomAgain reports whether a worker that was drained may be used again. It needs the state locked.
+func (d *Dispatcher) roomAgain(st bindery.WorkerStatus) bool {
+	if d.drained.Name == "" || d.drained.Name != st.Name {
+		return false
+	}
+	return st.DiskFree > d.drained.DiskFree && moreDisk(d.drained.DiskFree, st.DiskFree) || d.now().Sub(d.drainedAt) >= tryAgain
+}
+
+// idleShare is the share of one core below which the steps of a worker, all together, count as doing nothing.
+const idleShare = 0.002
+
+// noteWork tells the scheduler that silent builds live, as far as that can be seen: processor time is counted for all
+// steps of a worker together, so while one of them computes none is taken for hung.
+func (d *Dispatcher) noteWork(ctx context.Context, st bindery.WorkerStatus) {
+	d.mu.Lock()
+	now := d.now()
+	since := now.Sub(d.workAt)
+	if since < workEvery && !d.workAt.IsZero() {
+		d.mu.Unlock()
+		return
+	}
+	busy := st.Work == 0 || st.Work < d.work || (st.Work-d.work).Seconds() > idleShare*since.Seconds()
+	d.work, d.workAt = st.Work, now
+	d.mu.Unlock()
+	if !busy {
+		return
+	}
+	_ = d.do(ctx, func(t *turn) { // the next look tells the same
+		for _, a := range st.Builds {
+			if !a.Done {
+				t.step(sched.Progress{Build: a.ID, Attempt: a.Attempt})
+			}
 		}
 	})
 }
+
+// workEvery is how often it is told that silent builds live: seldom beside the time after which they count as hung.
+const workEvery = 30 * time.Second
 
 // settle stops attempts of ours that no record wants, and lets the worker forget those whose end is stored.
 func (d *Dispatcher) settle(ctx context.Context, st bindery.WorkerStatus) {

@@ -61,6 +61,7 @@ type Config struct {
 	// Packages lists what an image has installed. Optional.
 	Packages func(ctx context.Context, image string) (json.RawMessage, error)
 	Usage    func(context.Context) (size, free int64, err error) // of the cache and its disk; may be nil
+	Work     func() time.Duration                                // processor time of all steps so far; may be nil
 	Checks   func(context.Context) []bindery.Check               // may be nil
 	IdleExit time.Duration                                       // Run ends when nothing was asked for so long; 0: never
 	MaxLog   int64                                               // bytes of events kept of one attempt; default: 64 MiB

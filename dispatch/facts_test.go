@@ -1,0 +1,113 @@
+package dispatch_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/dispatch"
+)
+
+// TestDiskFull has a worker run out of disk: it gets no more work until there is room, and the build is not blamed.
+func TestDiskFull(t *testing.T) {
+	for _, how := range []string{"room is made", "nobody sees the room"} {
+		t.Run(how, func(t *testing.T) {
+			bubble(t, func(c *dispatch.Config) { c.Worker.(*worker).free = 50 << 30 }, func(t *testing.T, h *hub) {
+				synctest.Wait()
+				b := h.submit(t, ask("r"))
+				synctest.Wait()
+				h.w.set(func() { h.w.free = 0 })
+				h.w.emit(b.ID, 1, bindery.Event{Phase: bindery.PhaseFailed, Err: bindery.Errorf(bindery.ErrNoSpace, bindery.Ours, "", "the disk is full")})
+				time.Sleep(time.Minute)
+				got := h.build(t, b.ID)
+				if got.State != bindery.BuildQueued || got.Charged != 0 {
+					t.Errorf("on a full disk: %+v", got)
+				}
+				other := h.submit(t, ask("other"))
+				time.Sleep(time.Minute)
+				if st, err := h.Standing(t.Context(), other.ID); err != nil || st.Position == 0 || !strings.Contains(st.Reason, "No worker") {
+					t.Errorf("another build: %+v, %v", st, err)
+				}
+				if how == "room is made" {
+					h.w.set(func() { h.w.free = 40 << 30 })
+					time.Sleep(10 * time.Second)
+				} else {
+					time.Sleep(6 * time.Minute)
+				}
+				got = h.build(t, b.ID)
+				if got.State != bindery.BuildRunning || got.Attempt != 2 {
+					t.Errorf("with room again: %+v", got)
+				}
+				if story := strings.Join(texts(h.partly(t, b.ID)), ""); !strings.Contains(story, "disk is full") {
+					t.Errorf("story: %q", story)
+				}
+			})
+		})
+	}
+}
+
+// TestDiskReserved starts no more builds than there is disk for, but always one.
+func TestDiskReserved(t *testing.T) {
+	for free, want := range map[int64]int{50 << 30: 2, 12 << 30: 1, 1 << 20: 1} {
+		bubble(t, func(c *dispatch.Config) { c.Worker.(*worker).free = free }, func(t *testing.T, h *hub) {
+			synctest.Wait()
+			for _, r := range []string{"a", "b", "c"} {
+				h.submit(t, ask(r))
+			}
+			synctest.Wait()
+			q, err := h.Queue(t.Context())
+			if err != nil || len(q.Running) != want {
+				t.Errorf("%d bytes free: %d run, want %d; %v", free, len(q.Running), want, err)
+			}
+		})
+	}
+}
+
+// TestSilent stops a build that neither prints nor computes, and lets one live that only computes.
+func TestSilent(t *testing.T) {
+	for _, computes := range []bool{true, false} {
+		bubble(t, nil, func(t *testing.T, h *hub) {
+			h.w.set(func() { h.w.work = time.Second })
+			synctest.Wait()
+			b := h.submit(t, ask("r"))
+			for range 90 {
+				time.Sleep(time.Minute)
+				if computes {
+					h.w.set(func() { h.w.work += 10 * time.Second })
+				}
+			}
+			got := h.build(t, b.ID)
+			if alive := got.State == bindery.BuildRunning && got.Attempt == 1; alive != computes {
+				t.Errorf("computes %v: %+v", computes, got)
+			}
+		})
+	}
+}
+
+// TestKinds passes on what sort of plan a build had.
+func TestKinds(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, h *hub) {
+		synctest.Wait()
+		b := h.submit(t, ask("r"))
+		synctest.Wait()
+		e := built("bindery/r")
+		e.Result.Kind = "conda"
+		h.w.emit(b.ID, 1, e)
+		synctest.Wait()
+		if got := h.build(t, b.ID); got.Kind != "conda" {
+			t.Errorf("kind: %+v", got)
+		}
+	})
+}
+
+// partly returns what has been told of a build that goes on.
+func (h *hub) partly(t *testing.T, id string) []bindery.Event {
+	t.Helper()
+	events, err := h.st.Events(t.Context(), id, 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return events
+}
