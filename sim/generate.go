@@ -156,10 +156,11 @@ func (g *generator) flow(scale float64, call func(at time.Duration)) {
 		if day := now.Weekday(); day == time.Saturday || day == time.Sunday {
 			rate = rest[now.Hour()]
 		}
-		at += time.Duration(g.rnd.ExpFloat64() / (rate * scale) * float64(time.Hour))
-		if at >= g.d.For {
+		gap := g.rnd.ExpFloat64() / (rate * scale) * float64(time.Hour)
+		if gap >= float64(g.d.For-at) { // as a number: it may be more than a Duration holds
 			return
 		}
+		at += time.Duration(gap)
 		call(at)
 	}
 }
