@@ -50,8 +50,19 @@ func newFair(r *room) *fair {
 	cfg := r.cfg.Sched
 	cfg.Seed = r.cfg.Seed
 	f := &fair{r: r, s: sched.New(cfg), live: map[string]*record{}, bySpec: map[int]*record{}}
+	f.remember()
 	r.at(forecasts, f.look)
 	return f
+}
+
+// remember tells the scheduler what a hub knows that has been there before: what builds took of the specs that had an
+// image. Given costs are news to it.
+func (f *fair) remember() {
+	for i := range f.r.w.Specs {
+		if s := &f.r.w.Specs[i]; s.Known {
+			f.s.Step(f.r.w.From, sched.Learn{Repo: s.Repo, Cost: f.r.chance.earlier(i)})
+		}
+	}
 }
 
 func (f *fair) clock() time.Time { return f.r.w.From.Add(f.r.now) }

@@ -15,6 +15,7 @@ type Law struct {
 	BuildMedian time.Duration // of a log-normal law. default: 6 minutes
 	BuildSigma  float64       // of its logarithm. default: 0.8
 	BuildMost   time.Duration // default: 90 minutes
+	BuildVary   float64       // sigma of the logarithm between two builds of one spec: what a hub knows of the past. default: 0.3
 	Slow        float64       // share of specs whose build takes a third of BuildMost to all of it. default: 0.01; negative: none
 
 	Failing float64       // share of specs that cannot be built: the repository's fault. default: 0
@@ -34,6 +35,7 @@ func (l Law) withDefaults() Law {
 	l.BuildMedian = cmp.Or(l.BuildMedian, 6*time.Minute)
 	l.BuildSigma = cmp.Or(l.BuildSigma, 0.8)
 	l.BuildMost = cmp.Or(l.BuildMost, 90*time.Minute)
+	l.BuildVary = cmp.Or(l.BuildVary, 0.3)
 	l.Slow = cmp.Or(l.Slow, 0.01)
 	l.Patience = cmp.Or(l.Patience, 45*time.Minute)
 	l.Restless = cmp.Or(l.Restless, 0.8)
@@ -82,6 +84,11 @@ func (c chance) build(spec int) time.Duration {
 		return time.Duration(float64(c.law.BuildMost) * (1 + 2*r.Float64()) / 3)
 	}
 	return max(time.Second, min(c.law.BuildMost, lognormal(r, c.law.BuildMedian, c.law.BuildSigma)))
+}
+
+// earlier is how long a build of a spec took some time before the window.
+func (c chance) earlier(spec int) time.Duration {
+	return lognormal(c.about("earlier", spec, 0), c.build(spec), c.law.BuildVary)
 }
 
 // broken says that a spec cannot be built, and after which share of its build that shows.
