@@ -216,7 +216,7 @@ func restored(live bindery.Live) (st sched.State) {
 			ID: b.ID, Key: b.Key, Repo: b.Source.Identity(), Ref: submission(b.Build, false).Ref, Owner: b.Source.Owner(),
 			Requester: b.Requester, Class: b.Class, Attempt: b.Attempt, Charged: b.Charged,
 			Running: b.State == bindery.BuildRunning, Worker: b.Worker, Started: b.Started, Until: b.Until,
-			Kind: b.Kind, Quick: b.Quick, Slow: b.Slow,
+			Kind: b.Kind, Quick: b.Quick, Slow: b.Slow, Created: b.Created,
 		})
 	}
 	st.Flows, st.FlowsAt, st.Spent = usageOf(live)

@@ -35,8 +35,9 @@ func (in Submit) apply(s *Scheduler, now time.Time) {
 	s.order++
 	b := &build{order: s.order, at: -1, pinned: in.Ref == "", Build: Build{
 		ID: in.Build, Key: in.Key, Repo: in.Repo, Ref: in.Ref, Owner: in.Owner, Requester: in.Requester, Class: in.Class,
-		Kind: in.Kind, Quick: in.Quick,
+		Kind: in.Kind, Quick: in.Quick, Created: now,
 	}}
+	b.age()
 	s.builds[b.ID], s.keys[b.Key] = b, b
 	s.decide(Queue{Build: b.ID, Forced: s.failures[b.Key].Forced})
 	s.supersede(b, now)

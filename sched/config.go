@@ -39,7 +39,7 @@ type Config struct {
 
 	// Leaving.
 	Grace   time.Duration // after its last watcher left, before an attended build is dropped. default: 1 minute; negative: never
-	Linger  time.Duration // the same of a running one, which others then need to wait for its slot. default: 10 minutes; negative: never
+	Linger  time.Duration // the same of a running one, which others then need to wait for its slot. default: 20 minutes; negative: never
 	Popular int           // a running build that had so many watchers at once is not dropped. default: 5
 
 	// Sessions.
@@ -79,7 +79,7 @@ func (c Config) withDefaults() Config {
 	c.Disk = cmp.Or(c.Disk, 8<<30)
 
 	c.Grace = cmp.Or(c.Grace, time.Minute)
-	c.Linger = cmp.Or(c.Linger, 10*time.Minute)
+	c.Linger = cmp.Or(c.Linger, 20*time.Minute)
 	c.Popular = cmp.Or(c.Popular, 5)
 
 	c.Sessions = cmp.Or(c.Sessions, 100)

@@ -82,12 +82,21 @@ func (p *post) place(i int)  { p.at = i }
 func (l *lane) place(i int)  { l.at = i }
 func (b *build) place(i int) { b.at = i }
 
-// before orders builds of one lane: more watchers, then older.
+// before orders builds of equal tags: the older ones first, where each doubling of its watchers makes a build a while
+// older. So many watchers go before one, and nobody is overtaken for ever by what is more popular.
 func (b *build) before(o *build) bool {
-	if b.watchers != o.watchers {
-		return b.watchers > o.watchers
+	if b.since != o.since {
+		return b.since < o.since
 	}
 	return b.order < o.order
+}
+
+// doubling is the age that each doubling of its watchers is worth to a build, in seconds.
+const doubling = 120
+
+// age sets what orders a build among those of equal tags.
+func (b *build) age() {
+	b.since = float64(b.Created.UnixMilli())/1000 - doubling*math.Log2(float64(1+b.watchers))
 }
 
 func (l *lane) before(o *lane) bool {

@@ -203,7 +203,8 @@ func (s *Scheduler) newcomer() {
 	a.most--
 	name := fmt.Sprint("\x00", a.ghosts)
 	s.order++
-	b := &build{order: s.order, at: -1, Build: Build{ID: name, Key: name, Repo: name, Owner: name, Requester: name, Class: bindery.Attended}}
+	b := &build{order: s.order, at: -1, Build: Build{ID: name, Key: name, Repo: name, Owner: name, Requester: name, Class: bindery.Attended, Created: a.now}}
+	b.age()
 	s.enqueue(b, a.now)
 	a.arrive()
 }
@@ -232,7 +233,7 @@ func (s *Scheduler) fork(a *lookahead, chosen []*build) *Scheduler {
 	f.count()
 	for _, b := range chosen {
 		a.wanted[b.ID] = true
-		c := &build{Build: b.Build, order: b.order, watchers: b.watchers, at: -1, askers: b.askers, avoid: b.avoid}
+		c := &build{Build: b.Build, order: b.order, watchers: b.watchers, since: b.since, at: -1, askers: b.askers, avoid: b.avoid}
 		f.builds[c.ID] = c
 		f.enqueue(c, a.now)
 	}

@@ -74,7 +74,7 @@ func (s *Scheduler) outgrow(b *build, age time.Duration, now time.Time) {
 	switch {
 	case b.Slow:
 		s.abort(b, TooOld, "it reached its age limit of "+words(age))
-	case !s.crowding(b):
+	case !s.crowding():
 		b.Slow = true
 		s.slows++
 		s.decide(Slow{Build: b.ID, Attempt: b.Attempt})
@@ -85,14 +85,10 @@ func (s *Scheduler) outgrow(b *build, age time.Duration, now time.Time) {
 	}
 }
 
-// crowding reports whether a long build that runs is one of too many: of all, of its repository or of its owner. The
-// first one has the slow lane in any case, unless that would leave no slot at all to others.
-func (s *Scheduler) crowding(b *build) bool {
-	if s.longs >= s.slots || s.slows == 0 {
-		return s.longs >= s.slots
-	}
-	return s.longs > part(s.cfg.LongShare, s.slots) || s.running[0][b.Repo] > part(s.cfg.RepoShare, s.slots) ||
-		s.running[1][b.Owner] > part(s.cfg.OwnerShare, s.slots)
+// crowding reports whether a long build that runs is one of too many. The first one has the slow lane in any case,
+// unless that would leave no slot at all to others.
+func (s *Scheduler) crowding() bool {
+	return s.longs >= s.slots || s.slows > 0 && s.longs > part(s.cfg.LongShare, s.slots)
 }
 
 // wanted reports whether more builds wait, for which somebody asks soon, than slots are about to become free already.
@@ -125,6 +121,7 @@ func (in Watch) apply(s *Scheduler, now time.Time) {
 		return
 	}
 	b.watchers = in.Watchers
+	b.age()
 	if b.run != nil {
 		b.run.most = max(b.run.most, b.watchers)
 	}

@@ -36,6 +36,7 @@ type Build struct {
 	Worker    string    // where it runs
 	Started   time.Time // the running attempt; zero: now
 	Until     time.Time // not started before
+	Created   time.Time // submitted; zero: now
 }
 
 // A Failure answers for its key until then.
@@ -64,7 +65,8 @@ type build struct {
 	Build
 	order    int64
 	watchers int
-	at       int // its place in its lane
+	since    float64 // when it was submitted, in seconds; earlier the more watchers it has
+	at       int     // its place in its lane
 	lane     *lane
 	delayed  bool // queued, but in no lane before Until
 	pinned   bool // asked for by commit or under several refs: nothing supersedes it
@@ -147,7 +149,7 @@ type refName struct{ repo, ref string }
 func New(cfg Config) *Scheduler {
 	s := &Scheduler{
 		cfg: cfg.withDefaults(), costs: &costs{repos: map[string]*law{}, kinds: map[string]*law{}}, rules: map[ruleName]Rule{},
-		stretch: stretch{early: 1, late: 1},
+		stretch: stretch{early: 1.1, late: 1.4},
 	}
 	s.clear()
 	return s
@@ -204,7 +206,11 @@ func (s *Scheduler) restoreBuild(x Build, now time.Time) {
 	if x.Class == "" {
 		x.Class = bindery.Attended
 	}
+	if x.Created.IsZero() {
+		x.Created = now
+	}
 	b := &build{Build: x, order: s.order, at: -1}
+	b.age()
 	s.builds[b.ID], s.keys[b.Key] = b, b
 	if b.Ref != "" {
 		s.refs[refName{b.Repo, b.Ref}] = b

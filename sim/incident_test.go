@@ -35,7 +35,7 @@ func TestIncident(t *testing.T) {
 	}
 	most := 3 // a visitor who comes in the last minutes may miss the build by seconds
 	if cfg.Workload.Name == "recorded launches" {
-		most = 0
+		most = 1 // its one visitor leaves a minute and a half before the image is there
 	}
 	if missed := len(fair.Specs.Missed); missed > most {
 		t.Errorf("fair misses %d specs that could be served: %v", missed, fair.Specs.Missed)

@@ -116,11 +116,24 @@ type Starvation struct {
 
 // ETA compares what waiting builds were told with what came.
 type ETA struct {
-	Samples     int     `json:"samples"`
-	Coverage    float64 `json:"coverage"`     // starts inside the interval
-	MedianError float64 `json:"median_error"` // of the likely start, over the wait that was left
-	Silent      int     `json:"silent"`       // times that nothing could be said
+	Samples  int     `json:"samples"`
+	Coverage float64 `json:"coverage"` // starts inside the interval
+	Early    float64 `json:"early"`    // before it
+	Late     float64 `json:"late"`     // after it
+
+	// Of the likely start: over the wait that was left, but at least over Floor; over that wait however short it was;
+	// in seconds.
+	MedianError   float64 `json:"median_error"`
+	Floor         float64 `json:"error_floor_seconds"`
+	MedianPlain   float64 `json:"median_error_without_floor"`
+	MedianSeconds float64 `json:"median_error_seconds"`
+
+	Silent int `json:"silent"` // times that nothing could be said
 }
+
+// errorFloor is about one build. Shorter waits depend on which of the running builds happens to end first: an error of
+// seconds in a wait of seconds says nothing about a forecast, and who is told "within a minute or two" is not misled.
+const errorFloor = 5 * time.Minute
 
 // Series is the state of the room at equal steps.
 type Series struct {
@@ -281,23 +294,27 @@ func quantile(sorted []float64, q float64) float64 {
 }
 
 func (m *meter) honesty() ETA {
-	e := ETA{Silent: m.silent}
-	var errs []float64
-	inside := 0
+	e := ETA{Silent: m.silent, Samples: len(m.etas), Floor: errorFloor.Seconds()}
+	if e.Samples == 0 {
+		return e
+	}
+	n := float64(e.Samples)
+	var errs, plain, secs []float64
 	for _, x := range m.etas {
-		e.Samples++
-		// Forecasts are shown to the second.
-		if x.start >= x.from-time.Second && x.start <= x.to+time.Second {
-			inside++
+		switch { // forecasts are shown to the second
+		case x.start < x.from-time.Second:
+			e.Early += 1 / n
+		case x.start > x.to+time.Second:
+			e.Late += 1 / n
+		default:
+			e.Coverage += 1 / n
 		}
-		miss := (x.likely - x.start).Abs().Seconds()
-		errs = append(errs, miss/math.Max(1, (x.start-x.said).Seconds()))
+		miss, left := (x.likely - x.start).Abs(), x.start-x.said
+		errs = append(errs, miss.Seconds()/max(left, errorFloor).Seconds())
+		plain = append(plain, miss.Seconds()/max(left, time.Second).Seconds())
+		secs = append(secs, miss.Seconds())
 	}
-	if e.Samples > 0 {
-		slices.Sort(errs)
-		e.Coverage = float64(inside) / float64(e.Samples)
-		e.MedianError = quantile(errs, 0.5)
-	}
+	e.MedianError, e.MedianPlain, e.MedianSeconds = spreadOf(errs).P50, spreadOf(plain).P50, spreadOf(secs).P50
 	return e
 }
 
