@@ -228,7 +228,7 @@ func (h *hub) Queue(context.Context) (bindery.Queue, error) {
 			q.Waiting = append(q.Waiting, x)
 		}
 	}
-	q.Shares = []bindery.Share{{Scope: bindery.OnOwner, Name: "git/example.org/o", Class: bindery.Attended, Weight: 1}, {Scope: bindery.OnRequester, Name: "192.0.2.0/24", Weight: 1}}
+	q.Shares = []bindery.Share{{Scope: bindery.OnOwner, Name: "git/example.org/o", Class: bindery.Attended, Weight: 1}, {Scope: bindery.OnRequester, Name: "192.0.2.0/24", Class: bindery.Attended, Weight: 1}}
 	return q, nil
 }
 

@@ -1,11 +1,14 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -72,24 +75,40 @@ const maxListed = 1000
 // limit reads how much of a list is wanted.
 func limit(r *http.Request, in *int) error {
 	*in = 100
-	text := r.URL.Query().Get("limit")
-	if text == "" {
-		return nil
+	n, ok, err := number(r, "limit", maxListed)
+	if ok {
+		*in = int(n)
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > maxListed {
-		return bindery.Errorf(bindery.ErrInvalid, bindery.User, "Give a number from 1 to 1000.", "%q is not a limit", bindery.Printable(text))
+	return err
+}
+
+// number reads a number of the query, from 1 to most; ok: there is one.
+func number(r *http.Request, name string, most int64) (n int64, ok bool, err error) {
+	all := r.URL.Query()[name]
+	if len(all) == 0 {
+		return 0, false, nil
 	}
-	*in = n
-	return nil
+	if n, err = strconv.ParseInt(all[0], 10, 64); err != nil || len(all) > 1 || n < 1 || n > most {
+		return 0, false, bindery.Errorf(bindery.ErrInvalid, bindery.User, fmt.Sprintf("Give one number from 1 to %d.", most),
+			"%q is not what %s may be", bindery.Printable(strings.Join(all, ", ")), name)
+	}
+	return n, true, nil
 }
 
 func body[T any](r *http.Request, in *T) error {
+	var text json.RawMessage
 	dec := json.NewDecoder(r.Body)
-	dec.DisallowUnknownFields()
-	err := dec.Decode(in)
-	if err == nil && dec.More() {
+	err := dec.Decode(&text)
+	switch {
+	case err != nil:
+	case dec.More():
 		err = errors.New("more than one JSON value")
+	case text[0] != '{': // null would do nothing
+		err = errors.New("it is not an object")
+	default:
+		strict := json.NewDecoder(bytes.NewReader(text))
+		strict.DisallowUnknownFields()
+		err = strict.Decode(in)
 	}
 	if err != nil {
 		return bindery.Errorf(bindery.ErrInvalid, bindery.User, "Send one JSON object with the fields that the documentation names.",

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"io"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -97,7 +98,10 @@ func (s *Server) buildEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	after := eventNumber(r)
+	after, err := eventNumber(r)
+	if err != nil {
+		return err
+	}
 	st, ctx := s.newSender(w, r)
 	defer st.close()
 	for {
@@ -130,14 +134,13 @@ func (s *Server) buildEvents(w http.ResponseWriter, r *http.Request) error {
 }
 
 // eventNumber is the number of the last event that a client has seen: it says so when it comes back, and may say so in
-// the URL when it comes first. What is no number is the start.
-func eventNumber(r *http.Request) int64 {
-	text := r.Header.Get("Last-Event-Id")
-	if text == "" {
-		text = r.URL.Query().Get("after")
+// the URL when it comes first. A Last-Event-ID that is no number is another stream's, and means the start.
+func eventNumber(r *http.Request) (int64, error) {
+	after, _, err := number(r, "after", math.MaxInt64)
+	if n, bad := strconv.ParseInt(r.Header.Get("Last-Event-Id"), 10, 64); bad == nil {
+		after = max(n, 0)
 	}
-	n, _ := strconv.ParseInt(text, 10, 64)
-	return max(n, 0)
+	return after, err
 }
 
 // getBuilds lists what lives, the newest first, then what has ended, the last first.

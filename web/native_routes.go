@@ -31,11 +31,26 @@ type param struct {
 // guarded is the route's handler behind its scope.
 func (rt route) guarded() handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		if err := needScope(visitOf(r.Context()).caller, rt.scope); err != nil {
+		v := visitOf(r.Context())
+		if err := needScope(v.caller, rt.scope); err != nil {
+			if v.caller.Scope == "" {
+				askForToken(w, r, err)
+				return nil
+			}
 			return err
 		}
 		return rt.h(w, r)
 	}
+}
+
+// askForToken answers whoever showed none that is known. Whoever showed one that may not do it gets a 403.
+func askForToken(w http.ResponseWriter, r *http.Request, err error) {
+	v := visitOf(r.Context())
+	v.err = err
+	w.Header().Set("WWW-Authenticate", `Bearer realm="bindery"`)
+	p := api.ProblemOf(err, v.id)
+	p.Status, p.Title = http.StatusUnauthorized, http.StatusText(http.StatusUnauthorized)
+	writeProblem(w, r, p)
 }
 
 // nativeRoutes is the whole native API. Those that change something take an Idempotency-Key.

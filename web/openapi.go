@@ -74,7 +74,7 @@ func (d document) operation(rt route) object {
 			"schema": object{"type": "string", "minLength": 1, "maxLength": longestKey, "pattern": "^[!-~]+$"}})
 	}
 	if rt.media == "text/event-stream" {
-		params = append(params, object{"name": "Last-Event-ID", "in": "header", "description": "number of the last event seen", "schema": object{"type": "integer", "minimum": 0}})
+		params = append(params, object{"name": "Last-Event-ID", "in": "header", "description": "number of the last event seen; what is no number means the start", "schema": object{"type": "string"}})
 	}
 	if params != nil {
 		op["parameters"] = params
@@ -105,9 +105,11 @@ func (d document) answer(rt route) object {
 	}
 	about := "Done"
 	if media == "text/event-stream" {
-		about = "Each event's data is as the schema says, its id is the event's number"
-		d.schema(typeOf(rt.out)) // named, for those who generate code
-		schema = object{"type": "string"}
+		about = "Each event's id is its number; the last one is of type end and has no number"
+		schema = object{"type": "object", "properties": object{
+			"id": object{"type": "string"}, "event": object{"type": "string", "enum": []string{"message", api.EndOfStream}},
+			"data": object{"type": "string", "contentMediaType": "application/json", "contentSchema": object{"anyOf": []object{schema, {"type": "object", "maxProperties": 0}}}},
+		}}
 	}
 	if media == "" {
 		media = "application/json"
@@ -174,8 +176,8 @@ func (d document) named(t reflect.Type) object {
 		slices.Sort(required)
 		def["required"] = required
 	}
-	if t.PkgPath() == reflect.TypeFor[api.NewBuild]().PkgPath() && strings.HasPrefix(name, "New") {
-		def["additionalProperties"] = false
+	if isAsked(t) {
+		def["additionalProperties"] = false // a field that nobody reads is a mistake that its sender should hear of
 	}
 	return ref
 }
@@ -197,8 +199,18 @@ func (d document) fields(t reflect.Type, props object, required *[]string) {
 		// What may be left out of an answer may be left out of a request, and the other way round: see needed.
 		if !strings.Contains(rest, "omit") && needed(t, name) {
 			*required = append(*required, name)
+		} else if isAsked(t) {
+			props[name] = object{"anyOf": []object{d.schema(f.Type), {"type": "null"}}} // Go reads null as nothing
 		}
 	}
+}
+
+// isAsked reports whether t is a part of requests. Answers may gain fields.
+func isAsked(t reflect.Type) bool {
+	return slices.Contains([]reflect.Type{
+		reflect.TypeFor[api.NewBuild](), reflect.TypeFor[api.NewSession](), reflect.TypeFor[api.NewRule](), reflect.TypeFor[bindery.Source](),
+		reflect.TypeFor[api.CancelBuild](), reflect.TypeFor[api.StopSession](), reflect.TypeFor[api.LiftRule](),
+	}, t)
 }
 
 // needed reports whether a field must be there. Of a request's, few must.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,12 +45,14 @@ func newReplays(now func() time.Time) *replays {
 // once makes h answer a request and its repetitions alike.
 func (rp *replays) once(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		key := r.Header.Get(api.IdempotencyKey)
-		if key == "" {
+		keys := r.Header.Values(api.IdempotencyKey)
+		if len(keys) == 0 {
 			return h(w, r)
 		}
-		if len(key) > longestKey {
-			return bindery.Errorf(bindery.ErrInvalid, bindery.User, "Use up to 255 characters.", "The Idempotency-Key is too long")
+		key := keys[0]
+		odd := func(r rune) bool { return r < '!' || r > '~' }
+		if key == "" || len(keys) > 1 || len(key) > longestKey || strings.ContainsFunc(key, odd) {
+			return bindery.Errorf(bindery.ErrInvalid, bindery.User, "Use up to 255 visible ASCII characters.", "The Idempotency-Key cannot be used")
 		}
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyWithin)) // test recorders have none
 		text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
