@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check build setup bench
+.PHONY: help run test check build setup bench bench-builds
 
 # Of what go build -v says, each fortieth module and package stands for the others; all else is printed.
 COUNT = function say(n, what) { if (n % 40 == 0) { print "    " n " " what; fflush() } } \
@@ -13,7 +13,7 @@ COUNT = function say(n, what) { if (n % 40 == 0) { print "    " n " " what; fflu
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 run: ## install what is missing, build, then build and start examples/python; prints a URL (as root)
 	@scripts/setup run
@@ -38,3 +38,9 @@ bench: ## measure what docs/performance.md reports (as root, a few minutes)
 	@scripts/setup run
 	@$(MAKE) --no-print-directory build
 	scripts/bench
+
+bench-builds: ## measure builds beside pip, as docs/performance.md reports them (as root, some fifteen minutes)
+	@scripts/setup test
+	@echo '| environment | cold: Bindery | pip | | warm: Bindery | pip | |'
+	@echo '|---|---:|---:|---:|---:|---:|---:|'
+	@CGO_ENABLED=0 go test ./buildkit -run '^$$' -bench '^BenchmarkBesidePip$$' -benchtime 1x -timeout 60m | grep '^|'

@@ -31,7 +31,8 @@ func openShared() (*buildkit.Engine, error) {
 	// Interpreters that no Debian has come by uv's real way, from a list and archives of our own.
 	mirror := httptest.NewServer(pythons.New(filepath.Join(cacheDir(), "pythons")))
 	trust := machineTrust()
-	trust.Env = append(trust.Env, "UV_PYTHON_DOWNLOADS_JSON_URL="+mirror.URL+"/list.json")
+	_, packages, stopIndex := serveIndex("only-here", publicIndex())
+	trust.Env = append(trust.Env, "UV_DEFAULT_INDEX="+packages, "PIP_INDEX_URL="+packages, "UV_PYTHON_DOWNLOADS_JSON_URL="+mirror.URL+"/list.json")
 	c := buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Volatile: true, Trust: trust, CgroupParent: fmt.Sprintf("/bindery-test-buildkit-%d", os.Getpid())}
 	channel, stopChannel := serveChannel()
 	c.Trust.Conda = map[string]string{"conda-forge": channel + "/forge"}
@@ -49,6 +50,7 @@ func openShared() (*buildkit.Engine, error) {
 	closeShared = func() error {
 		stopChannel()
 		defer mirror.Close()
+		defer stopIndex()
 		cancel()
 		if err := <-ran; err != nil {
 			return err

@@ -3,6 +3,7 @@ package buildkit_test
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -80,7 +81,23 @@ func TestPythonSamples(t *testing.T) {
 			if again := solve(t, e, j); again.Steps.Run != 0 {
 				t.Errorf("the second time: %+v", again.Steps)
 			}
-			checkClean(t, e, made)
+			if name != "node" {
+				checkClean(t, e, made)
+				return
+			}
+			// One more requirement: Node's branch has nothing to do.
+			if err := os.WriteFile(filepath.Join(j.Dir, "requirements.txt"), []byte("toolz==1.0.0\npackaging\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			s := &story{t: t}
+			if _, err := e.Solve(t.Context(), j, s.emit); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{"Install package-lock.json (cached)", "Install requirements.txt\n"} {
+				if !strings.Contains(s.text(), want) {
+					t.Errorf("no %q in\n%s", want, s.text())
+				}
+			}
 		})
 	}
 }

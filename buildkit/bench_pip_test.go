@@ -1,0 +1,86 @@
+package buildkit_test
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/buildkit"
+	"github.com/bindery-hub/bindery/plan"
+)
+
+// besidePip times pip in the image: what repo2docker does (nothing cached, nothing kept), then with the cache of a first
+// time. Each time everything is installed anew, beside what is there.
+const besidePip = `set -e
+for n in 1 2; do
+	begin=$(date +%s%N)
+	python -m pip install --quiet --disable-pip-version-check --ignore-installed --cache-dir /tmp/cache --prefix /tmp/p$n -r requirements-of-pip.txt
+	echo "pip took $(($(date +%s%N) - begin)) ns"
+	rm -rf /tmp/p$n
+done
+rm -rf /tmp/cache
+`
+
+// BenchmarkBesidePip prints, for three environments, what Bindery takes to install them, with no package cached and with
+// all, and what pip takes for the same in the same base. make bench-builds prints the table.
+func BenchmarkBesidePip(b *testing.B) {
+	for _, env := range []struct{ name, requirements string }{
+		{"small", "requests\npyyaml\ntoolz\n"},
+		{"scientific", "numpy\nscipy\npandas\nmatplotlib\nscikit-learn\n"},
+		{"large", "numpy\nscipy\npandas\nmatplotlib\nscikit-learn\nstatsmodels\nxarray\ndask[complete]\nbokeh\nplotly\nseaborn\nsympy\nscikit-image\nnumba\nnetworkx\n" +
+			"altair\npolars\npyarrow\nsqlalchemy\nnltk\ngeopandas\nopencv-python-headless\n"},
+	} {
+		b.Run(env.name, func(b *testing.B) {
+			for b.Loop() {
+				compare(b, env.name, env.requirements)
+			}
+		})
+	}
+}
+
+func compare(b *testing.B, name, requirements string) {
+	c := config(b, tempDir(b))
+	c.Volatile = true
+	e, stop := start(b, c)
+	defer stop()
+	timed(b, e, requirementsJob(b, "ready", "six\n")) // the base and the servers are there, as for every build but a machine's first
+	cold := timed(b, e, requirementsJob(b, name, requirements))
+	warm := timed(b, e, requirementsJob(b, name, requirements+"# again\n"))
+	j := job("pip", repo(b, "requirements-of-pip.txt", requirements, "postBuild", besidePip))
+	j.Plan.PostBuild = "postBuild"
+	s := &story{t: b}
+	if _, err := e.Solve(b.Context(), j, s.emit); err != nil {
+		b.Fatalf("%v\n%s", err, s.text())
+	}
+	var pip []float64
+	for _, m := range regexp.MustCompile(`pip took (\d+) ns`).FindAllStringSubmatch(s.text(), -1) {
+		ns, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		pip = append(pip, ns/1e9)
+	}
+	if len(pip) != 2 {
+		b.Fatalf("pip was timed %d times\n%s", len(pip), s.text())
+	}
+	fmt.Fprintf(os.Stdout, "\n| %s | %.1f s | %.1f s | %.1f x | %.1f s | %.1f s | %.1f x |\n", name, cold, pip[0], pip[0]/cold, warm, pip[1], pip[1]/warm)
+}
+
+// timed solves a job, and returns the seconds that its installing took.
+func timed(b *testing.B, e *buildkit.Engine, j plan.Job) float64 {
+	b.Helper()
+	var seconds float64
+	_, err := e.Solve(b.Context(), j, func(ev bindery.Event) {
+		if st := ev.Step; st != nil && strings.Contains(st.Name, "requirements.txt") && !st.Ended.IsZero() {
+			seconds += st.Ended.Sub(st.Started).Seconds()
+		}
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return seconds
+}
