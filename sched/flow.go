@@ -31,9 +31,9 @@ const (
 type flow struct {
 	name string
 	side side
-	tag  float64   // finish tag, in slot-seconds by weight
-	busy int       // builds of it that wait or run
-	left time.Time // when busy became 0
+	tag  float64 // finish tag, in slot-seconds by weight
+	busy int     // builds of it that wait or run
+	left int64   // when busy became 0, in nanoseconds: a flow is kept small, for there may be two for each build
 	post [sizes]*post
 }
 
@@ -214,12 +214,12 @@ func (k *bucket) flow(s *Scheduler, d side, name string, now time.Time) *flow {
 	f := k.flows[d][name]
 	if f == nil {
 		k.sweep(s, d, now)
-		f = &flow{name: name, side: d, tag: k.virtual, left: now}
+		f = &flow{name: name, side: d, tag: k.virtual, left: now.UnixNano()}
 		if s.origin != nil {
 			if o := s.origin.bucket(k.class).flows[d][name]; o != nil {
 				f.tag, f.left = o.tag, o.left
 				if o.busy > 0 {
-					f.left = now
+					f.left = now.UnixNano()
 				}
 			}
 		}
@@ -235,13 +235,13 @@ func (k *bucket) wakeFlow(s *Scheduler, f *flow, now time.Time) {
 		return
 	}
 	k.setTag(f, k.virtual+k.debt(s, f, now))
-	f.left = now
+	f.left = now.UnixNano()
 }
 
 // debt is by how much a flow that has nothing is ahead of virtual time.
 func (k *bucket) debt(s *Scheduler, f *flow, now time.Time) float64 {
 	d := max(f.tag-k.virtual, 0)
-	return d * math.Exp2(-now.Sub(f.left).Seconds()/s.cfg.HalfLife.Seconds())
+	return d * math.Exp2(-time.Duration(now.UnixNano()-f.left).Seconds()/s.cfg.HalfLife.Seconds())
 }
 
 func (k *bucket) setTag(f *flow, tag float64) {
@@ -259,7 +259,7 @@ func (k *bucket) setTag(f *flow, tag float64) {
 // rest says that a build of a flow neither waits nor runs any more.
 func (k *bucket) rest(f *flow, now time.Time) {
 	if f.busy--; f.busy == 0 {
-		f.left = now
+		f.left = now.UnixNano()
 	}
 }
 

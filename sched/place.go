@@ -373,7 +373,7 @@ func (s *Scheduler) owe(k *bucket, name string, part float64, now time.Time) {
 	tag := f.tag
 	if f.busy == 0 {
 		tag = k.virtual + k.debt(s, f, now)
-		f.left = now
+		f.left = now.UnixNano()
 	}
 	k.setTag(f, tag+part/s.weight(OnRequester, name))
 }

@@ -77,12 +77,12 @@ func (s *Scheduler) restoreUsage(st State, now time.Time) {
 			d = byRequester
 		}
 		f := s.bucket(x.Class).flow(s, d, x.Name, at)
-		f.tag, f.left = max(x.Ahead, 0), at
+		f.tag, f.left = max(x.Ahead, 0), at.UnixNano()
 	}
 	for _, x := range st.Spent {
 		k := s.bucket(x.Class)
 		own := k.flow(s, byOwner, x.Owner, x.At)
-		own.tag, own.left = k.virtual+k.debt(s, own, x.At)+x.Cost.Seconds()/s.weight(OnOwner, x.Owner), x.At
+		own.tag, own.left = k.virtual+k.debt(s, own, x.At)+x.Cost.Seconds()/s.weight(OnOwner, x.Owner), x.At.UnixNano()
 		s.owe(k, x.Requester, x.Cost.Seconds(), x.At)
 	}
 }
