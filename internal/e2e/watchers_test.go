@@ -16,7 +16,7 @@ import (
 const (
 	watchers       = 200
 	watchedLines   = 1000
-	maxPerWatcher  = 256 << 10 // bytes of the hub's memory
+	maxPerWatcher  = 400 << 10 // bytes of the hub's memory, with garbage that a busy machine collects late; 200 is usual
 	sharedByTheLot = "the-request-that-all-watchers-share"
 )
 
