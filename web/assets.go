@@ -58,6 +58,8 @@ func mimeOf(ext string) string {
 		return "text/javascript; charset=utf-8"
 	case ".svg":
 		return "image/svg+xml"
+	case ".png":
+		return "image/png"
 	case ".ico":
 		return "image/x-icon"
 	case ".txt":
