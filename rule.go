@@ -5,7 +5,7 @@ import "time"
 // A Rule changes what the queue does for one repository, owner or requester, until it is lifted or expires. One of each
 // kind may stand for each name.
 type Rule struct {
-	Kind    string    `json:"kind"`              // "ban", "hold", "weight" or "quota"
+	Kind    string    `json:"kind"`              // "ban", "hold", "hold-launches", "weight" or "quota"
 	Scope   string    `json:"scope"`             // "repository", "owner" or "requester"
 	Name    string    `json:"name"`              // as Source.Identity, Source.Owner and Ask.Requester have it
 	Value   float64   `json:"value,omitempty"`   // of a weight (1 is everybody's) or a quota (sessions at once)

@@ -83,7 +83,7 @@ type CancelBuild struct {
 
 // A NewRule asks for a rule. One of each kind stands for each pattern: it replaces the one that is there.
 type NewRule struct {
-	Kind    string    `json:"kind"`    // ban, hold, quota or weight
+	Kind    string    `json:"kind"`    // ban, hold, hold-launches, quota or weight
 	Pattern string    `json:"pattern"` // see bindery.ParsePattern
 	Value   float64   `json:"value,omitempty"`
 	Reason  string    `json:"reason"`            // for operators; the audit log keeps it

@@ -118,7 +118,7 @@ func ruleWords(r bindery.Rule) string {
 
 // checkRule refuses rules that cannot mean anything: the store would, too, but in words for nobody.
 func (d *Dispatcher) checkRule(r bindery.Rule) error {
-	kinds := []string{string(sched.Ban), string(sched.Pause), string(sched.Weight), string(sched.Quota)}
+	kinds := []string{string(sched.Ban), string(sched.Pause), string(sched.Stay), string(sched.Weight), string(sched.Quota)}
 	scopes := []string{string(sched.OnRepo), string(sched.OnOwner), string(sched.OnRequester)}
 	bad := func(remedy, format string, args ...any) error {
 		return bindery.Errorf(bindery.ErrInvalid, bindery.User, remedy, format, args...)

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -23,10 +24,11 @@ type RuleKind string
 
 // The kinds of rules. One of each kind may stand for each name.
 const (
-	Ban    RuleKind = "ban"    // nothing of it is built or launched; what waits is dropped, what runs is stopped
-	Pause  RuleKind = "hold"   // what waits goes on waiting; what runs goes on
-	Weight RuleKind = "weight" // its share of the slots: an owner's or a requester's
-	Quota  RuleKind = "quota"  // its sessions at once
+	Ban    RuleKind = "ban"           // nothing of it is built or launched; what waits is dropped, what runs is stopped
+	Pause  RuleKind = "hold"          // what waits goes on waiting; what runs goes on
+	Stay   RuleKind = "hold-launches" // what is built is not launched: its launches wait, or are refused; sessions go on
+	Weight RuleKind = "weight"        // its share of the slots: an owner's or a requester's
+	Quota  RuleKind = "quota"         // its sessions at once
 )
 
 // A Rule changes the policy for one repository, owner or requester until it is lifted or expires.
@@ -196,6 +198,19 @@ func (s *Scheduler) pause(b *build) (Rule, bool) {
 		}
 	}
 	return Rule{}, false
+}
+
+// stayed says why nothing is launched of what is built, in words; empty: it is.
+func (s *Scheduler) stayed(repo, owner, requester string) string {
+	if len(s.rules) == 0 {
+		return ""
+	}
+	for _, n := range []ruleName{{Stay, OnRepo, repo}, {Stay, OnOwner, owner}, {Stay, OnRequester, requester}} {
+		if r, ok := s.rules[n]; ok {
+			return fmt.Sprintf("the operator holds launches of this %s back%s", r.Scope, because(r.Reason))
+		}
+	}
+	return ""
 }
 
 func (s *Scheduler) weight(scope Scope, name string) float64 {

@@ -61,6 +61,9 @@ func (s *Scheduler) reserve(x *Session, n int) {
 
 // noPlace says which quota leaves no place for a session, in words; empty: there is a place. The scope is the quota's.
 func (s *Scheduler) noPlace(x *Session) (reason string, full Scope) {
+	if reason := s.stayed(x.Repo, x.Owner, x.Requester); reason != "" {
+		return reason, ""
+	}
 	if most := max(s.cfg.Sessions, 0); s.admitted >= most {
 		return fmt.Sprintf("all places for sessions are taken (%d)", most), OnHub
 	}

@@ -121,7 +121,7 @@ func (s *Scheduler) SessionStanding(now time.Time, id string) (bindery.Standing,
 			st.Position = i + 1
 		}
 	}
-	if r := s.ends.perSecond(now); r > 0.0001 {
+	if r := s.ends.perSecond(now); r > 0.0001 && s.stayed(x.Repo, x.Owner, x.Requester) == "" {
 		// So many places must become free; sessions end independently of each other.
 		n := float64(st.Position)
 		width := 1.645 * math.Sqrt(n)

@@ -88,14 +88,50 @@ func (wa *watch) watchQueue(ctx context.Context, id string) (stop func()) {
 	}
 }
 
+// lobbyGap is how long a launch may take before it is looked up whether it waits for a place.
+const lobbyGap = 500 * time.Millisecond
+
+// watchLobby tells where a launch stands that waits for a place, until stop is called.
+func (wa *watch) watchLobby(ctx context.Context, request string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for told := false; ; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(lobbyGap):
+			}
+			for at, err := range wa.s.cfg.Builds.Standings(ctx, request) {
+				if err != nil || wa.st.send("", wa.standing(bindery.PhaseLaunching, "Waiting to launch", at)) != nil {
+					return // the stream itself says what is wrong
+				}
+				told = true
+			}
+			if told {
+				return // it has its place, or will get none
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
 // waiting is a standing as a line that old clients simply print, with the parts that our page shows in its own way.
 func (wa *watch) waiting(at bindery.Standing) event {
-	ev := event{Phase: bindery.PhaseWaiting, Position: at.Position, Reason: at.Reason, Message: "Waiting for build to start...\n"}
+	return wa.standing(bindery.PhaseWaiting, "Waiting for build to start", at)
+}
+
+func (wa *watch) standing(phase bindery.Phase, waits string, at bindery.Standing) event {
+	ev := event{Phase: phase, Position: at.Position, Reason: at.Reason, Message: waits + "...\n"}
 	if !at.From.IsZero() {
 		ev.From, ev.Likely, ev.To = &at.From, &at.Likely, &at.To
 	}
 	if at.Position > 0 {
-		text := fmt.Sprintf("Waiting for build to start: number %d in the queue", at.Position)
+		text := fmt.Sprintf("%s: number %d in the queue", waits, at.Position)
 		if at.Reason != "" {
 			text += ". " + strings.TrimSuffix(at.Reason, ".")
 		}

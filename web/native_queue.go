@@ -138,7 +138,7 @@ func (s *Server) checkRule(in *api.NewRule) (bindery.Pattern, error) {
 		return bad("Give a time to come.", "The rule would have expired already")
 	}
 	switch in.Kind {
-	case "ban", "hold":
+	case "ban", "hold", "hold-launches":
 		in.Value = 0
 	case "quota":
 		if in.Value < 0 || in.Value > 1e6 || in.Value != float64(int(in.Value)) {
@@ -152,7 +152,7 @@ func (s *Server) checkRule(in *api.NewRule) (bindery.Pattern, error) {
 			return bad("Weigh its owner, as in gh/owner/*.", "Slots are shared over owners and requesters, not over repositories")
 		}
 	default:
-		return bad("Use ban, hold, quota or weight.", "%q is not a kind of rule", bindery.Printable(in.Kind))
+		return bad("Use ban, hold, hold-launches, quota or weight.", "%q is not a kind of rule", bindery.Printable(in.Kind))
 	}
 	if p.Scope == bindery.OnNetwork {
 		return bad("Name the /24 or the /48 that it is in: requests are charged to these.", "%q is not a block that rules are made for", p.String())

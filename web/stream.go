@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -260,7 +261,13 @@ func (wa *watch) launch(ctx context.Context, b bindery.Build, fresh bool) error 
 	timer := time.AfterFunc(sayLaunching, announce)
 	wa.launching = wa.s.cfg.Now()
 	wa.s.load.launching.Add(1)
-	sess, err := wa.s.launches.get(ctx, b, wa.ask)
+	ask, start := wa.ask, wa.s.launches.get
+	if ask.Request == "" { // a name to look it up by while it waits for a place; nobody else will ask by it
+		ask.Request, start = bindery.Key("launch", "once", rand.Text()), wa.s.cfg.Sessions.Launch
+	}
+	stop := wa.watchLobby(ctx, ask.Request)
+	sess, err := start(ctx, b, ask)
+	stop()
 	wa.s.load.launching.Add(-1)
 	if timer.Stop(); errors.Is(err, bindery.ErrRepoQuota) || errors.Is(err, bindery.ErrHubQuota) {
 		return &refusal{0, bindery.AsError(err).Msg + "! Try again soon.\n", err}

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -17,7 +19,7 @@ type banCmd struct {
 }
 
 type holdCmd struct {
-	Add holdAddCmd `cmd:"" help:"Let builds wait; what runs goes on, what is built is launched."`
+	Add holdAddCmd `cmd:"" help:"Let builds wait, or launches; what runs goes on."`
 	Ls  holdLsCmd  `cmd:"" help:"List holds."`
 	Rm  holdRmCmd  `cmd:"" help:"Lift a hold."`
 }
@@ -71,18 +73,18 @@ func (c *ruleAdd) add(ctx context.Context, a *app, kind string, value float64) e
 	return nil
 }
 
-// ruleLs lists rules of one kind.
+// ruleLs lists rules of some kinds.
 type ruleLs struct {
 	hubFlags
 	JSON bool `help:"Print a JSON array."`
 }
 
-func (c *ruleLs) list(ctx context.Context, a *app, kind string) error {
+func (c *ruleLs) list(ctx context.Context, a *app, kinds ...string) error {
 	client, err := c.running(a)
 	if err != nil {
 		return err
 	}
-	rules, err := rulesOf(ctx, client, kind)
+	rules, err := rulesOf(ctx, client, kinds...)
 	if err != nil {
 		return err
 	}
@@ -97,11 +99,11 @@ func (c *ruleLs) list(ctx context.Context, a *app, kind string) error {
 	return w.Flush()
 }
 
-func rulesOf(ctx context.Context, client *api.Client, kind string) ([]api.Rule, error) {
+func rulesOf(ctx context.Context, client *api.Client, kinds ...string) ([]api.Rule, error) {
 	all, err := client.Rules(ctx)
 	out := []api.Rule{}
 	for _, r := range all {
-		if r.Kind == kind {
+		if slices.Contains(kinds, r.Kind) {
 			out = append(out, r)
 		}
 	}
@@ -132,12 +134,15 @@ func (c *ruleRm) remove(ctx context.Context, a *app, kind string) error {
 			return client.LiftRule(ctx, r.ID, c.Reason)
 		}
 	}
-	return bindery.Errorf(bindery.ErrNotFound, bindery.User, fmt.Sprintf("`bindery %s ls` lists those that stand.", kind), "There is no %s of %s", kind, clean(p.String()))
+	return bindery.Errorf(bindery.ErrNotFound, bindery.User, fmt.Sprintf("`bindery %s ls` lists those that stand.", strings.TrimSuffix(kind, "-launches")), "There is no %s of %s", kind, clean(p.String()))
 }
 
 type (
-	banAddCmd   struct{ ruleAdd }
-	holdAddCmd  struct{ ruleAdd }
+	banAddCmd  struct{ ruleAdd }
+	holdAddCmd struct {
+		ruleAdd
+		Launches bool `help:"Hold launches of what is built, not builds."`
+	}
 	quotaAddCmd struct {
 		ruleAdd
 		Sessions int `arg:"" help:"How many at once; 0: none."`
@@ -151,7 +156,10 @@ type (
 	quotaLsCmd  struct{ ruleLs }
 	weightLsCmd struct{ ruleLs }
 	banRmCmd    struct{ ruleRm }
-	holdRmCmd   struct{ ruleRm }
+	holdRmCmd   struct {
+		ruleRm
+		Launches bool `help:"The hold of launches, not of builds."`
+	}
 	quotaRmCmd  struct{ ruleRm }
 	weightRmCmd struct{ ruleRm }
 )
@@ -160,7 +168,16 @@ type (
 func (c *banAddCmd) Run(ctx context.Context, a *app) error { return c.add(ctx, a, "ban", 0) }
 
 // Run holds.
-func (c *holdAddCmd) Run(ctx context.Context, a *app) error { return c.add(ctx, a, "hold", 0) }
+func (c *holdAddCmd) Run(ctx context.Context, a *app) error {
+	return c.add(ctx, a, holdKind(c.Launches), 0)
+}
+
+func holdKind(launches bool) string {
+	if launches {
+		return "hold-launches"
+	}
+	return "hold"
+}
 
 // Run sets a quota.
 func (c *quotaAddCmd) Run(ctx context.Context, a *app) error {
@@ -176,7 +193,9 @@ func (c *weightAddCmd) Run(ctx context.Context, a *app) error {
 func (c *banLsCmd) Run(ctx context.Context, a *app) error { return c.list(ctx, a, "ban") }
 
 // Run lists holds.
-func (c *holdLsCmd) Run(ctx context.Context, a *app) error { return c.list(ctx, a, "hold") }
+func (c *holdLsCmd) Run(ctx context.Context, a *app) error {
+	return c.list(ctx, a, "hold", "hold-launches")
+}
 
 // Run lists quotas.
 func (c *quotaLsCmd) Run(ctx context.Context, a *app) error { return c.list(ctx, a, "quota") }
@@ -188,7 +207,9 @@ func (c *weightLsCmd) Run(ctx context.Context, a *app) error { return c.list(ctx
 func (c *banRmCmd) Run(ctx context.Context, a *app) error { return c.remove(ctx, a, "ban") }
 
 // Run lifts a hold.
-func (c *holdRmCmd) Run(ctx context.Context, a *app) error { return c.remove(ctx, a, "hold") }
+func (c *holdRmCmd) Run(ctx context.Context, a *app) error {
+	return c.remove(ctx, a, holdKind(c.Launches))
+}
 
 // Run lifts a quota.
 func (c *quotaRmCmd) Run(ctx context.Context, a *app) error { return c.remove(ctx, a, "quota") }

@@ -120,7 +120,7 @@ func runHub(t *testing.T, dir string) (flags []string, url string, stop func()) 
 	}
 	b := newBench()
 	d, err := dispatch.New(dispatch.Config{
-		Store: db, Worker: benchWorker{b}, Launcher: benchLauncher{b}, Generation: "g", PollWorker: 50 * time.Millisecond,
+		Store: db, Worker: benchWorker{b}, Launcher: benchLauncher{b}, Generation: "g", PollWorker: 50 * time.Millisecond, Wait: true,
 		Probe: func(context.Context, string, string) error { return nil },
 	})
 	if err != nil {
@@ -266,9 +266,22 @@ func TestRulesOfWhatIsBuilt(t *testing.T) {
 	must(t, flags, "quota", "add", "https://example.org/ann/quick", "1", "--reason", "r")
 	must(t, flags, "ban", "add", "https://example.org/eve/*", "--reason", "r", "--message", "Not today.")
 	expect(t, watch(t, hub, "eve/quick"), "Not today.")
-	expect(t, watch(t, hub, "ann/quick"), "Too many users running https://example.org/ann/quick")
+	waits := watch(t, hub, "ann/quick")
+	expect(t, waits, "all places of this repository are taken (1)")
 	must(t, flags, "quota", "rm", "https://example.org/ann/quick")
-	expect(t, watch(t, hub, "ann/quick"), `"phase":"ready"`)
+	if took := expect(t, waits, `"phase":"ready"`); took > soon {
+		t.Errorf("to lift a quota took %s", took)
+	}
+
+	// Launches are held, and go on when the hold is lifted.
+	must(t, flags, "hold", "add", "--launches", "https://example.org/ann/*", "--reason", "r", "--message", "the course begins at noon")
+	waits = watch(t, hub, "ann/quick")
+	expect(t, waits, "the operator holds launches of this owner back: the course begins at noon")
+	if out := must(t, flags, "hold", "ls"); !strings.Contains(out, "hold-launches") {
+		t.Errorf("hold ls:\n%s", out)
+	}
+	must(t, flags, "hold", "rm", "--launches", "https://example.org/ann/*")
+	expect(t, waits, `"phase":"ready"`)
 	must(t, flags, "ban", "add", "https://example.org/ann/quick", "--reason", "r", "--message", "Later.")
 	expect(t, watch(t, hub, "ann/quick"), "Later.")
 	eventually(t, "its sessions are stopped", func() bool { return !strings.Contains(must(t, flags, "sessions", "ls"), "ready") })

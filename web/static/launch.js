@@ -95,7 +95,10 @@
     if (e.step && e.step.name && !e.message) return describe(e.step);
     if (!words[phase]) return;
     show(phase);
-    if (phase === "waiting" && e.position) tellStanding(e);
+    if (e.position) {
+      tellStanding(e);
+      if (phase === "launching") return say("Waiting for a place", "");
+    }
     say(words[phase], phase === step && phase !== "waiting" ? el("detail").textContent : "");
   }
 
