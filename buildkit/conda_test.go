@@ -2,11 +2,13 @@ package buildkit_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -148,5 +150,64 @@ func TestCondaFaults(t *testing.T) {
 				t.Errorf("got %#v\n%v\n%s", got, err, s.text())
 			}
 		})
+	}
+}
+
+// lockOf is a conda-lock.yml with packages of the tests' channel, under the name that the world has for it.
+func lockOf(t *testing.T, files ...string) string {
+	t.Helper()
+	dir, err := channelDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "version: 1\nmetadata: {channels: [{url: conda-forge}]}\npackage:\n"
+	for _, file := range files {
+		data, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text += fmt.Sprintf("- {name: x, version: '1', manager: conda, platform: linux-64, url: 'https://conda.anaconda.org/conda-forge/%s', hash: {sha256: %x}}\n", file, sha256.Sum256(data))
+	}
+	return text
+}
+
+func TestCondaLock(t *testing.T) {
+	e := shared(t)
+	lock := lockOf(t, "linux-64/python-3.10.16-0_cpython.conda", "noarch/greet-2.0-py_0.conda", "linux-64/oldgreet-0.9-0.tar.bz2")
+	lock += "- {name: six, version: 1.16.0, manager: pip, platform: linux-64, url: 'https://files.pythonhosted.org/packages/d9/5a/e7c31adbe875f2abbb91bd84cf2dc52d792b5a01506781dbcf25c91daf11/six-1.16.0-py2.py3-none-any.whl', hash: {sha256: 8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254}}\n"
+	dir := repo(t, "conda-lock.yml", lock, "postBuild", "set -e\nconda install -y libgreet 'greet<2'\nconda list --json > after\n")
+	made := solve(t, e, condaJob(t, "conda-lock", dir))
+	got := inside(t, e, made.Image.Name, "/bin/bash", "-lc", `mount -t proc proc /proc; trap "umount /proc" EXIT
+greet; python -c 'import six; print("six", six.__version__)'; cat $NB_PYTHON_PREFIX/share/oldgreet ~/after; greet-where; ls /tmp /srv/conda
+grep -A3 '"depends"' $NB_PYTHON_PREFIX/conda-meta/greet-*.json; cat $NB_PYTHON_PREFIX/conda-meta/oldgreet-*.json | head -20`)
+	t.Log(got)
+	for _, want := range []string{"hello from 1.0 in /srv/conda/envs/notebook", "six 1.16.0", "old", `"name": "libgreet"`, `"python >=3.9"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q", want)
+		}
+	}
+
+	lied := strings.Replace(lock, "{sha256: ", "{sha256: 00", 1)
+	lied = lied[:strings.Index(lied, "sha256: 00")+len("sha256: ")+64] + lied[strings.Index(lied, "sha256: 00")+len("sha256: ")+66:]
+	s := &story{t: t}
+	_, err := e.Solve(t.Context(), condaJob(t, "conda-lied", repo(t, "conda-lock.yml", lied)), s.emit)
+	if got, ok := errors.AsType[*bindery.Error](err); !ok || got.Fault != bindery.User || !strings.Contains(got.Msg, "conda-lock.yml: A package is not the one that the lock file names by its hash: https://conda.anaconda.org/conda-forge/linux-64/python") {
+		t.Errorf("a package with another hash than the lock file's: %v\n%s", err, s.text())
+	} else {
+		t.Log(got.Msg)
+	}
+}
+
+func TestCondaPrivateChannel(t *testing.T) {
+	e := shared(t)
+	j := condaJob(t, "conda-private", repo(t, "environment.yml", "channels: ['"+channelURL+"/private', nodefaults]\ndependencies: [greet=1.0, python=3.10]\n", "postBuild", "cat /run/bindery-conda/auth.json > stolen || echo nothing > stolen\nenv > env\n"))
+	s := &story{t: t}
+	made, err := e.Solve(t.Context(), j, s.emit)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, s.text())
+	}
+	got := inside(t, e, made.Image.Name, "/bin/sh", "-c", "cat /home/jovyan/stolen /home/jovyan/env; ls -R /run; grep -rl let-me-in /srv /home /etc /run || echo clean")
+	if strings.Contains(got+s.text(), "let-me-in") || !strings.Contains(got, "nothing") || !strings.Contains(got, "clean") {
+		t.Errorf("the token is to be found:\n%s", got)
 	}
 }

@@ -44,14 +44,65 @@ const KernelPrefix = "/srv/conda/envs/kernel"
 
 const pythonInstead = "List the Python packages in requirements.txt and delete the file, or write a Dockerfile."
 
-// conda is the pack of conda environments. requirements.txt has no say there.
+// conda is the pack of conda environments. requirements.txt has no say there. Lock files and pixi's files are no rules of
+// repo2docker's: those alone count where it would find nothing to install.
 func (d *detector) conda() (bool, error) {
 	file, err := d.first("environment.yml", "environment.yaml")
-	if err != nil || file == "" {
+	if err != nil {
+		return false, err
+	}
+	if file != "" {
+		d.plan.Pack = PackConda
+		return true, d.environmentFile(file)
+	}
+	if known, err := d.first("Pipfile", "Pipfile.lock", "requirements.txt"); err != nil || known != "" {
+		return false, err
+	}
+	if d.runtime.name == "python" {
+		return false, nil
+	}
+	if project, err := d.readProject(); err == nil && project.file != "" && !d.pixiProject() {
+		return false, nil
+	}
+	for _, more := range []func() (bool, error){d.pixi, d.condaLock} {
+		if found, err := more(); found || err != nil {
+			return found, err
+		}
+	}
+	return false, nil
+}
+
+// condaLock is for a conda-lock.yml without an environment.yml.
+func (d *detector) condaLock() (bool, error) {
+	l, err := d.readCondaLock()
+	if l == nil || err != nil {
 		return false, err
 	}
 	d.plan.Pack = PackConda
-	return true, d.environmentFile(file)
+	return true, d.lockFile(l, &CondaEnvironment{})
+}
+
+// readCondaLock returns nil where there is no conda-lock.yml.
+func (d *detector) readCondaLock() (*condaLockFile, error) {
+	file, err := d.first("conda-lock.yml")
+	if err != nil || file == "" {
+		return nil, err
+	}
+	return d.lockText(file, parseCondaLock)
+}
+
+func (d *detector) lockText(file string, parse func(string) (*condaLockFile, error)) (*condaLockFile, error) {
+	text, err := d.readText(file)
+	if err != nil {
+		return nil, err
+	}
+	l, err := parse(text)
+	if err != nil {
+		d.plan.Pack = PackConda
+		return nil, userError("Lock the environment again.", "%s: %s", file, err)
+	}
+	l.file = file
+	return l, nil
 }
 
 // condaLayer applies an environment.yml where another pack is the repository's: R's or Julia's. Its interpreter is then
@@ -78,6 +129,9 @@ func (d *detector) environmentFile(file string) error {
 	for _, key := range env.ignored {
 		d.ignore(file, key)
 	}
+	if locked, err := d.lockOf(file, env); locked || err != nil {
+		return err
+	}
 	made := &CondaEnvironment{Channels: env.channels, Variables: env.variables, Lines: map[string]int{}, File: file}
 	for _, s := range env.specs {
 		made.Specs = append(made.Specs, s.text)
@@ -96,6 +150,28 @@ func (d *detector) environmentFile(file string) error {
 	d.condaR(file, env.specs, made)
 	d.plan.Env = append(d.plan.Env, Install{Tool: ToolConda, Files: []string{}, Version: d.plan.Python, Conda: made})
 	return d.condaPip(file, env.pip)
+}
+
+// lockOf takes the lock file beside an environment.yml, unless it was written for another one.
+func (d *detector) lockOf(file string, env environment) (bool, error) {
+	l, err := d.readCondaLock()
+	if l == nil || err != nil {
+		return false, err
+	}
+	if lacks := l.lacks(env.specs); lacks != "" {
+		d.ignore(l.file, fmt.Sprintf("it has nothing for %q of %s: lock again to have it count", printable(lacks), file))
+		return false, nil
+	}
+	if err := d.lockFile(l, &CondaEnvironment{Variables: env.variables}); err != nil {
+		return true, err
+	}
+	var local []numbered // no lock file has those
+	for _, line := range env.pip {
+		if needs, included := judge(line.text); needs && included == "" {
+			local = append(local, line)
+		}
+	}
+	return true, d.condaPip(file, local)
 }
 
 // condaPython decides the interpreter. repo2docker starts from its default and lets the solver move it; here a range is
@@ -143,7 +219,11 @@ func (d *detector) condaPython(file string, specs []numbered, made *CondaEnviron
 func (d *detector) separateKernel(file, python string) {
 	own, _ := debian(d.plan.Base)
 	d.plan.Python = own.python
-	d.why(file, fmt.Sprintf("the servers do not run on Python %s: the environment is the kernel's only, in %s", python, KernelPrefix))
+	if python == "" {
+		d.why(file, "it has no Python: the servers are beside it, and it is the kernel's only, in "+KernelPrefix)
+	} else {
+		d.why(file, fmt.Sprintf("the servers do not run on Python %s: the environment is the kernel's only, in %s", python, KernelPrefix))
+	}
 	if d.plan.Variables == nil {
 		d.plan.Variables = map[string]string{}
 	}
@@ -165,7 +245,7 @@ func (d *detector) condaR(file string, specs []numbered, made *CondaEnvironment)
 }
 
 // condaPip plans the pip section: after the environment, and once the repository is in place if it needs that.
-func (d *detector) condaPip(file string, lines []numbered) error {
+func (d *detector) condaPip(file string, lines []numbered, args ...string) error {
 	if len(lines) == 0 {
 		return nil
 	}
@@ -173,7 +253,7 @@ func (d *detector) condaPip(file string, lines []numbered) error {
 	if err := d.judgeLines(r, file, lines); err != nil {
 		return err
 	}
-	install := Install{Tool: ToolCondaPip, Files: []string{}, Includes: r.includes, Encodings: r.encodings, From: file}
+	install := Install{Tool: ToolCondaPip, Files: []string{}, Includes: r.includes, Encodings: r.encodings, Args: args, From: file}
 	for _, l := range lines {
 		install.Lines = append(install.Lines, l.text)
 	}

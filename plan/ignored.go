@@ -10,6 +10,7 @@ import (
 // no effect.
 func known() map[string]string {
 	const notRead = "no rule of repo2docker reads it"
+	const locks = "it counts only where no file that repo2docker knows says what to install, and beside an environment.yml that it is a lock of"
 	return map[string]string{
 		"Dockerfile": "", "environment.yml": "", "environment.yaml": "", "Pipfile": "", "Pipfile.lock": "", "requirements.txt": "",
 		"runtime.txt": "", "apt.txt": "", "postBuild": "", "start": "", "default.nix": "", ".dockerignore": "", ".containerignore": "",
@@ -20,8 +21,8 @@ func known() map[string]string {
 		"install.R":         "R packages are installed only where runtime.txt asks for R with a date",
 		"requirements3.txt": "it counts only beside a Python older than 3.7",
 		"uv.lock":           "requirements.txt counts before it", ".python-version": "it counts only beside a uv.lock",
-		"poetry.lock": notRead, "pdm.lock": notRead, "pixi.toml": notRead, "pixi.lock": notRead,
-		"conda-lock.yml": notRead, "renv.lock": "it counts where runtime.txt asks for R with a date, beside a DESCRIPTION, or alone", "package.json": "", "package-lock.json": "there is no package.json beside it", "npm-shrinkwrap.json": "there is no package.json beside it",
+		"poetry.lock": notRead, "pdm.lock": notRead, "pixi.toml": locks, "pixi.lock": locks,
+		"conda-lock.yml": locks, "renv.lock": "it counts where runtime.txt asks for R with a date, beside a DESCRIPTION, or alone", "package.json": "", "package-lock.json": "there is no package.json beside it", "npm-shrinkwrap.json": "there is no package.json beside it",
 		"yarn.lock": "Node packages are installed by npm, from a package-lock.json", "pnpm-lock.yaml": "Node packages are installed by npm, from a package-lock.json",
 		"Manifest.toml": "it counts only beside a Project.toml",
 	}

@@ -378,6 +378,10 @@ async def step(what, file):
 
         if not isinstance(e, (FetchRepoDataError, GatewayError, InstallerError)):
             raise
+        if "hash mismatch" in str(e):
+            lied = re.search(r"extracting (\S+)", str(e))
+            what = "A package is not the one that the %s names by its hash: %s" % ("lock file" if spec.get("locked") else "channel", plain(lied.group(1)) if lied else "unknown")
+            raise Failure(what, USER if spec.get("locked") else UNREACHABLE) from e
         if unreachable(e):
             raise Failure("A channel could not be reached: %s" % why_not(e), UNREACHABLE) from e
         raise Failure("A channel does not have what it should: %s" % plain(" / ".join(str(e).splitlines()))) from e

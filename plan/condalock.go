@@ -1,0 +1,309 @@
+package plan
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"regexp"
+	goruntime "runtime"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// condaPlatform is conda's name of what images are built for.
+func condaPlatform() string {
+	if goruntime.GOARCH == "arm64" {
+		return "linux-aarch64"
+	}
+	return "linux-64"
+}
+
+// A condaLockFile is what a lock file has for the platform.
+type condaLockFile struct {
+	file     string
+	channels []string
+	conda    []lockedPackage
+	pip      []lockedPackage
+	local    []string // requirement lines of local packages
+	skipped  []string // what of it is not installed, in words
+}
+
+type lockedPackage struct{ name, version, url, sha256, md5 string }
+
+// condaLockText is the form of a conda-lock.yml.
+type condaLockText struct {
+	Version  int
+	Metadata struct {
+		Channels []struct{ URL string }
+	}
+	Package []struct {
+		Name, Version, Manager, Platform, URL, Category string
+		Hash                                            struct{ MD5, SHA256 string }
+	}
+}
+
+// parseCondaLock reads a conda-lock.yml.
+func parseCondaLock(text string) (*condaLockFile, error) {
+	var doc condaLockText
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+		return nil, lockError(err)
+	}
+	if doc.Version != 1 || len(doc.Package) == 0 {
+		return nil, grammarError("is not a lock file of version 1, as conda-lock writes it")
+	}
+	l := &condaLockFile{}
+	for _, c := range doc.Metadata.Channels {
+		l.channels = append(l.channels, c.URL)
+	}
+	other := 0
+	for _, p := range doc.Package {
+		switch {
+		case p.Platform != condaPlatform():
+			continue
+		case p.Category != "" && p.Category != "main" && p.Category != "dev":
+			other++
+			continue
+		}
+		at := lockedPackage{p.Name, p.Version, p.URL, p.Hash.SHA256, p.Hash.MD5}
+		if p.Manager == "pip" {
+			l.pip = append(l.pip, at)
+			continue
+		}
+		l.conda = append(l.conda, at)
+	}
+	if other > 0 {
+		l.skipped = append(l.skipped, counted(other, "package")+" of categories other than main and dev")
+	}
+	return l, nil
+}
+
+func lockError(err error) error {
+	if m := yamlLineRE.FindStringSubmatch(err.Error()); m != nil {
+		return grammarError("line " + m[1] + " is not as a lock file has it")
+	}
+	return grammarError("is not a lock file")
+}
+
+// pixiLockText is the form of a pixi.lock. Until version 5 a package has a kind and a URL, then one key says both.
+type pixiLockText struct {
+	Version      int
+	Environments map[string]struct {
+		Channels []struct{ URL string }
+		Packages map[string][]map[string]any
+	}
+	Packages []struct {
+		Kind, Conda, Pypi, URL, Path, Name string
+		Version                            string
+		SHA256, MD5                        string
+		Editable                           bool
+	}
+}
+
+// parsePixiLock reads the default environment of a pixi.lock.
+func parsePixiLock(text string) (*condaLockFile, error) {
+	var doc pixiLockText
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+		return nil, lockError(err)
+	}
+	if doc.Version < 4 || doc.Version > 6 {
+		return nil, grammarError(fmt.Sprintf("is of version %d, and 4 to 6 are known: write it with a pixi of those", doc.Version))
+	}
+	env, ok := doc.Environments["default"]
+	if !ok {
+		return nil, grammarError("has no environment called default")
+	}
+	l := &condaLockFile{}
+	for _, c := range env.Channels {
+		l.channels = append(l.channels, strings.TrimRight(c.URL, "/"))
+	}
+	known := map[string]int{}
+	for i, p := range doc.Packages {
+		for _, at := range []string{p.Conda, p.Pypi, p.URL, p.Path} {
+			if at != "" {
+				known[at] = i
+			}
+		}
+	}
+	for _, ref := range env.Packages[condaPlatform()] {
+		for kind, value := range ref {
+			at, _ := value.(string)
+			if kind != "conda" && kind != "pypi" || at == "" {
+				continue
+			}
+			i, ok := known[at]
+			if !ok {
+				return nil, grammarError(fmt.Sprintf("names %q without saying what it is", printable(at)))
+			}
+			p := doc.Packages[i]
+			if err := l.takePixi(kind, lockedPackage{p.Name, p.Version, at, p.SHA256, p.MD5}, p.Editable); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return l, nil
+}
+
+func (l *condaLockFile) takePixi(kind string, p lockedPackage, editable bool) error {
+	remote := strings.Contains(p.url, "://")
+	switch {
+	case kind == "conda" && !remote:
+		return grammarError(fmt.Sprintf("has %q, which pixi builds from source: that is not supported", printable(p.url)))
+	case kind == "conda":
+		l.conda = append(l.conda, p)
+	case remote:
+		l.pip = append(l.pip, p)
+	default:
+		line := localLine(p.url, editable)
+		if line == "" {
+			return grammarError(fmt.Sprintf("%q is not a directory of the repository", printable(p.url)))
+		}
+		l.local = append(l.local, line)
+	}
+	return nil
+}
+
+// localLine is the requirement line of a local package, or "" where the path is none.
+func localLine(path string, editable bool) string {
+	if path == "" || strings.HasPrefix(path, "/") || strings.HasPrefix(path, "-") || strings.ContainsAny(path, "\n\r\t #") {
+		return ""
+	}
+	if !strings.HasPrefix(path, ".") {
+		path = "./" + path
+	}
+	if editable {
+		return "-e " + path
+	}
+	return path
+}
+
+var (
+	condaFileRE = regexp.MustCompile(`^([A-Za-z0-9_.-]+)-([^-/]+)-([^-/]+)\.(?:conda|tar\.bz2)$`)
+	pipNameRE   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	pipVerRE    = regexp.MustCompile(`^[A-Za-z0-9.!+_-]+$`)
+)
+
+// packages checks the conda packages: their URLs and hashes end in files that programs read.
+func (l *condaLockFile) packages() ([]CondaPackage, string, error) {
+	var all []CondaPackage
+	python := ""
+	for _, p := range l.conda {
+		where, hash, _ := strings.Cut(p.url, "#")
+		if p.md5 == "" && p.sha256 == "" {
+			p.md5 = hash
+		}
+		u, err := url.Parse(where)
+		if err != nil || !slices.Contains([]string{"http", "https", "file"}, u.Scheme) || strings.ContainsAny(where, " \"'\\<>") {
+			return nil, "", grammarError(fmt.Sprintf("%q is not the URL of a package", printable(where)))
+		}
+		name := condaFileRE.FindStringSubmatch(u.Path[strings.LastIndex(u.Path, "/")+1:])
+		if name == nil {
+			return nil, "", grammarError(fmt.Sprintf("%q is not the URL of a conda package", printable(where)))
+		}
+		if !isHash(p.sha256, 32) || !isHash(p.md5, 16) || p.sha256 == "" && p.md5 == "" {
+			return nil, "", grammarError(fmt.Sprintf("%s has no hash that can be checked", printable(name[1])))
+		}
+		if name[1] == "python" {
+			python = name[2]
+		}
+		all = append(all, CondaPackage{URL: where, SHA256: p.sha256, MD5: p.md5})
+	}
+	if len(all) == 0 {
+		return nil, "", grammarError("has no packages for " + condaPlatform() + ": add the platform, and lock again")
+	}
+	return all, python, nil
+}
+
+func isHash(s string, size int) bool {
+	raw, err := hex.DecodeString(s)
+	return s == "" || err == nil && len(raw) == size
+}
+
+// requirements are the pip packages as requirement lines. Those of the public index are named rather than linked to,
+// so that an index of one's own serves them.
+func (l *condaLockFile) requirements() ([]numbered, error) {
+	var lines []numbered
+	for _, p := range l.pip {
+		if p.sha256 == "" || !isHash(p.sha256, 32) || !pipNameRE.MatchString(p.name) || !pipVerRE.MatchString(p.version) {
+			return nil, grammarError(fmt.Sprintf("%s, a package for pip, has no name, version or hash that can be checked", printable(p.name)))
+		}
+		line := p.name + "==" + p.version
+		if u, err := url.Parse(p.url); err != nil || u.Hostname() != "files.pythonhosted.org" {
+			if err != nil || u.Scheme != "https" && u.Scheme != "http" && !strings.HasPrefix(u.Scheme, "git+") || strings.ContainsAny(p.url, " \"'\\") {
+				return nil, grammarError(fmt.Sprintf("%q is not the URL of a package", printable(p.url)))
+			}
+			line = p.name + " @ " + p.url
+		}
+		lines = append(lines, numbered{1, line + " --hash=sha256:" + p.sha256})
+	}
+	return lines, nil
+}
+
+// lacks names the first spec that the lock file does not fulfil: it was written before the last change, then.
+func (l *condaLockFile) lacks(specs []numbered) string {
+	for _, s := range specs {
+		name, constraint := splitSpec(s.text)
+		i := slices.IndexFunc(l.conda, func(p lockedPackage) bool {
+			m := condaFileRE.FindStringSubmatch(p.url[strings.LastIndex(p.url, "/")+1:])
+			return m != nil && m[1] == name
+		})
+		if i < 0 {
+			return s.text
+		}
+		version := condaFileRE.FindStringSubmatch(l.conda[i].url[strings.LastIndex(l.conda[i].url, "/")+1:])[2]
+		if _, plain := numbers(version); plain && !condaAccepts(constraint, version) {
+			return s.text
+		}
+	}
+	return ""
+}
+
+// lockFile plans what a lock file has. made says so far what the file that it goes with asks for.
+func (d *detector) lockFile(l *condaLockFile, made *CondaEnvironment) error {
+	fail := func(err error) error {
+		return userError("Lock the environment again.", "%s: %s", l.file, err)
+	}
+	locked, python, err := l.packages()
+	if err != nil {
+		return fail(err)
+	}
+	lines, err := l.requirements()
+	if err != nil {
+		return fail(err)
+	}
+	d.reads(l.file)
+	for _, s := range l.skipped {
+		d.ignore(l.file, s+" are not installed")
+	}
+	made.Channels, made.Locked, made.File = l.channels, locked, l.file
+	if len(made.Channels) == 0 {
+		made.Channels = []string{defaultChannel}
+	}
+	d.why(l.file, fmt.Sprintf("a conda environment of %s, exactly these", counted(len(locked), "package")))
+	xy := ""
+	if v, ok := numbers(python); ok && len(v) > 1 {
+		xy = fmt.Sprintf("%d.%d", v[0], v[1])
+	}
+	switch {
+	case python == "":
+		made.Kernel = true
+		d.separateKernel(l.file, "")
+	case xy != "" && old(xy):
+		made.Kernel = true
+		d.separateKernel(l.file, xy)
+	default:
+		d.plan.Python = xy
+		d.why(l.file, "Python "+printable(python)+", in the conda environment")
+	}
+	d.plan.Env = append(d.plan.Env, Install{Tool: ToolConda, Files: []string{}, Version: d.plan.Python, Conda: made})
+	// Apart from each other: a line with a hash makes installers want one of every line.
+	if err := d.condaPip(l.file, lines, "--no-deps"); err != nil {
+		return err
+	}
+	var local []numbered
+	for _, line := range l.local {
+		local = append(local, numbered{1, line})
+	}
+	return d.condaPip(l.file, local, "--no-deps")
+}

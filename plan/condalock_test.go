@@ -1,0 +1,281 @@
+package plan_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/plan"
+)
+
+const (
+	sha = "1111111111111111111111111111111111111111111111111111111111111111"
+	md5 = "22222222222222222222222222222222"
+)
+
+// condaLock is a conda-lock.yml with Python, greet for conda, and two packages for pip.
+const condaLock = `version: 1
+metadata:
+  channels:
+  - url: conda-forge
+    used_env_vars: []
+  platforms: [linux-64, osx-64]
+package:
+- {name: python, version: 3.11.9, manager: conda, platform: linux-64, url: "https://conda.anaconda.org/conda-forge/linux-64/python-3.11.9-h1_0_cpython.conda", hash: {md5: ` + md5 + `, sha256: ` + sha + `}, category: main}
+- {name: greet, version: "2.0", manager: conda, platform: linux-64, url: "https://conda.anaconda.org/conda-forge/noarch/greet-2.0-py_0.tar.bz2", hash: {md5: ` + md5 + `}, category: main}
+- {name: greet, version: "2.0", manager: conda, platform: osx-64, url: "https://conda.anaconda.org/conda-forge/noarch/greet-2.0-py_0.tar.bz2", hash: {md5: ` + md5 + `}, category: main}
+- {name: docs, version: "1", manager: conda, platform: linux-64, url: "https://conda.anaconda.org/conda-forge/noarch/docs-1-0.conda", hash: {md5: ` + md5 + `}, category: docs}
+- {name: six, version: 1.16.0, manager: pip, platform: linux-64, url: "https://files.pythonhosted.org/packages/six-1.16.0-py2.py3-none-any.whl", hash: {sha256: ` + sha + `}, category: dev}
+- {name: own, version: "1", manager: pip, platform: linux-64, url: "https://example.org/own-1-py3-none-any.whl", hash: {sha256: ` + sha + `}}
+`
+
+func TestCondaLock(t *testing.T) {
+	locked := []plan.Install{
+		{Tool: plan.ToolConda, Files: []string{}, Version: "3.11", Conda: &plan.CondaEnvironment{Channels: []string{"conda-forge"}, File: "conda-lock.yml", Locked: []plan.CondaPackage{
+			{URL: "https://conda.anaconda.org/conda-forge/linux-64/python-3.11.9-h1_0_cpython.conda", SHA256: sha, MD5: md5},
+			{URL: "https://conda.anaconda.org/conda-forge/noarch/greet-2.0-py_0.tar.bz2", MD5: md5},
+		}}},
+		{Tool: plan.ToolCondaPip, Files: []string{}, From: "conda-lock.yml", Args: []string{"--no-deps"}, Lines: []string{
+			"six==1.16.0 --hash=sha256:" + sha, "own @ https://example.org/own-1-py3-none-any.whl --hash=sha256:" + sha,
+		}},
+	}
+	for name, tt := range map[string]struct {
+		environment string // beside it; none if empty
+		counts      bool
+	}{
+		"alone":            {"", true},
+		"with its file":    {environment("python=3.11", "greet>=2,<3"), true},
+		"another version":  {environment("python=3.11", "greet>=3"), false},
+		"another package":  {environment("python=3.11", "greet", "numpy"), false},
+		"another channel":  {environment("python", "lab::greet"), true},
+		"build of a spec":  {environment("python=3.11=*_cpython"), true},
+		"letters in specs": {environment("python>=3.11.0a1"), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := repo("conda-lock.yml", condaLock)
+			if tt.environment != "" {
+				files = repo("conda-lock.yml", condaLock, "environment.yml", tt.environment)
+			}
+			got, err := plan.Detect(files, plan.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			diff := cmp.Diff(locked, got.Env)
+			if tt.counts && diff != "" || !tt.counts && got.Env[0].Conda.Locked != nil {
+				t.Error(diff)
+			}
+			if tt.counts && (got.Python != "3.11" || got.Pack != plan.PackConda) {
+				t.Errorf("%s, Python %s", got.Pack, got.Python)
+			}
+		})
+	}
+}
+
+func TestCondaLockComesAfterRepo2dockersFiles(t *testing.T) {
+	for file, pack := range map[string]string{"requirements.txt": plan.PackPython, "Pipfile": plan.PackPipfile, "setup.py": plan.PackPython} {
+		got, _ := plan.Detect(repo("conda-lock.yml", condaLock, "pixi.toml", "[workspace]\nchannels=['a']\n", file, ""), plan.Options{})
+		if got.Pack != pack {
+			t.Errorf("with %s: %s", file, got.Pack)
+		}
+	}
+}
+
+const pixiTOML = `[workspace]
+name = "x"
+channels = ["conda-forge", {channel = "https://conda.example.org/lab", priority = 1}]
+platforms = ["linux-64", "linux-aarch64", "win-64"]
+
+[tasks]
+start = "rm -rf /"
+
+[dependencies]
+python = ">=3.9, <3.12"
+numpy = "*"
+greet = {version = "2.*", build = "py_*", channel = "lab"}
+
+[target.linux.dependencies]
+libgreet = "3"
+
+[target.win.dependencies]
+wingreet = "3"
+
+[pypi-dependencies]
+six = "*"
+requests = {version = ">=2", extras = ["socks", "use-chardet"]}
+own = {git = "https://example.org/own.git", rev = "abc", subdirectory = "py"}
+here = {path = "lib", editable = true}
+
+[activation.env]
+GREETING = "good day"
+
+[feature.test.dependencies]
+pytest = "*"
+
+[environments]
+test = ["test"]
+`
+
+func TestPixi(t *testing.T) {
+	got, err := plan.Detect(repo("pixi.toml", pixiTOML), plan.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := []plan.Install{
+		{Tool: plan.ToolConda, Files: []string{}, Version: "3.10", Conda: &plan.CondaEnvironment{
+			Channels:    []string{"conda-forge", "https://conda.example.org/lab"},
+			Specs:       []string{"lab::greet 2.* py_*", "numpy", "python >=3.9,<3.12", "libgreet 3"},
+			Python:      "3.10",
+			Constraints: []string{"python >=3.9,<3.15"},
+			Variables:   []plan.Variable{{Name: "GREETING", Value: "good day"}},
+			Lines:       map[string]int{"lab::greet 2.* py_*": 12, "numpy": 11, "python >=3.9,<3.12": 10, "libgreet 3": 15},
+			File:        "pixi.toml",
+		}},
+		{Tool: plan.ToolCondaPip, Files: []string{}, From: "pixi.toml", Lines: []string{"own @ git+https://example.org/own.git@abc#subdirectory=py", "requests[socks,use-chardet]>=2", "six"}},
+	}
+	content := []plan.Install{{Tool: plan.ToolCondaPip, Files: []string{}, From: "pixi.toml", Lines: []string{"-e ./lib"}}}
+	if diff := cmp.Diff(env, got.Env); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(content, got.Content); diff != "" {
+		t.Error(diff)
+	}
+}
+
+const pixiLock = `version: 6
+environments:
+  default:
+    channels:
+    - url: https://conda.anaconda.org/conda-forge/
+    indexes: [https://pypi.org/simple]
+    packages:
+      linux-64:
+      - conda: https://conda.anaconda.org/conda-forge/linux-64/python-3.12.9-h1_0_cpython.conda
+      - pypi: https://files.pythonhosted.org/packages/six-1.16.0-py2.py3-none-any.whl
+      - pypi: ./
+packages:
+- conda: https://conda.anaconda.org/conda-forge/linux-64/python-3.12.9-h1_0_cpython.conda
+  sha256: ` + sha + `
+  md5: ` + md5 + `
+  depends: [x]
+- pypi: https://files.pythonhosted.org/packages/six-1.16.0-py2.py3-none-any.whl
+  name: six
+  version: 1.16.0
+  sha256: ` + sha + `
+- pypi: ./
+  name: own
+  version: 0.1.0
+  sha256: ` + sha + `
+  editable: true
+`
+
+func TestPixiLock(t *testing.T) {
+	const project = "[project]\nname='own'\n[build-system]\nrequires=[]\n[tool.pixi.workspace]\nchannels=['conda-forge']\n[tool.pixi.dependencies]\npython='3.12.*'\n"
+	got, err := plan.Detect(repo("pyproject.toml", project, "pixi.lock", pixiLock), plan.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := []plan.Install{
+		{Tool: plan.ToolConda, Files: []string{}, Version: "3.12", Conda: &plan.CondaEnvironment{
+			Channels: []string{"https://conda.anaconda.org/conda-forge"}, File: "pixi.lock",
+			Locked: []plan.CondaPackage{{URL: "https://conda.anaconda.org/conda-forge/linux-64/python-3.12.9-h1_0_cpython.conda", SHA256: sha, MD5: md5}},
+		}},
+		{Tool: plan.ToolCondaPip, Files: []string{}, From: "pixi.lock", Args: []string{"--no-deps"}, Lines: []string{"six==1.16.0 --hash=sha256:" + sha}},
+	}
+	content := []plan.Install{{Tool: plan.ToolCondaPip, Files: []string{}, From: "pixi.lock", Args: []string{"--no-deps"}, Lines: []string{"-e ./"}}}
+	if diff := cmp.Diff(env, got.Env); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(content, got.Content); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLockFaults(t *testing.T) {
+	pixi := func(text string) []string { return []string{"pixi.toml", "[workspace]\nchannels=['a']\n" + text} }
+	for name, tt := range map[string]struct {
+		files []string
+		want  string
+	}{
+		"no yaml":            {[]string{"conda-lock.yml", "a: ["}, "conda-lock.yml: line 1"},
+		"another version":    {[]string{"conda-lock.yml", "version: 9\npackage: []\n"}, "not a lock file of version 1"},
+		"another platform":   {[]string{"conda-lock.yml", strings.ReplaceAll(condaLock, "linux-64,", "win-64,")}, "no packages for linux-64"},
+		"no hash":            {[]string{"conda-lock.yml", strings.ReplaceAll(strings.ReplaceAll(condaLock, sha, `""`), md5, `""`)}, "no hash"},
+		"another scheme":     {[]string{"conda-lock.yml", strings.ReplaceAll(condaLock, "https://conda.", "ftp://conda.")}, "not the URL of a package"},
+		"an option":          {[]string{"conda-lock.yml", strings.ReplaceAll(condaLock, "name: six", `name: "--six"`)}, "no name, version or hash"},
+		"lock of the future": {append(pixi(""), "pixi.lock", "version: 99\n"), "pixi.lock: is of version 99"},
+		"no default":         {append(pixi(""), "pixi.lock", "version: 6\n"), "no environment called default"},
+		"unknown package":    {append(pixi(""), "pixi.lock", "version: 6\nenvironments: {default: {packages: {linux-64: [{conda: 'https://x/y'}]}}}\n"), "without saying what it is"},
+		"bad toml":           {[]string{"pixi.toml", "[workspace\n"}, "pixi.toml: line 1 is not TOML"},
+		"no workspace":       {[]string{"pixi.toml", "[tasks]\na='b'\n"}, "no [workspace]"},
+		"no channels":        {[]string{"pixi.toml", "[workspace]\nname='x'\n"}, "names no channels"},
+		"other platforms":    {[]string{"pixi.toml", "[workspace]\nchannels=['a']\nplatforms=['win-64']\n"}, "not for linux-64"},
+		"source dependency":  {pixi("[dependencies]\nx={path='y'}\n"), "line 4: x: \"path\" is not supported"},
+		"option as path":     {pixi("[pypi-dependencies]\nx={path='-x y'}\n"), "line 4: x: \"-x y\" is not a directory"},
+		"option as version":  {pixi("[pypi-dependencies]\nx=\"1 \\n--hash\"\n"), "is not a version"},
+		"variable":           {pixi("[activation.env]\n\"A B\"='x'\n"), "is not a variable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := plan.Detect(repo(tt.files...), plan.Options{})
+			e, ok := errors.AsType[*bindery.Error](err)
+			if !ok || !strings.Contains(e.Msg, tt.want) {
+				t.Errorf("got %v", err)
+			}
+			checkError(t, err)
+		})
+	}
+}
+
+// A thousand damaged files of each kind: a parser may refuse them, in words for their author.
+func TestDamagedFiles(t *testing.T) {
+	const environment = "name: a\nchannels: [b]\ndependencies:\n- python>=3.9\n- &x numpy=1.*\n- *x\n- pip:\n  - -r x\n  - |\n    six\nvariables: {A: b}\n"
+	chance := rand.New(rand.NewPCG(1, 2))
+	for name, tt := range map[string]struct{ file, text, beside, text2 string }{
+		"environment": {"environment.yml", environment, "x", "y"},
+		"conda-lock":  {"conda-lock.yml", condaLock, "environment.yml", environment},
+		"pixi.toml":   {"pixi.toml", pixiTOML, "x", "y"},
+		"pixi.lock":   {"pixi.lock", pixiLock, "pixi.toml", pixiTOML},
+	} {
+		t.Run(name, func(t *testing.T) {
+			words := strings.Fields(tt.text)
+			for range 1000 {
+				text := []byte(tt.text)
+				for range 1 + chance.IntN(4) {
+					i, j := chance.IntN(len(text)), chance.IntN(len(text))
+					switch i, j = min(i, j), max(i, j); chance.IntN(4) {
+					case 0:
+						text[i] = byte(chance.IntN(256))
+					case 1:
+						text = slices.Delete(text, i, min(j, i+20))
+					case 2:
+						text = slices.Insert(text, i, []byte(words[chance.IntN(len(words))])...)
+					case 3:
+						text = slices.Concat(text[:i], []byte("[{&a *a : - \n'\"#|>")[chance.IntN(15):], text[i:])
+					}
+				}
+				_, err := plan.Detect(repo(tt.file, string(text), tt.beside, tt.text2), plan.Options{})
+				checkError(t, err)
+			}
+		})
+	}
+}
+
+func FuzzCondaLock(f *testing.F) {
+	f.Add(condaLock)
+	f.Fuzz(func(t *testing.T, text string) {
+		_, err := plan.Detect(repo("conda-lock.yml", text), plan.Options{})
+		checkError(t, err)
+	})
+}
+
+func FuzzPixi(f *testing.F) {
+	f.Add(pixiTOML, pixiLock)
+	f.Fuzz(func(t *testing.T, manifest, lock string) {
+		_, err := plan.Detect(repo("pixi.toml", manifest, "pixi.lock", lock), plan.Options{})
+		checkError(t, err)
+	})
+}
