@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/buildkit/client/llb"
@@ -120,7 +122,7 @@ func (g *grapher) condaCommand(ready, rattler llb.State, channels []string) llb.
 	}
 	spec := condaSpec{Prefix: "/srv/conda", Channels: channels, Specs: []string{"conda", "mamba"}}
 	return ready.Run(args("/usr/bin/python3", "-I", assetsMount+"/rattle.py", "command", specMount+"/spec.json"),
-		g.withRattler("Install the conda command", rattler, spec)).Root()
+		g.withRattler(condaCommandStep, rattler, spec)).Root()
 }
 
 // withWarmServers lets a step install the servers without the network and without a cache that others share: installing
@@ -160,8 +162,14 @@ func (g *grapher) condaPip(s llb.State, in plan.Install) llb.State {
 		prefix = plan.KernelPrefix
 	}
 	argv := slices.Concat([]string{"/bin/bash", assetsMount + "/conda-pip.sh", prefix, in.From}, in.Args)
-	return s.Run(args(argv...), g.withUV("Build and install the pip section of "+in.From, g.ownCache()), llb.AddMount(specMount, file, llb.Readonly)).Root()
+	return s.Run(args(argv...), g.withUV(condaPipStep+in.From, g.ownCache()), llb.AddMount(specMount, file, llb.Readonly)).Root()
 }
+
+// Names of steps that condaError knows again.
+const (
+	condaPipStep     = "Build and install the pip section of "
+	condaCommandStep = "Install the conda command"
+)
 
 // Exit codes of assets/rattle.py.
 const (
@@ -169,15 +177,18 @@ const (
 	condaUnreachable = 69
 )
 
-// condaError explains what solving a conda environment failed with: whose fault it is, and which line is the matter. It
+// condaError explains what making a conda environment failed with: whose fault it is, and which line is the matter. It
 // is nil for every other step.
 func condaError(p plan.Plan, step string, code int, said string) *bindery.Error {
 	i := slices.IndexFunc(p.Env, func(in plan.Install) bool { return in.Tool == plan.ToolConda })
-	if i < 0 || code != condaUser && code != condaUnreachable {
+	if i < 0 || code < 0 {
 		return nil
 	}
+	if from, ok := strings.CutPrefix(step, condaPipStep); ok {
+		return condaPipError(p, from, said)
+	}
 	env := p.Env[i].Conda
-	if step != "Install "+env.File && step != "Install the conda command" {
+	if code != condaUser && code != condaUnreachable || step != "Install "+env.File && step != condaCommandStep {
 		return nil
 	}
 	if i := strings.LastIndex("\n"+said, "\nerror: "); i >= 0 {
@@ -198,6 +209,33 @@ func condaError(p plan.Plan, step string, code int, said string) *bindery.Error 
 		where += ", " + strings.Join(places, " and ")
 	}
 	return bindery.Errorf(bindery.ErrStep, bindery.User, "Correct the environment so that its channels have what it asks for.", "%s: %s", where, said)
+}
+
+var condaPipRE = regexp.MustCompile(`(?:[\w./-]*/)?\.bindery-pip-section\.txt(?:, line (\d+))?`)
+
+// condaPipError says where in the environment file a requirement stands that could not be installed. The installer has
+// seen a file of its own.
+func condaPipError(p plan.Plan, from, said string) *bindery.Error {
+	i := strings.LastIndex(said, ".bindery-pip-section.txt")
+	if i < 0 || trouble(said) != nil {
+		return nil
+	}
+	said = said[strings.LastIndex(said[:i], "\n")+1:]
+	var in plan.Install
+	for _, one := range slices.Concat(p.Env, p.Content) {
+		if one.Tool == plan.ToolCondaPip && one.From == from {
+			in = one
+			break
+		}
+	}
+	said = condaPipRE.ReplaceAllStringFunc(said, func(place string) string {
+		m := condaPipRE.FindStringSubmatch(place)
+		if n, err := strconv.Atoi(m[1]); err == nil && n > 0 && n <= len(in.Numbers) {
+			return fmt.Sprintf("%s, line %d", from, in.Numbers[n-1])
+		}
+		return from
+	})
+	return bindery.Errorf(bindery.ErrStep, bindery.User, "Correct the requirement and build again.", "%s", said)
 }
 
 // condaCredentials serves the credentials of private channels to the steps that ask for them.

@@ -134,13 +134,14 @@ func TestCondaFaults(t *testing.T) {
 		kind  bindery.Kind
 		fault bindery.Fault
 	}{
-		"no such package": {"dependencies:\n- greet\n- nosuch>=2\n", `environment.yml, line 3: There is no package for "nosuch>=2"`, bindery.ErrStep, bindery.User},
-		"no such version": {"dependencies:\n- greet=9\n", `environment.yml, line 2: No version of the package fits "greet=9"; the channels (conda-forge) have 2.1, 2.0, 1.0.`, bindery.ErrStep, bindery.User},
-		"no solution":     {"dependencies:\n- greet=2.1\n- only-old\n", "environment.yml, line 2 and line 3: The environment has no solution", bindery.ErrStep, bindery.User},
-		"not a spec":      {"dependencies:\n- 'gr!!=x='\n", "environment.yml, line 2: \"gr!!=x=\" is not a dependency", bindery.ErrStep, bindery.User},
-		"no such channel": {"channels: ['" + channelURL + "/none', nodefaults]\ndependencies: [greet]\n", "A channel does not have what it should", bindery.ErrStep, bindery.User},
-		"channel is away": {"channels: ['http://127.0.0.1:1/x', nodefaults]\ndependencies: [greet]\n", "A channel could not be reached", bindery.ErrUnreachable, bindery.Transient},
-		"channel forbids": {"channels: ['" + strings.Replace(channelURL, "127.0.0.1", "localhost", 1) + "/private', nodefaults]\ndependencies: [greet]\n", "A channel does not have what it should", bindery.ErrStep, bindery.User},
+		"no such package":     {"dependencies:\n- greet\n- nosuch>=2\n", `environment.yml, line 3: There is no package for "nosuch>=2"`, bindery.ErrStep, bindery.User},
+		"no such version":     {"dependencies:\n- greet=9\n", `environment.yml, line 2: No version of the package fits "greet=9"; the channels (conda-forge) have 2.1, 2.0, 1.0.`, bindery.ErrStep, bindery.User},
+		"no solution":         {"dependencies:\n- greet=2.1\n- only-old\n", "environment.yml, line 2 and line 3: The environment has no solution", bindery.ErrStep, bindery.User},
+		"not a spec":          {"dependencies:\n- 'gr!!=x='\n", "environment.yml, line 2: \"gr!!=x=\" is not a dependency", bindery.ErrStep, bindery.User},
+		"no such channel":     {"channels: ['" + channelURL + "/none', nodefaults]\ndependencies: [greet]\n", "A channel does not have what it should", bindery.ErrStep, bindery.User},
+		"channel is away":     {"channels: ['http://127.0.0.1:1/x', nodefaults]\ndependencies: [greet]\n", "A channel could not be reached", bindery.ErrUnreachable, bindery.Transient},
+		"no such requirement": {"dependencies:\n- greet=1.0\n- pip:\n  - six\n  - bindery-has-no-such-package==1.0\n", "environment.yml, line 5", bindery.ErrStep, bindery.User},
+		"channel forbids":     {"channels: ['" + strings.Replace(channelURL, "127.0.0.1", "localhost", 1) + "/private', nodefaults]\ndependencies: [greet]\n", "A channel does not have what it should", bindery.ErrStep, bindery.User},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &story{t: t}

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -113,6 +114,11 @@ func (d *detector) condaLayer() error {
 		return err
 	}
 	return d.environmentFile(file)
+}
+
+// hasConda reports whether the environment is conda's, and its interpreter too.
+func (d *detector) hasConda() bool {
+	return slices.ContainsFunc(d.plan.Env, func(in Install) bool { return in.Tool == ToolConda })
 }
 
 // environmentFile plans what an environment.yml asks for.
@@ -255,7 +261,7 @@ func (d *detector) condaPip(file string, lines []numbered, args ...string) error
 	}
 	install := Install{Tool: ToolCondaPip, Files: []string{}, Includes: r.includes, Encodings: r.encodings, Args: args, From: file}
 	for _, l := range lines {
-		install.Lines = append(install.Lines, l.text)
+		install.Lines, install.Numbers = append(install.Lines, l.text), append(install.Numbers, l.number)
 	}
 	for _, name := range r.includes {
 		d.use(name)

@@ -62,6 +62,7 @@ type Install struct {
 	From     string   `json:"from,omitempty"`     // the file that Lines or Args come from
 	// Lines are of a requirement file that the planner writes: what a format that the tool cannot read comes to.
 	Lines   []string `json:"lines,omitempty"`
+	Numbers []int    `json:"-"`                 // where Lines stand in From, for errors; no part of a plan's JSON or of a key
 	Args    []string `json:"args,omitempty"`    // what is installed beside Files' contents, such as "."
 	Version string   `json:"version,omitempty"` // of the language, or of the tool
 	// Prefix is a directory that only installs with the same Prefix write to. They run in an order of their own, beside

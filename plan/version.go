@@ -62,6 +62,12 @@ func debian(base string) (s suite, ok bool) {
 // pythonVersion decides the interpreter: what runtime.txt names, else the base's own, else the newest that
 // requires-python of pyproject.toml accepts. Another Python than the base's own means another Debian, or one of uv's.
 func (d *detector) pythonVersion(p pythonSpec) error {
+	if d.hasConda() {
+		if d.runtime.name == "python" {
+			d.ignore(d.runtime.file, "the conda environment has a Python of its own")
+		}
+		return nil
+	}
 	requires := p.project.requires
 	own, _ := debian(d.plan.Base)
 	asked, err := d.runtimePython()

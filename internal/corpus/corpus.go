@@ -57,7 +57,7 @@ func commonSamples() []Sample {
 
 		// Conda's are built by the tests of buildkit, which bring a channel. What is not in it is planned only.
 		{Name: "conda"}, {Name: "conda-pip"}, {Name: "conda-local"}, {Name: "conda-kernel"}, {Name: "conda-py2"}, {Name: "conda-r"},
-		{Name: "conda-private"}, {Name: "conda-empty"},
+		{Name: "conda-private"}, {Name: "conda-empty"}, {Name: "conda-lock"}, {Name: "conda-lock-stale"}, {Name: "pixi"}, {Name: "pixi-lock"},
 
 		{Name: "both-binder-dirs", Fails: bindery.ErrPlan, Says: "both a binder and a .binder"},
 		{Name: "requirement-include-missing", Fails: bindery.ErrPlan, Says: "more.txt"},
