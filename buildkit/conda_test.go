@@ -82,10 +82,15 @@ func condaJob(t *testing.T, name, dir string) plan.Job {
 	return j
 }
 
+// scienceYML is an environment with a bit of everything, and a requirement in line 10.
+func scienceYML(requirement string) string {
+	return "name: other\ndependencies:\n- python>=3.9\n- greet=2\n- libgreet\n- postgreet\n- oldgreet\n- pip\n- pip:\n  - " + requirement + "\nvariables:\n  GREETING: good 'day'\n"
+}
+
 func TestCondaEnvironment(t *testing.T) {
 	e := shared(t)
 	dir := repo(t,
-		"environment.yml", "name: other\ndependencies:\n- python>=3.9\n- greet=2\n- libgreet\n- postgreet\n- oldgreet\n- pip\n- pip:\n  - six==1.16.0\nvariables:\n  GREETING: good 'day'\n",
+		"environment.yml", scienceYML("six==1.16.0"),
 		"notebook.ipynb", "{}",
 		"postBuild", "conda run -n notebook greet > greeted\nmamba list > listed\nwhich conda mamba > which\nconda env list > envs\n",
 	)
@@ -119,7 +124,7 @@ jupyter lab --version; jupyter server --version; ls -a; du -s /tmp /root /home/j
 	if again.Steps.Run != 0 {
 		t.Errorf("the second build ran %d steps", again.Steps.Run)
 	}
-	j = condaJob(t, "conda-notebook", repo(t, "environment.yml", "# a comment\ndependencies:\n- python>=3.9\n- greet=2\n- libgreet\n- postgreet\n- oldgreet\n- pip\n- pip:\n  - six==1.16.0\nvariables:\n  GREETING: good 'day'\n", "notebook.ipynb", "{\"a\": 1}"))
+	j = condaJob(t, "conda-notebook", repo(t, "environment.yml", "# a comment\n"+scienceYML("six==1.16.0"), "notebook.ipynb", "{\"a\": 1}"))
 	j.Source = bindery.Source{Provider: bindery.ProviderLocal, URL: "/test/conda"}
 	if changed := solve(t, e, j); changed.Steps.Run != 0 {
 		t.Errorf("another notebook and a comment: %d steps ran", changed.Steps.Run)
@@ -140,7 +145,7 @@ func TestCondaFaults(t *testing.T) {
 		"not a spec":          {"dependencies:\n- 'gr!!=x='\n", "environment.yml, line 2: \"gr!!=x=\" is not a dependency", bindery.ErrStep, bindery.User},
 		"no such channel":     {"channels: ['" + channelURL + "/none', nodefaults]\ndependencies: [greet]\n", "A channel does not have what it should", bindery.ErrStep, bindery.User},
 		"channel is away":     {"channels: ['http://127.0.0.1:1/x', nodefaults]\ndependencies: [greet]\n", "A channel could not be reached", bindery.ErrUnreachable, bindery.Transient},
-		"no such requirement": {"dependencies:\n- greet=1.0\n- pip:\n  - six\n  - bindery-has-no-such-package==1.0\n", "environment.yml, line 5", bindery.ErrStep, bindery.User},
+		"no such requirement": {scienceYML("bindery-has-no-such-package==1.0"), "environment.yml, line 10", bindery.ErrStep, bindery.User},
 		"channel forbids":     {"channels: ['" + strings.Replace(channelURL, "127.0.0.1", "localhost", 1) + "/private', nodefaults]\ndependencies: [greet]\n", "A channel does not have what it should", bindery.ErrStep, bindery.User},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -165,6 +165,7 @@ func (d *detector) lockOf(file string, env environment) (bool, error) {
 		return false, err
 	}
 	if lacks := l.lacks(env.specs); lacks != "" {
+		d.use(l.file) // the reason is said here
 		d.ignore(l.file, fmt.Sprintf("it has nothing for %q of %s: lock again to have it count", printable(lacks), file))
 		return false, nil
 	}

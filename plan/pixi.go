@@ -40,6 +40,7 @@ func (d *detector) pixi() (bool, error) {
 			d.reads(m.file)
 			return true, d.lockFile(l, &CondaEnvironment{Variables: m.variables})
 		}
+		d.use(file) // the reason is said here
 		d.ignore(file, fmt.Sprintf("it has nothing for %q of %s: lock again to have it count", printable(lacks), m.file))
 	}
 	return true, d.solveManifest(m)
