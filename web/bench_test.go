@@ -1,40 +1,68 @@
 package web_test
 
 import (
-	"fmt"
-	"net"
+	"bytes"
+	"net/http"
 	"runtime"
+	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
-// BenchmarkWatchers measures what one open stream costs the hub: heap and stacks, its connection included. The other
-// ends are bare connections that hold next to nothing.
-func BenchmarkWatchers(b *testing.B) {
-	const watchers = 1000
-	for b.Loop() {
-		h := newHub()
-		ts := serve(b, h)
-		before := memory()
-		conns := make([]net.Conn, 0, watchers)
-		for range watchers {
-			c, err := net.Dial("tcp", ts.Listener.Addr().String())
-			if err != nil {
-				b.Fatal(err)
+// BenchmarkCrowd has 20,000 clients watch one build, over connections that are memory. It reports what one costs the hub,
+// its goroutines' stacks included, and how long a line takes to reach clients, each of which is sent it by itself.
+func BenchmarkCrowd(b *testing.B) {
+	const clients, lines = 20_000, 20
+	h := newHub()
+	m := newMemoryNet()
+	srv := &http.Server{Handler: newServer(b, h).Public()}
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = srv.Serve(m) }()
+	defer func() { _ = srv.Close(); <-ended }()
+	request := "GET " + specPath + " HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: cors\r\n\r\n"
+
+	before := memory()
+	took := make([]int64, clients*lines) // preallocated: it is not the clients'
+	var at, seen, line atomic.Int64
+	news := make(chan struct{}, 1)
+	mark := []byte("the-line")
+	started := memory() - before
+	for range clients {
+		m.dial(request, func(text []byte) {
+			if !bytes.Contains(text, mark) {
+				return
 			}
-			conns = append(conns, c)
-			fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n", specPath)
-		}
-		h.until(b, "all watchers", func() bool { return len(h.asks) == watchers })
-		h.say(h.theBuild(b), "a line\n")
-		b.ReportMetric(float64(memory()-before)/watchers, "B/watcher")
-		for _, c := range conns {
-			c.Close()
-		}
-		ts.CloseClientConnections()
+			now := time.Now().UnixNano()
+			i := seen.Add(1) - 1
+			took[i] = now - at.Load()
+			if (i+1)%clients == 0 {
+				news <- struct{}{}
+			}
+		})
 	}
+	h.until(b, "all clients", func() bool { return len(h.asks) == clients })
+	id := h.theBuild(b)
+	h.say(id, "it begins\n")
+	each := float64(memory()-before-started) / clients
+	b.ResetTimer()
+	for b.Loop() {
+		seen.Store(0)
+		for range lines {
+			line.Add(1)
+			at.Store(time.Now().UnixNano())
+			h.say(id, string(mark)+"\n")
+			<-news
+		}
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2])/1e6, "ms-p50")
+	b.ReportMetric(float64(took[len(took)*99/100])/1e6, "ms-p99")
+	b.ReportMetric(each, "B/client")
 }
 
 func memory() uint64 {
+	runtime.GC()
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
