@@ -43,8 +43,6 @@ type Variable struct {
 // KernelPrefix is where a conda environment is made that the servers cannot live in.
 const KernelPrefix = "/srv/conda/envs/kernel"
 
-const pythonInstead = "List the Python packages in requirements.txt and delete the file, or write a Dockerfile."
-
 // conda is the pack of conda environments. requirements.txt has no say there. Lock files and pixi's files are no rules of
 // repo2docker's: those alone count where it would find nothing to install.
 func (d *detector) conda() (bool, error) {

@@ -3,7 +3,6 @@ package plan
 import (
 	"encoding/hex"
 	"fmt"
-	"net/url"
 	"regexp"
 	goruntime "runtime"
 	"slices"
@@ -181,7 +180,9 @@ func localLine(path string, editable bool) string {
 var (
 	condaFileRE = regexp.MustCompile(`^([A-Za-z0-9_.-]+)-([^-/]+)-([^-/]+)\.(?:conda|tar\.bz2)$`)
 	pipNameRE   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-	pipVerRE    = regexp.MustCompile(`^[A-Za-z0-9.!+_-]+$`)
+	// urlRE has the characters that a URL may have, except quotes.
+	urlRE    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9%._~:/?#\[\]@!$&()*+,;=-]+$`)
+	pipVerRE = regexp.MustCompile(`^[A-Za-z0-9.!+_-]+$`)
 )
 
 // packages checks the conda packages: their URLs and hashes end in files that programs read.
@@ -193,11 +194,11 @@ func (l *condaLockFile) packages() ([]CondaPackage, string, error) {
 		if p.md5 == "" && p.sha256 == "" {
 			p.md5 = hash
 		}
-		u, err := url.Parse(where)
-		if err != nil || !slices.Contains([]string{"http", "https", "file"}, u.Scheme) || strings.ContainsAny(where, " \"'\\<>") {
+		scheme, _, ok := strings.Cut(where, "://")
+		if !ok || !slices.Contains([]string{"http", "https", "file"}, scheme) || !urlRE.MatchString(where) {
 			return nil, "", grammarError(fmt.Sprintf("%q is not the URL of a package", printable(where)))
 		}
-		name := condaFileRE.FindStringSubmatch(u.Path[strings.LastIndex(u.Path, "/")+1:])
+		name := condaFileRE.FindStringSubmatch(where[strings.LastIndex(where, "/")+1:])
 		if name == nil {
 			return nil, "", grammarError(fmt.Sprintf("%q is not the URL of a conda package", printable(where)))
 		}
@@ -229,8 +230,9 @@ func (l *condaLockFile) requirements() ([]numbered, error) {
 			return nil, grammarError(fmt.Sprintf("%s, a package for pip, has no name, version or hash that can be checked", printable(p.name)))
 		}
 		line := p.name + "==" + p.version
-		if u, err := url.Parse(p.url); err != nil || u.Hostname() != "files.pythonhosted.org" {
-			if err != nil || u.Scheme != "https" && u.Scheme != "http" && !strings.HasPrefix(u.Scheme, "git+") || strings.ContainsAny(p.url, " \"'\\") {
+		if !strings.HasPrefix(p.url, "https://files.pythonhosted.org/") {
+			scheme, _, ok := strings.Cut(p.url, "://")
+			if !ok || scheme != "https" && scheme != "http" && !strings.HasPrefix(scheme, "git+") || !urlRE.MatchString(p.url) {
 				return nil, grammarError(fmt.Sprintf("%q is not the URL of a package", printable(p.url)))
 			}
 			line = p.name + " @ " + p.url
