@@ -180,9 +180,9 @@ func localLine(path string, editable bool) string {
 var (
 	condaFileRE = regexp.MustCompile(`^([A-Za-z0-9_.-]+)-([^-/]+)-([^-/]+)\.(?:conda|tar\.bz2)$`)
 	pipNameRE   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-	// urlRE has the characters that a URL may have, except quotes.
-	urlRE    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9%._~:/?#\[\]@!$&()*+,;=-]+$`)
-	pipVerRE = regexp.MustCompile(`^[A-Za-z0-9.!+_-]+$`)
+	// lockedURLRE has the characters that a URL may have, except quotes.
+	lockedURLRE = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9%._~:/?#\[\]@!$&()*+,;=-]+$`)
+	pipVerRE    = regexp.MustCompile(`^[A-Za-z0-9.!+_-]+$`)
 )
 
 // packages checks the conda packages: their URLs and hashes end in files that programs read.
@@ -195,7 +195,7 @@ func (l *condaLockFile) packages() ([]CondaPackage, string, error) {
 			p.md5 = hash
 		}
 		scheme, _, ok := strings.Cut(where, "://")
-		if !ok || !slices.Contains([]string{"http", "https", "file"}, scheme) || !urlRE.MatchString(where) {
+		if !ok || !slices.Contains([]string{"http", "https", "file"}, scheme) || !lockedURLRE.MatchString(where) {
 			return nil, "", grammarError(fmt.Sprintf("%q is not the URL of a package", printable(where)))
 		}
 		name := condaFileRE.FindStringSubmatch(where[strings.LastIndex(where, "/")+1:])
@@ -232,7 +232,7 @@ func (l *condaLockFile) requirements() ([]numbered, error) {
 		line := p.name + "==" + p.version
 		if !strings.HasPrefix(p.url, "https://files.pythonhosted.org/") {
 			scheme, _, ok := strings.Cut(p.url, "://")
-			if !ok || scheme != "https" && scheme != "http" && !strings.HasPrefix(scheme, "git+") || !urlRE.MatchString(p.url) {
+			if !ok || scheme != "https" && scheme != "http" && !strings.HasPrefix(scheme, "git+") || !lockedURLRE.MatchString(p.url) {
 				return nil, grammarError(fmt.Sprintf("%q is not the URL of a package", printable(p.url)))
 			}
 			line = p.name + " @ " + p.url
