@@ -46,11 +46,12 @@ type Config struct {
 	// CondaCredentials is a file with the credentials of private conda channels, in the form that rattler and pixi have
 	// for it. Only steps see it in which nothing of a repository runs. Empty: there are none.
 	CondaCredentials string
-	Allow            []netip.Prefix // addresses that are not public and may be fetched from all the same, by FROM and ADD
-	Volatile         bool           // steps write without waiting for the disk: twice as fast, and the cache is wiped when the machine dies
-	MaxCache         int64          // bytes of build cache; default 40 GB
-	MinFree          int64          // bytes of disk that the cache leaves free; default 5 GB
-	Parallel         int64          // steps at once; default: no limit
+	Allow            []netip.Prefix      // addresses that are not public and may be fetched from all the same, by FROM and ADD
+	Registries       map[string]Registry // how registries are reached, by the host in image names; default: as Docker does
+	Volatile         bool                // steps write without waiting for the disk: twice as fast, and the cache is wiped when the machine dies
+	MaxCache         int64               // bytes of build cache; default 40 GB
+	MinFree          int64               // bytes of disk that the cache leaves free; default 5 GB
+	Parallel         int64               // steps at once; default: no limit
 	Log              *slog.Logger
 }
 
@@ -82,7 +83,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("engine directory: %w", err)
 	}
-	e := &Engine{cfg: cfg, lock: flock.New(filepath.Join(cfg.Dir, "lock")), listener: bufconn.Listen(1 << 20), guard: newGuard(cfg.Allow, os.Getenv)}
+	e := &Engine{cfg: cfg, lock: flock.New(filepath.Join(cfg.Dir, "lock")), listener: bufconn.Listen(1 << 20), guard: newGuard(cfg.Allow, cfg.Registries, os.Getenv)}
 	held, err := e.lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("lock the engine directory: %w", err)
@@ -100,6 +101,9 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 func (c Config) checked() (Config, error) {
 	if !filepath.IsAbs(c.Dir) {
 		return c, errors.New("buildkit: Config.Dir must be an absolute directory")
+	}
+	if err := checkRegistries(c.Registries); err != nil {
+		return c, fmt.Errorf("buildkit: Config.Registries: %w", err)
 	}
 	c.BaseDir = cmp.Or(c.BaseDir, filepath.Join(c.Dir, "bases"))
 	c.Runtime = cmp.Or(c.Runtime, "runc")

@@ -39,6 +39,9 @@ func trouble(said string) *bindery.Error {
 	if strings.Contains(low, "no space left on device") || strings.Contains(low, "enospc") {
 		return bindery.Errorf(bindery.ErrNoSpace, bindery.Ours, "Free space on the worker's disk, or lower the limit of its cache.", "The worker's disk is full")
 	}
+	if strings.Contains(low, "429 too many requests") || strings.Contains(low, "toomanyrequests") {
+		return tooMany(said)
+	}
 	for _, s := range []string{
 		"temporary failure resolving", "temporary failure in name resolution", "could not resolve host", "dns error", "failed to lookup address",
 		"connection refused", "connection timed out", "operation timed out", "network is unreachable", "no route to host", "tls handshake timeout",
@@ -50,6 +53,16 @@ func trouble(said string) *bindery.Error {
 		}
 	}
 	return nil
+}
+
+// tooMany is a server's limit that is used up, most often that of pulls from a public registry.
+func tooMany(said string) *bindery.Error {
+	who := "A server that the build needs"
+	if m := regexp.MustCompile(`https?://([^/\s"]+)/v2/`).FindStringSubmatch(said); m != nil {
+		who = "The registry " + bindery.Printable(keyOf(m[1]))
+	}
+	return bindery.Errorf(bindery.ErrUnreachable, bindery.Transient,
+		"Try again later; the operator can name a mirror or credentials for the registry in the configuration.", "%s takes no more requests for now: the limit is used up", who)
 }
 
 // solveError turns what a solve ended with into words: whose step failed, with what, and what it said last.

@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/distribution/reference"
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/configfile"
@@ -37,13 +36,15 @@ import (
 type guard struct {
 	allow   []netip.Prefix
 	proxies map[string]bool // host:port of the machine's proxies
+	config  map[string]Registry
 
-	mu    sync.Mutex
-	named map[string]bool // registries that the operator has named, as a base or to push to
+	mu      sync.Mutex
+	named   map[string]bool // registries that the operator has named, as a base or to push to
+	clients map[string]*http.Client
 }
 
-func newGuard(allow []netip.Prefix, env func(string) string) *guard {
-	g := &guard{allow: allow, proxies: map[string]bool{}, named: map[string]bool{}}
+func newGuard(allow []netip.Prefix, registries map[string]Registry, env func(string) string) *guard {
+	g := &guard{allow: allow, config: registries, proxies: map[string]bool{}, named: map[string]bool{}, clients: map[string]*http.Client{}}
 	for _, k := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"} {
 		u, err := url.Parse(env(k))
 		if err != nil || u.Host == "" {
@@ -76,7 +77,7 @@ func (g *guard) name(job plan.Job) {
 func (g *guard) isNamed(host string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.named[host] || (host == "registry-1.docker.io" && g.named["docker.io"])
+	return g.named[keyOf(host)]
 }
 
 // open reports whether an address may be dialled: a public one, or one in a prefix that is allowed. The ranges for
@@ -131,21 +132,6 @@ func (g *guard) transport() *http.Transport {
 	}
 }
 
-// registries is how the engine finds registries: those that the operator named wherever they are, others through the
-// guard.
-func (g *guard) registries() docker.RegistryHosts {
-	through := func(t http.RoundTripper) docker.RegistryHosts {
-		return docker.ConfigureDefaultRegistries(docker.WithClient(&http.Client{Transport: t}), docker.WithPlainHTTP(docker.MatchLocalhost))
-	}
-	guarded, plain := through(g.transport()), through(http.DefaultTransport)
-	return func(host string) ([]docker.RegistryHost, error) {
-		if g.isNamed(host) {
-			return plain(host)
-		}
-		return guarded(host)
-	}
-}
-
 // sources replaces those of w that fetch from networks. ADD of a Git repository is refused: it would run git here,
 // outside of any step.
 func (g *guard) sources(w *base.Worker) error {
@@ -174,8 +160,8 @@ func (noGit) Resolve(context.Context, source.Identifier, *session.Manager, solve
 	return nil, errors.New("ADD of a Git repository is not supported: clone it in a RUN step")
 }
 
-// credentials answers registries with what docker login has stored, but only those that the operator has named: a
-// Dockerfile must not pull what only the operator may see. It gives no tokens, so that those are asked for by the
+// credentials answers registries with what the configuration or docker login has for them, but only those that the
+// operator has named: a Dockerfile must not pull what only the operator may see, unless the operator shares it. It gives no tokens, so that those are asked for by the
 // engine, through the guard.
 type credentials struct {
 	auth.UnimplementedAuthServer
@@ -196,14 +182,18 @@ func (c *credentials) Register(s *grpc.Server) { auth.RegisterAuthServer(s, c) }
 
 // Credentials answers with a name and a password.
 func (c *credentials) Credentials(_ context.Context, req *auth.CredentialsRequest) (*auth.CredentialsResponse, error) {
-	if !c.g.isNamed(req.GetHost()) {
+	if !c.g.entitled(req.GetHost()) {
 		return &auth.CredentialsResponse{}, nil
 	}
 	key := req.GetHost()
 	if strings.HasSuffix(key, "docker.io") {
 		key = "https://index.docker.io/v1/"
 	}
-	a, err := c.file.GetAuthConfig(key)
+	file, err := c.g.keys(req.GetHost(), c.file)
+	if err != nil {
+		return nil, status.Errorf(codes.Unavailable, "credentials of %s: %v", req.GetHost(), err)
+	}
+	a, err := file.GetAuthConfig(key)
 	if err != nil {
 		return nil, status.Errorf(codes.Unavailable, "credentials of %s: %v", req.GetHost(), err)
 	}

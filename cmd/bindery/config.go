@@ -50,7 +50,8 @@ type config struct {
 
 	Binder binderConfig `yaml:",inline"`
 
-	Providers providersConfig `yaml:"providers"`
+	Providers  providersConfig  `yaml:"providers"`
+	Registries registriesConfig `yaml:"registries"`
 
 	Pages    pagesConfig   `yaml:"pages"`
 	Sessions sessionConfig `yaml:"sessions"`
@@ -226,7 +227,7 @@ func (c *config) check() error {
 			return fmt.Errorf("steps: %s: %w", key, err)
 		}
 	}
-	if err := c.Providers.check(); err != nil {
+	if err := errors.Join(c.Providers.check(), c.Registries.check()); err != nil {
 		return err
 	}
 	if err := c.Conda.check(); err != nil {

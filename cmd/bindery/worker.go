@@ -171,6 +171,7 @@ func (c *workerCmd) engine(ctx context.Context, a *app, net *bridge.Network, log
 		Network: stepNetwork{net}, Allow: allow, Nameserver: net.Gateway().String(),
 		Trust:            withConda(buildkit.Trust{CAFile: trustFile(a.cfg.Steps, a.getenv), Env: trustEnv(a.cfg, a.getenv)}, a.cfg.Conda),
 		CondaCredentials: a.cfg.Conda.CredentialsFile,
+		Registries:       a.cfg.Registries.engine(),
 		Volatile:         volatile, MaxCache: int64(a.cfg.Cache.Max), MinFree: int64(a.cfg.Cache.MinFree), Log: log,
 	})
 }
