@@ -37,6 +37,7 @@ type boxConfig struct {
 	home     string // an empty directory, when plain
 	cache    string // directory shown as /cache
 	dirs     []string
+	helper   []string // in place of ssh; none: there is none
 	ca       string
 	config   string // git's configuration
 	global   string // where it is written when plain
@@ -46,7 +47,7 @@ func (s *Sources) boxConfig() boxConfig {
 	return boxConfig{
 		plain: os.Geteuid() != 0, uid: s.cfg.UID, gid: s.cfg.GID,
 		root: filepath.Join(s.cfg.Dir, "root"), home: filepath.Join(s.cfg.Dir, "home"), cache: s.reposDir(),
-		dirs: s.cfg.Policy.Dirs, ca: s.cfg.CAFile, config: s.gitConfig(), global: filepath.Join(s.cfg.Dir, "gitconfig"),
+		dirs: s.cfg.Policy.Dirs, helper: s.cfg.Policy.SSH.helper(), ca: s.cfg.CAFile, config: s.gitConfig(), global: filepath.Join(s.cfg.Dir, "gitconfig"),
 	}
 }
 
@@ -57,6 +58,7 @@ const (
 	boxHome   = "/home"
 	boxCA     = "/etc/bindery-ca.crt"
 	boxConfFn = "/etc/bindery-gitconfig"
+	boxHelper = "/etc/bindery-ssh"
 )
 
 // openBox makes the box; close ends it.
@@ -171,6 +173,11 @@ func (b *box) fill() error {
 	}
 	if err := b.show(b.cfg.cache, boxCache, false); err != nil {
 		return err
+	}
+	if len(b.cfg.helper) > 0 {
+		if err := b.show(b.cfg.helper[0], boxHelper, true); err != nil {
+			return err
+		}
 	}
 	for _, p := range []string{boxWork, boxHome, "/tmp", "/etc"} {
 		if err := os.MkdirAll(b.cfg.root+p, 0o755); err != nil {
@@ -301,14 +308,22 @@ func (b *box) env(t *ticket) []string {
 		home, global, ca = b.cfg.home, b.cfg.global, b.cfg.ca
 	}
 	proxy := fmt.Sprintf("http://%s:x@%s", t.name, b.listener.Addr())
-	allow := "http:https"
+	allow, ssh := "http:https", "/bin/false"
+	if len(b.cfg.helper) > 0 {
+		allow += ":ssh"
+		program := boxHelper
+		if b.cfg.plain {
+			program = b.cfg.helper[0]
+		}
+		ssh = shellWords(append([]string{program}, b.cfg.helper[1:]...))
+	}
 	if len(b.cfg.dirs) > 0 {
 		allow += ":file"
 	}
 	env := []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + home, "LC_ALL=C.UTF-8", "TZ=UTC",
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + global, "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/true", "SSH_ASKPASS=/bin/true",
-		"GIT_ALLOW_PROTOCOL=" + allow, "GIT_SSH_COMMAND=/bin/false", "GIT_ADVICE=0", "GIT_ATTR_NOSYSTEM=1",
+		"GIT_ALLOW_PROTOCOL=" + allow, "GIT_SSH_COMMAND=" + ssh, "GIT_SSH_VARIANT=ssh", "GIT_ADVICE=0", "GIT_ATTR_NOSYSTEM=1",
 		"http_proxy=" + proxy, "https_proxy=" + proxy, "HTTP_PROXY=" + proxy, "HTTPS_PROXY=" + proxy, "ALL_PROXY=" + proxy, "all_proxy=" + proxy, "no_proxy=", "NO_PROXY=",
 	}
 	if b.cfg.ca != "" {

@@ -31,6 +31,10 @@ func (s *Sources) gitConfig() string {
 	if len(s.cfg.Policy.Dirs) > 0 {
 		file = "always" // of the box's directories, which are the allowed ones
 	}
+	ssh := "never"
+	if len(s.cfg.Policy.SSH.Keys) > 0 {
+		ssh = "always" // to the hosts that the guard knows keys for
+	}
 	fmt.Fprintf(&b, `[core]
 	hooksPath = /dev/null
 	fsync = none
@@ -43,6 +47,8 @@ func (s *Sources) gitConfig() string {
 [protocol "https"]
 	allow = always
 [protocol "file"]
+	allow = %s
+[protocol "ssh"]
 	allow = %s
 [transfer]
 	fsckObjects = true
@@ -77,7 +83,7 @@ func (s *Sources) gitConfig() string {
 	updateServerInfo = false
 [pack]
 	windowMemory = 64m
-`, file)
+`, file, ssh)
 	b.WriteString(fsckConfig())
 	b.WriteString(credentialConfig(s.cfg.Providers))
 	if s.lfs {

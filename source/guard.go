@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -34,6 +35,7 @@ type guard struct {
 	places chan struct{} // one for each open connection
 
 	credentials []credential
+	ssh         SSH
 
 	mu      sync.Mutex
 	tickets map[string]*ticket
@@ -57,7 +59,7 @@ func newGuard(cfg Config) (*guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &guard{policy: cfg.Policy, lookup: cfg.Lookup, proxy: cfg.Proxy, log: cfg.Log, tickets: map[string]*ticket{}, credentials: credentials(cfg.Providers), places: make(chan struct{}, maxConns)}
+	g := &guard{policy: cfg.Policy, lookup: cfg.Lookup, proxy: cfg.Proxy, log: cfg.Log, tickets: map[string]*ticket{}, credentials: credentials(cfg.Providers), ssh: cfg.Policy.SSH, places: make(chan struct{}, maxConns)}
 	if g.lookup == nil {
 		g.lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
@@ -155,6 +157,10 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 		return
 	}
+	if r.Method == http.MethodConnect && r.Header.Get(sshCommand) != "" {
+		g.serveSSH(w, r, t)
+		return
+	}
 	if r.Method == http.MethodConnect {
 		g.tunnel(w, r, t)
 		return
@@ -209,9 +215,15 @@ func (g *guard) tunnel(w http.ResponseWriter, r *http.Request, t *ticket) {
 	}
 	defer context.AfterFunc(r.Context(), func() { _, _ = near.Close(), far.Close() })()
 	var wg sync.WaitGroup
-	wg.Go(func() { pour(far, buf) })
+	wg.Go(func() { pour(far, rest(near, buf)) })
 	wg.Go(func() { pour(near, far) })
 	wg.Wait()
+}
+
+// rest is what a client sends after its request. What was read ahead comes from the server's buffer, the rest from the
+// connection itself: the server would take the end of it for the end of everything.
+func rest(conn net.Conn, ahead *bufio.ReadWriter) io.Reader {
+	return io.MultiReader(io.LimitReader(ahead, int64(ahead.Reader.Buffered())), conn)
 }
 
 // pour copies one direction of a tunnel and tells the other end that nothing follows.

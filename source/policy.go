@@ -35,6 +35,10 @@ func (p Policy) checkURL(raw, ref string) error {
 	switch u.Scheme {
 	case "https", "http":
 		return nil
+	case "ssh":
+		if p.SSH.allows(u) {
+			return nil
+		}
 	case "file":
 		if u.Path == raw[min(len("file://"), len(raw)):] && p.allowsDir(u.Path) {
 			return nil

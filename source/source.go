@@ -28,6 +28,7 @@ import (
 type Policy struct {
 	Nets []netip.Prefix // addresses allowed although they are not public
 	Dirs []string       // absolute directories; file URLs of repositories below them are allowed
+	SSH  SSH            // hosts that are read by ssh; default: none
 }
 
 // Config configures Sources.

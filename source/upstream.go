@@ -38,11 +38,17 @@ func connectThrough(ctx context.Context, up *url.URL, hostport string) (net.Conn
 }
 
 func askTunnel(conn net.Conn, up *url.URL, hostport string) (net.Conn, error) {
-	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: hostport}, Host: hostport, Header: http.Header{}}
+	header := http.Header{}
 	if up.User != nil {
 		pass, _ := up.User.Password()
-		req.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(up.User.Username()+":"+pass)))
+		header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(up.User.Username()+":"+pass)))
 	}
+	return askTunnelWith(conn, hostport, header)
+}
+
+// askTunnelWith asks a proxy for a tunnel.
+func askTunnelWith(conn net.Conn, hostport string, header http.Header) (net.Conn, error) {
+	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: hostport}, Host: hostport, Header: header}
 	if err := req.Write(conn); err != nil {
 		return nil, err
 	}

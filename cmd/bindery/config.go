@@ -52,6 +52,7 @@ type config struct {
 
 	Providers  providersConfig  `yaml:"providers"`
 	Registries registriesConfig `yaml:"registries"`
+	SSH        sshConfig        `yaml:"ssh"`
 
 	Pages    pagesConfig   `yaml:"pages"`
 	Sessions sessionConfig `yaml:"sessions"`
@@ -227,7 +228,7 @@ func (c *config) check() error {
 			return fmt.Errorf("steps: %s: %w", key, err)
 		}
 	}
-	if err := errors.Join(c.Providers.check(), c.Registries.check()); err != nil {
+	if err := errors.Join(c.Providers.check(), c.Registries.check(), c.SSH.check()); err != nil {
 		return err
 	}
 	if err := c.Conda.check(); err != nil {

@@ -84,6 +84,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	if len(args) == 2 && args[0] == shimCommand {
 		return shim(ctx, args[1], stderr)
 	}
+	if len(args) > 1 && args[0] == gitSSHCommand {
+		return gitSSH(args[1:], getenv, stdin, stdout, stderr)
+	}
 	a := &app{line: new(commandLine), args: args, getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr}
 	helped := false
 	parser, err := kong.New(a.line,

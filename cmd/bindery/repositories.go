@@ -33,10 +33,11 @@ func newRepositories(ctx context.Context, a *app, policy source.Policy, group *e
 		dirs:   map[string]*source.Sources{},
 	}
 	var err error
+	policy.SSH = a.cfg.SSH.source()
 	if r.visitors, err = r.open(a.inst.path("worker", "git"), policy); err != nil {
 		return nil, err
 	}
-	anywhere := source.Policy{Nets: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}}
+	anywhere := source.Policy{Nets: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}, SSH: policy.SSH}
 	r.config.Dir = a.inst.path("worker", "git-own")
 	r.own, err = r.open(r.config.Dir, anywhere)
 	return r, err
