@@ -90,7 +90,7 @@ var rules = map[string]rule{
 	"internal/corpus":      {inside: []string{"plan"}, why: "the sample repositories, for the tests of several packages"},
 	"internal/e2e":         {inside: []string{"api", "internal/conformance", "internal/corpus", "internal/pythons", "source/sourcetest"}, why: "the real binary, from outside"},
 	"internal/pythons":     {kit: true, why: "interpreters in uv's own format, for the tests of several packages"},
-	"source/sourcetest":    {kit: true, why: "a real Git server for the tests of several packages"},
+	"source/sourcetest":    {kit: true, outside: []string{"golang.org/x/crypto/ssh"}, why: "a real Git server for the tests of several packages"},
 	"store/storetest":      {kit: true, why: "what every store must do"},
 	"internal/condatest":   {kit: true, outside: []string{"github.com/klauspost/compress/zstd"}, why: "conda channels for the tests of several packages"},
 }
