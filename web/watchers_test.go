@@ -84,7 +84,7 @@ func watchAll(t testing.TB, client *http.Client, url string, want []string) stri
 
 func TestSlowReaderIsCutOff(t *testing.T) {
 	h := newHub()
-	ts := serve(t, h, func(c *web.Config) { c.WriteTimeout = 100 * time.Millisecond })
+	ts := serve(t, h, func(c *web.Config) { c.WriteTimeout = time.Second })
 	conn, err := net.Dial("tcp", ts.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
