@@ -155,8 +155,11 @@ func (d *detector) usePython(version, file string) error {
 	case own.python == version:
 		d.why(file, "Python "+version+", the base's own")
 	case !slices.Contains(pythons(), version):
-		return userError("Name one of them, such as python-3.11 in runtime.txt, or write a Dockerfile.",
-			"%s asks for Python %s, and there is only Python %s", file, printable(version), pythonsText())
+		remedy := "Ask for one of them there, or write a Dockerfile."
+		if file == d.runtime.file {
+			remedy = "Name one of them, such as python-3.11, or write a Dockerfile."
+		}
+		return userError(remedy, "%s asks for Python %s, and there is only Python %s", file, printable(version), pythonsText())
 	case !isDebian:
 		d.why(file, "Python "+version+": the base image's own if it is that, else one that uv brings")
 	case known:

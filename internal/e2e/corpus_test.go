@@ -41,7 +41,8 @@ func TestCorpusFailures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	failing := []string{"both-binder-dirs", "dockerfile-fails", "postbuild-fails", "requirement-include-missing", "requirement-missing", "start-fails"}
+	failing := []string{"both-binder-dirs", "dockerfile-fails", "postbuild-fails", "requirement-include-missing", "requirement-missing", "requirement-not-for-python", "requirement-unreadable",
+		"start-fails"}
 	tried := 0
 	for _, s := range samples {
 		if !slices.Contains(failing, s.Name()) {
