@@ -31,8 +31,8 @@ func BenchmarkBesidePip(b *testing.B) {
 	for _, env := range []struct{ name, requirements string }{
 		{"small", "requests\npyyaml\ntoolz\n"},
 		{"scientific", "numpy\nscipy\npandas\nmatplotlib\nscikit-learn\n"},
-		{"large", "numpy\nscipy\npandas\nmatplotlib\nscikit-learn\nstatsmodels\nxarray\ndask[complete]\nbokeh\nplotly\nseaborn\nsympy\nscikit-image\nnumba\nnetworkx\n" +
-			"altair\npolars\npyarrow\nsqlalchemy\nnltk\ngeopandas\nopencv-python-headless\n"},
+		{"large", "numpy\nscipy\npandas\nmatplotlib\nscikit-learn\nstatsmodels\nxarray\ndask[complete]\nbokeh\nplotly\nseaborn\nsympy\nscikit-image\nnetworkx\n" +
+			"altair\npolars\npyarrow\nsqlalchemy\n"},
 	} {
 		b.Run(env.name, func(b *testing.B) {
 			for b.Loop() {

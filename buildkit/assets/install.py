@@ -79,7 +79,7 @@ class Files:
             return os.path.abspath(path)
         target = self.copies[name] = os.path.join(self.folder, name)
         with open(path, "rb") as f:
-            text = decode(f.read(1 << 22))
+            text = decode(f.read())
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with open(target, "w", encoding="utf-8") as f:
             f.write("\n".join(self.rewrite(name, re.split(r"\r\n|\r|\n", text))))
