@@ -1,0 +1,106 @@
+package buildkit_test
+
+import (
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// loadInstall makes assets/install.py a module called it.
+const loadInstall = `
+import importlib.util, json, os, sys
+spec = importlib.util.spec_from_file_location("it", sys.argv[1])
+it = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(it)
+it.say = lambda text: None
+`
+
+// python runs a script over assets/install.py in dir, and returns what it prints as JSON.
+func python(t *testing.T, dir, script string, args ...string) any {
+	t.Helper()
+	asset, err := filepath.Abs("assets/install.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "python3", append([]string{"-B", "-I", "-c", loadInstall + script, asset}, args...)...)
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		if e, ok := err.(*exec.ExitError); ok {
+			t.Fatalf("%v\n%s", err, e.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var got any
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	return got
+}
+
+// What the installers see of each line, with an index configured and without; lines keep their numbers.
+func TestRequirementFilesAreRewritten(t *testing.T) {
+	const script = `
+files = it.Files("copies", sys.argv[2])
+with open(files.copy("requirements.txt")) as f:
+    print(json.dumps(f.read().replace(os.getcwd(), "/repo").split("\n")))
+`
+	for line, want := range map[string][2]string{ // with an index, and without
+		"six":                               {"six", "six"},
+		"-i https://pypi.python.org/simple": {"", "--index-url https://pypi.org/simple"},
+		"--index-url=http://pypi.python.org/pypi": {"", "--index-url https://pypi.org/simple"},
+		"-i https://pypi.org/simple/ # ours":      {"", "--index-url https://pypi.org/simple"},
+		"--pypi-url https://h.example/x":          {"--index-url https://h.example/x", "--index-url https://h.example/x"},
+		"-i https://test.pypi.org/simple":         {"--index-url https://test.pypi.org/simple", "--index-url https://test.pypi.org/simple"},
+		"--extra-index-url https://pypi.io/pypi":  {"--extra-index-url http://ours/simple", "--extra-index-url https://pypi.org/simple"},
+		"-f sub":                                  {"--find-links /repo/sub", "--find-links /repo/sub"},
+		"--find-links https://h.example/w":        {"--find-links https://h.example/w", "--find-links https://h.example/w"},
+		"-rsub/more.txt":                          {"-r copies/sub/more.txt", "-r copies/sub/more.txt"},
+		"--constraint sub/more.txt # x":           {"--constraint copies/sub/more.txt", "--constraint copies/sub/more.txt"},
+		"-r https://h.example/r.txt":              {"-r https://h.example/r.txt", "-r https://h.example/r.txt"},
+		"-e ./sub":                                {"-e ./sub", "-e ./sub"},
+		"git+git://github.com/o/r.git@v1#egg=r":   {"git+https://github.com/o/r.git@v1#egg=r", "git+https://github.com/o/r.git@v1#egg=r"},
+		"x @ git+git://h.example/r":               {"x @ git+git://h.example/r", "x @ git+git://h.example/r"},
+		"-i \\\n  https://pypi.org/simple":        {"\n", "--index-url https://pypi.org/simple\n"},
+	} {
+		dir := repo(t, "requirements.txt", "first\n"+line+"\nlast", "sub/more.txt", "# -r ../requirements.txt\n-r ../requirements.txt\n")
+		for i, index := range []string{"http://ours/simple", ""} {
+			all := []string{"first"}
+			all = append(append(all, strings.Split(want[i], "\n")...), "last")
+			var got []string
+			for _, l := range python(t, dir, script, index).([]any) {
+				got = append(got, l.(string))
+			}
+			if diff := cmp.Diff(all, got); diff != "" {
+				t.Errorf("%q with index %q: %s", line, index, diff)
+			}
+		}
+	}
+}
+
+// What uv and pip say becomes one sentence with its place.
+func TestComplaintsNameTheirLine(t *testing.T) {
+	const script = `
+files = it.Files("copies", "")
+files.copy("requirements.txt")
+print(json.dumps(it.explain(sys.argv[2], files, "3.11")))
+`
+	dir := repo(t, "requirements.txt", "six\nTensor_Flow==1.15 # x\n-e git+https://h/o/r#egg=mine\n", "copies/x", "")
+	for said, want := range map[string]any{
+		"Because tensor-flow==1.15.0 has no wheels with a matching Python ABI tag (e.g., `cp311`) and you require": "requirements.txt, line 2: tensor-flow==1.15.0: it has no build for Python 3.11.",
+		"Because tensor-flow was not found in the package registry and you require it":                             "requirements.txt, line 2: tensor-flow: the index has no such package.",
+		"Because there is no version of six==99 and you require six==99":                                           "requirements.txt, line 1: six==99: the index has no such version.",
+		"ERROR: No matching distribution found for six==99":                                                        "requirements.txt, line 1: six==99: the index has no such version for Python 3.11.",
+		"  × Failed to build `mine @ git+https://h/o/r`":                                                           "requirements.txt, line 3: mine: it has no build for Python 3.11, and could not be built from its source.",
+		"Failed to build `other==1.0`":                                                                             "A package that others need: other==1.0: it has no build for Python 3.11, and could not be built from its source.",
+		"it went wrong":                                                                                            nil,
+	} {
+		if diff := cmp.Diff(want, python(t, dir, script, said)); diff != "" {
+			t.Errorf("%q: %s", said, diff)
+		}
+	}
+}
