@@ -72,6 +72,8 @@ func BenchmarkStep(b *testing.B) {
 			b.StopTimer()
 			slices.Sort(took)
 			b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds())/1000, "p99-us")
+			b.ReportMetric(float64(took[len(took)*999/1000].Nanoseconds())/1000, "p99.9-us")
+			b.ReportMetric(float64(took[len(took)-1].Nanoseconds())/1000, "max-us")
 		})
 	}
 }

@@ -72,7 +72,7 @@ const lookAgain = time.Minute
 // and for as long as nobody wants its slot.
 func (s *Scheduler) outgrow(b *build, age time.Duration, now time.Time) {
 	switch {
-	case b.Slow:
+	case b.Slow || b.Quick: // the slow lane's builds have slots
 		s.abort(b, TooOld, "it reached its age limit of "+words(age))
 	case !s.crowding():
 		b.Slow = true
@@ -111,7 +111,7 @@ func (s *Scheduler) tooOld(b *build, now time.Time) {
 		s.fail(b, TooOld, now)
 		return
 	}
-	b.Slow = true
+	b.Slow, b.Quick = true, false
 	s.again(b, TooOld, now)
 }
 

@@ -11,6 +11,7 @@ const (
 	mostSkips  = 1000
 	mostCapped = 100 // of them because they are over a cap
 	mostOver   = 32  // of these in one flow
+	mostFresh  = 8   // lanes whose lower tag is looked up in one search
 )
 
 // place starts what may start.
@@ -154,6 +155,7 @@ func (b *build) tag() float64 { return max(b.lane.flow[0].tag, b.lane.flow[1].ta
 func (s *Scheduler) find(k *bucket, z size, strict bool, now time.Time) (*build, *worker) {
 	lot := &k.lots[z]
 	var aside []*post
+	s.fresh = 0
 	skips := 0
 	if strict {
 		skips = mostSkips - mostCapped
@@ -195,7 +197,10 @@ func (s *Scheduler) head(k *bucket, p *post, strict bool, skips *int, now time.T
 			}
 			continue
 		}
-		if other.tag != l.other {
+		// Of equal tags the lower other one counts. What it was when the lane came may be old: it is looked up for so
+		// many lanes only, since in a crowd of flows that all meet one another most are old after each start.
+		if other.tag != l.other && s.fresh < mostFresh {
+			s.fresh++
 			l.other = other.tag
 			k.fix(l)
 			if p.at != 0 {

@@ -117,6 +117,7 @@ type Scheduler struct {
 	quicks  int
 
 	turn    bool    // the class whose builds are looked at has its turn before more urgent ones
+	fresh   int     // lanes whose lower tag was looked up in this search
 	leaving *worker // a slot of it is taken for free, to see who would have it
 
 	costs    *costs
@@ -206,6 +207,7 @@ func (s *Scheduler) restoreBuild(x Build, now time.Time) {
 	if x.Class == "" {
 		x.Class = bindery.Attended
 	}
+	x.Quick = x.Quick && !x.Slow
 	if x.Created.IsZero() {
 		x.Created = now
 	}

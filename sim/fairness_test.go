@@ -124,7 +124,7 @@ func TestBots(t *testing.T) {
 	for _, tt := range []struct {
 		slots, days int
 		crawl       float64
-	}{{2, 1, 0.1}, {8, 6, 1}} {
+	}{{2, 1, 0.1}, {8, 16, 1}} {
 		p99 := func(bots float64) (builds, visitors float64, last *sim.Result) {
 			for day := range tt.days {
 				seed := uint64(day + 3)
