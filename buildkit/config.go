@@ -68,7 +68,7 @@ func planEnv(p plan.Plan, base string) []pair {
 	for _, key := range slices.Sorted(maps.Keys(p.Variables)) {
 		vars = append(vars, pair{key, p.Variables[key]})
 	}
-	return vars
+	return append(vars, archEnv(p)...)
 }
 
 // stepEnv is what steps see beside it and images do not keep.
@@ -77,7 +77,10 @@ func stepEnv() []pair { return []pair{{"NB_USER", userName}, {"NB_UID", "1000"}}
 // imageConfig is the OCI configuration of the image of job, over a base whose own environment is env.
 func imageConfig(job plan.Job, env []string) ocispecs.Image {
 	vars := planEnv(job.Plan, pathOf(env))
-	if job.Plan.Start != "" {
+	switch {
+	case job.Plan.Pack == plan.PackNix: // it looks for start itself
+		vars = append(vars, pair{"R2D_ENTRYPOINT", nixWrapper})
+	case job.Plan.Start != "":
 		vars = append(vars, pair{"R2D_ENTRYPOINT", home + "/" + job.Plan.Start})
 	}
 	vars = append(vars, pair{"PYTHONUNBUFFERED", "1"})

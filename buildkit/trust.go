@@ -38,7 +38,7 @@ func (t Trust) env() []string {
 func caVariables() []string {
 	return []string{
 		"SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO",
-		"NODE_EXTRA_CA_CERTS", "CONDA_SSL_VERIFY", "NIX_SSL_CERT_FILE",
+		"NODE_EXTRA_CA_CERTS", "CONDA_SSL_VERIFY", "NIX_SSL_CERT_FILE", "JULIA_SSL_CA_ROOTS_PATH",
 	}
 }
 

@@ -50,6 +50,13 @@ func commonSamples() []Sample {
 		{Name: "r", Built: true, Slow: true}, // R itself: most of a minute
 		{Name: "r-description", Built: true, Slow: true},
 		{Name: "r-renv", Built: true, Slow: true},
+		{Name: "julia"}, // Julia's and Nix's servers are not reached by tests either
+		{Name: "julia-binder-dir"},
+		{Name: "julia-manifest"},
+		{Name: "julia-package"},
+		{Name: "nix"},
+		{Name: "nix-binder-dir"},
+		{Name: "nix-local"},
 		{Name: "r-build"}, // an R that comes from servers that tests do not reach
 		{Name: "odd-names", Built: true, write: writeOddNames},
 		{Name: "large", Built: true, Slow: true, write: writeLarge},
@@ -65,8 +72,8 @@ func commonSamples() []Sample {
 		{Name: "dockerfile-legacy", Fails: bindery.ErrPlan, Says: "andrewosh/binder-base"},
 		{Name: "conda-bad", Fails: bindery.ErrPlan, Says: "is not YAML"},
 		{Name: "r-old", Fails: bindery.ErrPlan, Says: "2016-05-01"},
-		{Name: "julia", Fails: bindery.ErrPlan, Says: "Project.toml"},
-		{Name: "nix", Fails: bindery.ErrPlan, Says: "default.nix"},
+		{Name: "julia-require", Fails: bindery.ErrPlan, Says: "REQUIRE"},
+		{Name: "julia-missing", Fails: bindery.ErrPlan, Says: "there is no Julia"},
 		{Name: "dockerfile-fails", Fails: bindery.ErrStep, Says: "about to fail"},
 		{Name: "postbuild-fails", Fails: bindery.ErrStep, Says: "about to fail"},
 		{Name: "requirement-missing", Fails: bindery.ErrStep, Says: "bindery-has-no-such-requirement"},

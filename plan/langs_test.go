@@ -1,0 +1,168 @@
+package plan_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/bindery-hub/bindery/plan"
+)
+
+func TestJuliaVersion(t *testing.T) {
+	for compat, want := range map[string]string{
+		"":            "1.12.1",
+		"1":           "1.12.1",
+		"1.6":         "1.12.1",
+		"^1.6.2":      "1.12.1",
+		"~1.6":        "1.6.7",
+		"~1.6.3":      "1.6.7",
+		"~1":          "1.12.1",
+		"=1.3":        "1.3.0",
+		"=1.10.4":     "1.10.4",
+		">= 1.6":      "1.12.1",
+		"≥1.6":        "1.12.1",
+		"< 1.7":       "1.6.7",
+		"<=1.8.5":     "1.8.5",
+		">1.12.1":     "!there is no Julia",
+		"1.2 - 1.5":   "1.5.4",
+		"1.6.0 - 1":   "1.12.1",
+		"~1.6, ~1.9":  "1.9.4",
+		"~1.9 , 0.7":  "1.9.4",
+		"=1.0.5, 0.7": "1.0.5",
+		"0.7":         "!there is no Julia",
+		"2":           "!there is no Julia",
+		"1.x":         "!not a version",
+		"$(id)":       "!not a version",
+		"1.2.3.4":     "!not a version",
+	} {
+		p, err := plan.Detect(repo("Project.toml", "[compat]\njulia = '"+compat+"'\n"), plan.Options{})
+		checkError(t, err)
+		if text, fails := strings.CutPrefix(want, "!"); fails {
+			if err == nil || !strings.Contains(err.Error(), text) {
+				t.Errorf("%q: error %v, want one with %q", compat, err, text)
+			}
+			continue
+		}
+		if err != nil || p.Variables["JULIA_VERSION"] != want {
+			t.Errorf("%q: Julia %q, %v; want %q", compat, p.Variables["JULIA_VERSION"], err, want)
+		}
+	}
+}
+
+func TestRVersion(t *testing.T) {
+	for _, tt := range []struct{ runtime, base, version, want string }{ // want: base, or part of the error after "!"
+		{"r-2024-01-31", "", "4.2.2", "debian:bookworm"},
+		{"r-4.2-2024-01-31", "debian:trixie", "4.2.2", "debian:bookworm"},
+		{"r-4.2.2-2024-01-31", "", "4.2.2", "debian:bookworm"},
+		{"r-4.2.3-2024-01-31", "", "4.2.3", "debian:bookworm"}, // Debian's is not that one
+		{"r-4.5-2025-08-01", "", "4.5.0", "debian:trixie"},
+		{"r-4.0-2021-08-01", "", "4.0.4", "debian:bullseye"},
+		{"r-4.4-2024-08-01", "", "4.4.2", "debian:bookworm"},
+		{"r-4.4.1-2024-08-01", "", "4.4.1", "debian:bookworm"},
+		{"r-3.6-2019-08-01", "", "3.6.3", "debian:bookworm"},
+		{"r-4-2024-08-01", "", "4.2.2", "debian:bookworm"}, // any R 4
+		{"r-2.1-2024-08-01", "", "", "!there is no R 2.1"},
+		{"r-4.2-2018-12-06", "", "", "!not kept anywhere"},
+		{"r-4.2-2018-12-07", "", "4.2.2", "debian:bookworm"},
+		{"r-2024-01-31", "x/y:1", "", "x/y:1"},
+	} {
+		p, err := plan.Detect(repo("runtime.txt", tt.runtime), plan.Options{Base: tt.base})
+		checkError(t, err)
+		if text, fails := strings.CutPrefix(tt.want, "!"); fails {
+			if err == nil || !strings.Contains(err.Error(), text) {
+				t.Errorf("%s: error %v, want one with %q", tt.runtime, err, text)
+			}
+			continue
+		}
+		if err != nil || p.Base != tt.want || len(p.Env) != 1 || p.Env[0].Version != tt.version {
+			t.Errorf("%s: %+v on %s, %v; want R %s on %s", tt.runtime, p.Env, p.Base, err, tt.version, tt.want)
+		}
+		if fromDebian := slices.Contains(p.Apt, "r-base"); fromDebian == (len(p.Env) == 1 && slices.Contains(p.Env[0].Args, "build")) {
+			t.Errorf("%s: R comes from two places, or from none: %v", tt.runtime, p.Apt)
+		}
+	}
+}
+
+func TestInstallR(t *testing.T) {
+	for _, tt := range []struct {
+		script         string
+		extra          []string
+		content, mixed bool
+	}{
+		{`install.packages("digest")`, []string{"r-cran-digest"}, false, false},
+		{`install.packages(c("A3", 'jsonlite'), repos = "https://x.example")`, []string{"r-cran-a3", "r-cran-jsonlite"}, false, false},
+		{"pkgs <- c('Rcpp',\n 'digest')\ninstall.packages(pkgs)", []string{"r-cran-digest", "r-cran-rcpp"}, false, false},
+		{"# install.packages('old')\ninstall.packages('digest') # not 'this'", []string{"r-cran-digest"}, false, false},
+		{`remotes::install_version("digest", "0.6.1")`, nil, false, false}, // an exact version is not Debian's to give
+		{`devtools::install_github("o/r")`, nil, false, false},
+		{`install.packages("x; touch y")`, nil, false, false},
+		{`source("more.R")`, nil, true, false},
+		{`install.packages("./mine", repos = NULL)`, nil, true, false},
+		{`devtools::install_local("mine")`, nil, true, false},
+		{`reticulate::py_install("x")`, nil, false, true},
+		{`IRkernel::installspec()`, nil, false, true},
+		{`install.packages(`, nil, false, false},
+	} {
+		p, err := plan.Detect(repo("runtime.txt", "r-4.2-2024-01-31", "install.R", tt.script), plan.Options{})
+		if err != nil {
+			t.Errorf("%s: %v", tt.script, err)
+			continue
+		}
+		if diff := cmp.Diff(tt.extra, p.AptExtra); diff != "" {
+			t.Errorf("%s: %s", tt.script, diff)
+		}
+		if got := len(p.Content) == 1; got != tt.content {
+			t.Errorf("%s: waits for the repository: %v", tt.script, got)
+		}
+		for _, in := range p.Env {
+			if mixed := in.Prefix == ""; mixed != tt.mixed {
+				t.Errorf("%s: has an order of its own: %v (%+v)", tt.script, !mixed, in)
+			}
+		}
+	}
+}
+
+func TestNixPaths(t *testing.T) {
+	for text, local := range map[string]bool{
+		"with import <nixpkgs> { };\nmkShell { }":                   false,
+		`import (fetchTarball "https://github.com/x/y.tar.gz") { }`: false,
+		"# ./comment\n/* ../too */ { }":                             false,
+		"import ./pinned.nix":                                       true,
+		"callPackage ../x { }":                                      true,
+		"{ src = ./.; }":                                            true,
+		"[ ./a.patch ]":                                             true,
+		"(import ./x.nix)":                                          true,
+		`{ shellHook = "export PATH=bin/x:$PATH"; }`:                false,
+	} {
+		p, err := plan.Detect(repo("default.nix", text), plan.Options{})
+		if err != nil || (len(p.Content) == 1) != local || len(p.Env)+len(p.Content) != 2 {
+			t.Errorf("%q: %+v, %v", text, p.Content, err)
+		}
+	}
+}
+
+// No text of any of these languages' files makes the planner panic, or an error that is not the author's.
+func FuzzLanguages(f *testing.F) {
+	f.Add("install.packages(c('a', \"b\"))", "Imports: a, b (>= 1)", `{"R":{"Version":"4.2"},"Packages":{"x":{"Package":"x","Version":"1.0","Source":"Repository"}}}`, "[compat]\njulia='1.6'", "import ./x")
+	f.Fuzz(func(t *testing.T, install, description, lock, project, nix string) {
+		for _, files := range [][]string{
+			{"runtime.txt", "r-4.2-2024-01-31", "install.R", install, "DESCRIPTION", description, "renv.lock", lock},
+			{"renv.lock", lock}, {"Project.toml", project, "Manifest.toml", lock}, {"Project.toml", project, "Manifest.toml", project}, {"default.nix", nix},
+		} {
+			p, err := plan.Detect(repo(files...), plan.Options{})
+			checkError(t, err)
+			for _, name := range p.AptExtra {
+				if !strings.HasPrefix(name, "r-cran-") || strings.ContainsAny(name, " ;|&$`<>()'\"\\*?[]{}!\n\x00") {
+					t.Errorf("apt would be asked for %q", name)
+				}
+			}
+			for k, v := range p.Variables {
+				if strings.ContainsAny(k+v, " \n\x00;$`") {
+					t.Errorf("variable %s=%q", k, v)
+				}
+			}
+		}
+	})
+}

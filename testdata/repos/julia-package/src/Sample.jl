@@ -1,0 +1,3 @@
+module Sample
+greet() = print("hello")
+end

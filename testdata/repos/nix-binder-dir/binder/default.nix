@@ -1,0 +1,3 @@
+# The one that counts.
+with import <nixpkgs> { };
+mkShell { buildInputs = [ python3 ]; }

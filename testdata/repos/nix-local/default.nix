@@ -1,0 +1,2 @@
+{ pkgs ? import ./pinned.nix { } }:
+pkgs.mkShell { }
