@@ -138,18 +138,23 @@ func (s *solve) options() (client.SolveOpt, error) {
 	return opt, err
 }
 
-// files is the repository as it goes into the image: scripts that will be run are executable, whatever Git says.
+// files is the repository as it goes into the image: scripts that will be run are executable, whatever Git says, and
+// devices, pipes and sockets stay out, wherever they came from.
 func (s *solve) files() (fsutil.FS, error) {
 	all, err := fsutil.NewFS(s.job.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("repository: %w", err)
 	}
-	if s.job.Plan.Docker != "" {
-		return all, nil
+	run := map[string]bool{}
+	if s.job.Plan.Docker == "" {
+		run = map[string]bool{filepath.Clean(s.job.Plan.PostBuild): true, filepath.Clean(s.job.Plan.Start): true}
 	}
-	run := map[string]bool{filepath.Clean(s.job.Plan.PostBuild): true, filepath.Clean(s.job.Plan.Start): true}
 	return fsutil.NewFilterFS(all, &fsutil.FilterOpt{Map: func(p string, st *fstypes.Stat) fsutil.MapResult {
-		if run[p] && fs.FileMode(st.Mode).IsRegular() {
+		mode := fs.FileMode(st.Mode)
+		if mode&(fs.ModeDevice|fs.ModeCharDevice|fs.ModeNamedPipe|fs.ModeSocket|fs.ModeIrregular) != 0 {
+			return fsutil.MapResultExclude
+		}
+		if run[p] && mode.IsRegular() {
 			st.Mode |= 0o111
 		}
 		return fsutil.MapResultKeep
