@@ -1,13 +1,10 @@
 package plan
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/pelletier/go-toml/v2"
 )
 
 const juliaHome = "/srv/julia"
@@ -134,8 +131,8 @@ func (d *detector) juliaInstalls(file, manifest string, p juliaProject) {
 // parseJuliaProject returns the versions of Julia that the text of a Project.toml allows, and whether the project is a
 // package itself.
 func parseJuliaProject(text string) (compat string, isPackage bool, err error) {
-	var doc map[string]any
-	if err := parseTOML(text, &doc); err != nil {
+	doc, err := parseTOML(text)
+	if err != nil {
 		return "", false, err
 	}
 	name, _ := doc["name"].(string)
@@ -154,8 +151,8 @@ func parseJuliaProject(text string) (compat string, isPackage bool, err error) {
 
 // parseJuliaManifest returns the version that the manifest was made with, and whether it names packages by their paths.
 func parseJuliaManifest(text string) (version string, local bool, err error) {
-	var doc map[string]any
-	if err := parseTOML(text, &doc); err != nil {
+	doc, err := parseTOML(text)
+	if err != nil {
 		return "", false, err
 	}
 	version, _ = doc["julia_version"].(string)
@@ -169,30 +166,6 @@ var (
 	juliaExactRE   = regexp.MustCompile(`^\d{1,4}\.\d{1,4}\.\d{1,4}$`)
 	manifestPathRE = regexp.MustCompile(`(?m)^\s*path\s*=`)
 )
-
-// parseTOML is a parser that nesting does not exhaust.
-func parseTOML(text string, into any) error {
-	depth := 0
-	for i := range len(text) {
-		switch text[i] {
-		case '[', '{':
-			depth++
-		case ']', '}':
-			depth--
-		}
-		if depth > maxDepth {
-			return grammarError("is nested too deeply")
-		}
-	}
-	if err := toml.Unmarshal([]byte(text), into); err != nil {
-		if at, ok := errors.AsType[*toml.DecodeError](err); ok {
-			row, _ := at.Position()
-			return grammarError(fmt.Sprintf("line %d is not TOML", row))
-		}
-		return grammarError("is not TOML")
-	}
-	return nil
-}
 
 // A juliaSpec is a set of versions: any of several ranges, each from its first up to but not including its end.
 type juliaSpec struct {

@@ -26,16 +26,23 @@ func mutations(name string, data []byte) [][]byte {
 	case base == "runtime.txt":
 		out = append(out, []byte("python-3.9\n"), []byte("python-3.13\n"), []byte("r-2023-02-03\n"), []byte("r-4.2-2023-02-03\n"))
 	case strings.HasPrefix(base, "environment.y"):
-		out = append(out, replaced(`(?m)^dependencies:.*$`, "dependencies:\n  - zlib"), replaced(`(?m)^( *)- numpy.*$`, "$1- numpy=1.99"))
+		out = append(out, []byte("dependencies:\n  - zlib\n"), replaced(`(?m)^dependencies:.*$`, "dependencies:\n  - zlib"), replaced(`(?m)^( *)- numpy.*$`, "$1- numpy=1.99"))
 	case strings.HasSuffix(base, ".toml"):
 		out = append(out, replaced(`requires-python *=.*`, `requires-python = "==3.9.*"`), appended("\n[tool.changed]\nx = 1\n"), replaced(`julia *=.*`, `julia = "=1.9.4"`),
 			replaced(`(?m)^dependencies *= *\[`, `dependencies = ["cowsay", `), replaced(`(?m)^\[dependencies\]$`, "[dependencies]\nzlib = \"*\""))
 	case strings.HasSuffix(base, ".lock"), strings.HasSuffix(base, ".json"), strings.HasSuffix(base, ".yml"), strings.HasSuffix(base, ".yaml"):
 		out = append(out, replaced(`"Version": "0[^"]*"`, `"Version": "0.9.9"`), replaced(`"version": "[^"]*"`, `"version": "9.9.9"`), replaced(`(?m)^version: .*$`, `version: 9.9.9`))
 	case base == ".python-version":
-		out = append(out, []byte("3.9\n"))
+		out = append(out, []byte("3.9\n"), []byte("3.12\n"), []byte("3.13\n"))
+	case base == "Pipfile":
+		out = append(out, replaced(`(?m)^six *=.*$`, `six = "*"`), replaced(`python_version *=.*`, `python_version = "3.13"`))
 	}
 	return out
+}
+
+// silent are declared inputs that cannot change the environment as long as another file is there, and the reason.
+func silent() map[string]string {
+	return map[string]string{"pipfile-lock/Pipfile": "Pipfile.lock has everything, the version of Python included"}
 }
 
 // TestMutations changes every file of every sample in turn. An input that the plan declares changes the environment's
@@ -56,6 +63,9 @@ func TestMutations(t *testing.T) {
 				return // it cannot be planned
 			}
 			for _, name := range filesOf(t, dir) {
+				if _, known := silent()[s.Name+"/"+name]; known {
+					continue
+				}
 				if slices.Contains(reads, name) {
 					inputs++
 					judgeInput(t, dir, name, key)
