@@ -68,7 +68,7 @@ func TestJuliaSteps(t *testing.T) {
 	made := solve(t, e, j)
 	got := inside(t, e, made.Image.Name, "/bin/bash", "-lc", `cat $JULIA_DEPOT_PATH/asked; which julia; stat -c %U /srv/julia /srv/julia/pkg; jupyter kernelspec list 2>/dev/null; echo $JULIA_ARCH`)
 	for _, want := range []string{
-		`as jovyan, project none: -e using Pkg; Pkg.add("IJulia"); using IJulia; installkernel`, "-- /home/jovyan\n",
+		`as jovyan, project none: -e using Pkg; Pkg.add("IJulia"); using IJulia; installkernel`, " * ARGS[1]) /home/jovyan\n",
 		"julia in /home/jovyan as jovyan, project /home/jovyan: --project=/home/jovyan -e using Pkg; Pkg.instantiate();",
 		"/srv/julia/bin/julia\nroot\njovyan\n", "julia-1.10 ", "x86_64",
 	} {
@@ -101,8 +101,8 @@ func TestNix(t *testing.T) {
 	}
 	e := shared(t)
 	dir := repo(t, "binder/default.nix", "with import <nixpkgs> { };\nmkShell { TOLD = \"yes\"; }\n", "binder/start", "#!/bin/bash\nexport STARTED=yes\nexec \"$@\"\n", "default.nix", "broken")
-	channel := served(t, map[string][]byte{"/nixexprs.tar.xz": aTar(t, "nixpkgs/default.nix", nixpkgs)}) // Nix looks at the contents
-	j := planned(t, "nix", dir, "BINDERY_NIX_CHANNEL", channel)
+	channel := served(t, map[string][]byte{"/channels/of-tests/nixexprs.tar.xz": aTar(t, "nixpkgs/default.nix", nixpkgs)}) // Nix looks at the contents
+	j := planned(t, "nix", dir, "BINDERY_NIX_CHANNEL", channel+"/channels/of-tests", "NIX_CONFIG", "substituters =")
 	made := solve(t, e, j)
 	got := inside(t, e, made.Image.Name, "/usr/sbin/chroot", "--userspec=1000:1000", "/", "/bin/sh", "-c", `cd /home/jovyan && exec "$@"`, "sh",
 		"/usr/local/bin/repo2docker-entrypoint", "/bin/bash", "-c", `echo "told $TOLD, started $STARTED, from nix $FROM_NIX"; cat ~/.nix-channels; jupyter lab --version`)

@@ -5,7 +5,7 @@ mkdir -p "$TMPDIR"
 case $1 in
 kernel)
 	project=$JULIA_PROJECT
-	JULIA_PROJECT='' julia -e 'using Pkg; Pkg.add("IJulia"); using IJulia; installkernel("Julia", "--project=" * ARGS[1])' -- "$project"
+	JULIA_PROJECT='' julia -e 'using Pkg; Pkg.add("IJulia"); using IJulia; installkernel("Julia", "--project=" * ARGS[1])' "$project"
 	;;
 project)
 	julia --project="$JULIA_PROJECT" -e 'using Pkg; Pkg.instantiate(); Pkg.resolve(); Pkg.instantiate()'
