@@ -132,13 +132,6 @@ func (d *detector) config(name string) string {
 	return d.plan.ConfigDir + "/" + name
 }
 
-// unsupported is the answer of the packs that are recognised and not built.
-func (d *detector) unsupported(pack, file, what, remedy string) (bool, error) {
-	d.plan.Pack = pack
-	d.why(file, "asks for "+what)
-	return true, userError(remedy, "%s asks for %s, which this version of Bindery does not build", file, what)
-}
-
 // first returns the first of the configuration files called names that exists, or "".
 func (d *detector) first(names ...string) (string, error) {
 	for _, name := range names {

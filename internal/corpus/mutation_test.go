@@ -31,7 +31,7 @@ func mutations(name string, data []byte) [][]byte {
 		out = append(out, replaced(`requires-python *=.*`, `requires-python = "==3.9.*"`), appended("\n[tool.changed]\nx = 1\n"), replaced(`julia *=.*`, `julia = "=1.9.4"`),
 			replaced(`(?m)^dependencies *= *\[`, `dependencies = ["cowsay", `), replaced(`(?m)^\[dependencies\]$`, "[dependencies]\nzlib = \"*\""))
 	case strings.HasSuffix(base, ".lock"), strings.HasSuffix(base, ".json"), strings.HasSuffix(base, ".yml"), strings.HasSuffix(base, ".yaml"):
-		out = append(out, replaced(`"Version": "0[^"]*"`, `"Version": "0.9.9"`), replaced(`"version": "[^"]*"`, `"version": "9.9.9"`), replaced(`(?m)^version: .*$`, `version: 9.9.9`))
+		out = append(out, replaced(`"Version": "0[^"]*"`, `"Version": "0.9.9"`), replaced(`"version": "[^"]*"`, `"version": "9.9.9"`), replaced(`: 1111`, `: 3333`), replaced(`six-1\.16\.0`, `six-1.15.0`))
 	case base == ".python-version":
 		out = append(out, []byte("3.9\n"), []byte("3.12\n"), []byte("3.13\n"))
 	case base == "Pipfile":
@@ -42,7 +42,10 @@ func mutations(name string, data []byte) [][]byte {
 
 // silent are declared inputs that cannot change the environment as long as another file is there, and the reason.
 func silent() map[string]string {
-	return map[string]string{"pipfile-lock/Pipfile": "Pipfile.lock has everything, the version of Python included"}
+	return map[string]string{
+		"pipfile-lock/Pipfile":     "Pipfile.lock has everything, the version of Python included",
+		"pixi-lock/pyproject.toml": "pixi.lock has everything",
+	}
 }
 
 // TestMutations changes every file of every sample in turn. An input that the plan declares changes the environment's
