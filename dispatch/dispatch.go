@@ -83,6 +83,10 @@ type Config struct {
 	// Ended is told of each build that is over, once that is stored. It must not wait. default: nobody is
 	Ended func(bindery.Build)
 
+	// Trace is given one line for each thing that is done to the scheduler, in order: `bindery sim replay` does it again.
+	// It must not wait. default: nothing is traced
+	Trace func(line []byte)
+
 	LaunchWithin time.Duration    // until a session answers. default: 2 minutes
 	ResolveFor   time.Duration    // a branch or tag is not asked for again so soon. default: 1 minute
 	PollWorker   time.Duration    // between two looks at the worker's status. default: 5 seconds
@@ -132,6 +136,7 @@ type Dispatcher struct {
 	rules     map[ruleName]bindery.Rule
 	drained   bindery.WorkerStatus // what the worker said when its disk was full; its name is empty when it is not
 	drainedAt time.Time
+	traced    bool          // the trace has begun
 	work      time.Duration // that its steps have had when that was looked at last
 	workAt    time.Time
 	usageAt   time.Time     // when the flows were last written down

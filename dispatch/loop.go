@@ -199,6 +199,11 @@ func (d *Dispatcher) restore(ctx context.Context) error {
 	d.past = nil
 	effects = append(effects, d.restoreLobby()...)
 	st.Sessions = append(st.Sessions, d.waiting()...)
+	begin := sched.Traced{At: now, State: &st}
+	if !d.traced {
+		d.traced, begin.Config = true, &d.cfg.Policy
+	}
+	d.trace(begin, nil)
 	d.sched.Restore(now, st)
 	d.mu.Unlock()
 	for _, f := range effects {

@@ -98,7 +98,7 @@ func (t *turn) then(f func()) { t.after = append(t.after, f) }
 
 // step asks the scheduler and does to the records what it decides.
 func (t *turn) step(in sched.Input) {
-	for _, decision := range t.d.sched.Step(t.now, in) {
+	for _, decision := range t.d.decide(t.now, in) {
 		switch d := decision.(type) {
 		case sched.Queue:
 			t.queue(t.fresh, d)

@@ -41,6 +41,7 @@ type config struct {
 	Slots         int      `yaml:"slots"`
 	AllowSource   []string `yaml:"allow_source"`
 	LogFormat     string   `yaml:"log_format"`
+	Trace         *size    `yaml:"trace"`
 
 	IdleExit       time.Duration `yaml:"idle_exit"`
 	APITokens      []tokenConfig `yaml:"api_tokens"`

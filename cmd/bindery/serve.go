@@ -172,10 +172,15 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 		return err
 	}
 	seen := &observed{}
+	trace, err := newTracer(a.inst.path("trace"), a.cfg.Trace, log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = trace.close() }() // each line is written when it comes
 	hub, err := dispatch.New(dispatch.Config{
 		Ended: seen.built,
 		Store: db, Worker: visitorWorker{p.workers}, Launcher: hubLauncher{p.launcher}, Generation: generation(),
-		Policy: sched.Config{Sessions: a.cfg.Sessions.Max, Places: a.cfg.Sessions.Places}, Wait: true, Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: p.hubLeases, Log: log,
+		Policy: sched.Config{Sessions: a.cfg.Sessions.Max, Places: a.cfg.Sessions.Places}, Wait: true, Trace: trace.sink(), Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: p.hubLeases, Log: log,
 	})
 	if err != nil {
 		return err

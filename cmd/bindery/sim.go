@@ -13,7 +13,8 @@ import (
 )
 
 type simCmd struct {
-	Run simRunCmd `cmd:"" help:"Compare policies of the queue on recorded or generated demand."`
+	Run    simRunCmd    `cmd:"" help:"Compare policies of the queue on recorded or generated demand."`
+	Replay simReplayCmd `cmd:"" help:"Do once more what a hub's queue did, and compare the decisions."`
 }
 
 type simRunCmd struct {

@@ -1,0 +1,96 @@
+package sched
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"time"
+)
+
+// A Traced line is one thing that was done to a scheduler, with what it decided. All lines of a process, in order, do the
+// same to another scheduler.
+type Traced struct {
+	At     time.Time       `json:"at"`
+	Config *Config         `json:"config,omitempty"` // a new scheduler begins
+	State  *State          `json:"state,omitempty"`  // it is restored
+	In     string          `json:"in,omitempty"`     // name of the type of an input
+	With   json.RawMessage `json:"with,omitempty"`   // the input
+	Out    []string        `json:"out,omitempty"`    // decisions, as they write themselves
+}
+
+// TraceStep is the line of one Step.
+func TraceStep(now time.Time, in Input, out []Decision) (Traced, error) {
+	with, err := json.Marshal(in)
+	if err != nil {
+		return Traced{}, fmt.Errorf("trace %T: %w", in, err)
+	}
+	t := Traced{At: now, In: reflect.TypeOf(in).Name(), Out: written(out)}
+	if string(with) != "{}" {
+		t.With = with
+	}
+	return t, nil
+}
+
+func written(out []Decision) (texts []string) {
+	for _, d := range out {
+		texts = append(texts, d.String())
+	}
+	return texts
+}
+
+// A Replayer does to a scheduler what a trace says.
+type Replayer struct{ s *Scheduler }
+
+// Do does one line, and returns what is decided now.
+func (r *Replayer) Do(t Traced) ([]string, error) {
+	if t.Config != nil {
+		r.s = New(*t.Config)
+	}
+	if r.s == nil {
+		return nil, fmt.Errorf("the trace does not begin with the start of a hub")
+	}
+	if t.State != nil {
+		r.s.Restore(t.At, *t.State)
+	}
+	if t.In == "" {
+		return nil, nil
+	}
+	in, err := t.input()
+	if err != nil {
+		return nil, err
+	}
+	return written(r.s.Step(t.At, in)), nil
+}
+
+// Counts says how much is queued and running, and how many sessions have a place.
+func (r *Replayer) Counts() (queued, running, sessions int) {
+	if r.s == nil {
+		return 0, 0, 0
+	}
+	return r.s.Counts()
+}
+
+// inputs are all types of inputs.
+func inputs() []Input {
+	return []Input{
+		Submit{}, Cancel{}, Finished{}, Progress{}, WorkerUp{}, WorkerDown{}, WorkerLost{}, Watch{}, Learn{}, AskSession{}, SessionReady{},
+		SessionActive{}, SessionStopping{}, SessionEnded{}, Configure{}, Tick{}, SetRule{}, LiftRule{}, Forgive{},
+	}
+}
+
+func (t Traced) input() (Input, error) {
+	for _, known := range inputs() {
+		typ := reflect.TypeOf(known)
+		if typ.Name() != t.In {
+			continue
+		}
+		in := reflect.New(typ)
+		if len(t.With) > 0 {
+			if err := json.Unmarshal(t.With, in.Interface()); err != nil {
+				return nil, fmt.Errorf("read %s: %w", t.In, err)
+			}
+		}
+		return in.Elem().Interface().(Input), nil
+	}
+	return nil, fmt.Errorf("%q is not an input that this version knows", t.In)
+}
