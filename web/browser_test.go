@@ -83,9 +83,10 @@ func TestWhereAVisitorLands(t *testing.T) {
 		"?urlpath=/tree/a?b=c":              "tree/a?b=c&",
 		"?labpath=a%20b.ipynb&filepath=x":   "doc/tree/a%20b.ipynb?",
 		"?filepath=/n/x.ipynb/&urlpath=lab": "tree/n/x.ipynb?",
-		"?urlpath=https://evil.example/":    "?",
-		`?urlpath=\\evil.example`:           "?",
-		"?urlpath=../../other/":             "?",
+		"?urlpath=git-pull%3Frepo%3Dhttps%253A%252F%252Fgithub.com%252Fo%252Fr%26urlpath%3Dlab%252Ftree%252Fr%252Fa.ipynb": "git-pull?repo=https%3A%2F%2Fgithub.com%2Fo%2Fr&urlpath=lab%2Ftree%2Fr%2Fa.ipynb&",
+		"?urlpath=https://evil.example/": "?",
+		`?urlpath=\\evil.example`:        "?",
+		"?urlpath=../../other/":          "?",
 	} {
 		dom := browse(t, ts.URL+"/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main"+query)
 		m := landed.FindStringSubmatch(html.UnescapeString(dom))

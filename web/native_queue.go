@@ -35,6 +35,9 @@ func (s *Server) shownQueue(c Caller, q bindery.Queue) bindery.Queue {
 			if !known {
 				out[i].Asker, out[i].Worker = "", ""
 			}
+			if !known && s.cfg.HideSources { // whoever knows its id may read its log
+				out[i].ID, out[i].Key = "", ""
+			}
 			out[i].Source = s.shownSource(c, out[i].Source)
 		}
 		return out
@@ -45,7 +48,11 @@ func (s *Server) shownQueue(c Caller, q bindery.Queue) bindery.Queue {
 	q.Lobby = append([]bindery.WaitingSession{}, q.Lobby...)
 	q.Rules = append([]bindery.Rule{}, q.Rules...)
 	for i := range q.Failures {
-		q.Failures[i].Source = s.shownSource(c, q.Failures[i].Source)
+		f := &q.Failures[i]
+		f.Source = s.shownSource(c, f.Source)
+		if !known && s.cfg.HideSources {
+			f.Build, f.Key, f.Err = "", "", nil
+		}
 	}
 	if known {
 		return q

@@ -145,6 +145,21 @@ func TestQueueTellsStrangersNotWhoAsks(t *testing.T) {
 	}
 }
 
+func TestQueueHidesRepositories(t *testing.T) {
+	h := newHub()
+	local, stranger := dial(t, h, "", operated(h), func(c *web.Config) { c.HideSources = true })
+	if _, err := local.Submit(t.Context(), api.NewBuild{Source: repo}); err != nil {
+		t.Fatal(err)
+	}
+	q, err := stranger.Queue(t.Context())
+	if err != nil || len(q.Waiting) != 1 || q.Waiting[0].ID != "" || q.Waiting[0].Key != "" || q.Waiting[0].Source.URL != "" || len(q.Shares) != 0 {
+		t.Errorf("%+v, %v", q, err)
+	}
+	if q, err := local.Queue(t.Context()); err != nil || q.Waiting[0].Source.URL != repo.URL {
+		t.Errorf("%+v, %v", q, err)
+	}
+}
+
 func TestBuildLog(t *testing.T) {
 	h := newHub()
 	local, _ := dial(t, h, "", operated(h))

@@ -13,8 +13,8 @@
   };
 
   function name(src, id) {
-    const a = document.createElement("a");
-    a.href = data.builds + encodeURIComponent(id);
+    const a = document.createElement(id ? "a" : "span");
+    if (id) a.href = data.builds + encodeURIComponent(id);
     let text = src.url || "not shown";
     try {
       text = new URL(src.url).pathname.replace(/^\/+|\/+$|\.git\/?$/g, "").split("/").slice(-2).join("/") || text;
