@@ -72,7 +72,7 @@ func (g *grapher) condaEnvironment(ready llb.State, in plan.Install) llb.State {
 		Constraints: env.Constraints, Locked: env.Locked, Variables: env.Variables,
 	}
 	solved := ready.Run(args("/usr/bin/python3", "-I", assetsMount+"/rattle.py", "install", specMount+"/spec.json"),
-		g.withRattler("Install "+env.File, rattler, spec)).Root()
+		g.withRattler("Install "+env.File, rattler, spec), g.withChannels(env.Local)).Root()
 	if env.Kernel {
 		servers := g.server(ready)
 		all := llb.Merge([]llb.State{servers, llb.Diff(ready, solved, llb.WithCustomName(hidden+"see what the environment is made of")), commands}, llb.WithCustomName(together))
@@ -81,6 +81,16 @@ func (g *grapher) condaEnvironment(ready llb.State, in plan.Install) llb.State {
 	served := solved.Run(args("/bin/sh", assetsMount+"/conda-server.sh"), g.withWarmServers(ready, in.Version),
 		llb.WithCustomName("Install the Jupyter servers into the conda environment")).Root()
 	return g.withBase(llb.Merge([]llb.State{served, commands}, llb.WithCustomName(together)))
+}
+
+// withChannels lends a step the directories of the repository that are channels.
+func (g *grapher) withChannels(dirs []string) llb.RunOption {
+	var all []llb.RunOption
+	for _, dir := range dirs {
+		files := g.local(localFiles, "channel "+dir, llb.IncludePatterns(escape([]string{dir})), llb.FollowPaths(escape([]string{dir})), llb.WithCustomName(hidden+"load a conda channel"))
+		all = append(all, llb.AddMount(home+"/"+dir, files, llb.SourcePath("/"+dir), llb.Readonly))
+	}
+	return runOptions(all...)
 }
 
 func orEmpty(s []string) []string { return append([]string{}, s...) }
@@ -120,6 +130,7 @@ func (g *grapher) condaCommand(ready, rattler llb.State, channels []string) llb.
 	if slices.Contains(channels, "conda-forge") {
 		channels = []string{"conda-forge"}
 	}
+	channels = slices.DeleteFunc(slices.Clone(channels), func(c string) bool { return strings.HasPrefix(c, "file://") })
 	spec := condaSpec{Prefix: "/srv/conda", Channels: channels, Specs: []string{"conda", "mamba"}}
 	return ready.Run(args("/usr/bin/python3", "-I", assetsMount+"/rattle.py", "command", specMount+"/spec.json"),
 		g.withRattler(condaCommandStep, rattler, spec)).Root()

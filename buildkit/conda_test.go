@@ -206,14 +206,19 @@ grep -A3 '"depends"' $NB_PYTHON_PREFIX/conda-meta/greet-*.json; cat $NB_PYTHON_P
 
 func TestCondaPrivateChannel(t *testing.T) {
 	e := shared(t)
-	j := condaJob(t, "conda-private", repo(t, "environment.yml", "channels: ['"+channelURL+"/private', nodefaults]\ndependencies: [greet=1.0, python=3.10]\n", "postBuild", "cat /run/bindery-conda/auth.json > stolen || echo nothing > stolen\nenv > env\n"))
+	dir := repo(t, "environment.yml", "channels: ['"+channelURL+"/private', ./lab, nodefaults]\ndependencies: [greet=1.0, python=3.10, ours]\n", "postBuild", "cat /run/bindery-conda/auth.json > stolen || echo nothing > stolen\nenv > env\n")
+	ours := condatest.Package{Name: "ours", Version: "1", Noarch: "generic", Files: map[string]condatest.File{"share/ours": {Data: []byte("of the repository's own channel")}}}
+	if err := condatest.Write(t.Context(), filepath.Join(dir, "lab"), ours); err != nil {
+		t.Fatal(err)
+	}
+	j := condaJob(t, "conda-private", dir)
 	s := &story{t: t}
 	made, err := e.Solve(t.Context(), j, s.emit)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, s.text())
 	}
-	got := inside(t, e, made.Image.Name, "/bin/sh", "-c", "cat /home/jovyan/stolen /home/jovyan/env; ls -R /run; grep -rl let-me-in /srv /home /etc /run || echo clean")
-	if strings.Contains(got+s.text(), "let-me-in") || !strings.Contains(got, "nothing") || !strings.Contains(got, "clean") {
+	got := inside(t, e, made.Image.Name, "/bin/sh", "-c", "cat /srv/conda/envs/notebook/share/ours; grep url /srv/conda/envs/notebook/conda-meta/ours*; ls -ld /home/jovyan/lab; cat /home/jovyan/stolen /home/jovyan/env; ls -R /run; grep -rl let-me-in /srv /home /etc /run || echo clean")
+	if strings.Contains(got+s.text(), "let-me-in") || !strings.Contains(got, "nothing") || !strings.Contains(got, "clean") || !strings.Contains(got, "of the repository's own channel") {
 		t.Errorf("the token is to be found:\n%s", got)
 	}
 }

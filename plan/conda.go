@@ -2,6 +2,8 @@ package plan
 
 import (
 	"fmt"
+	"io/fs"
+	"path"
 	"slices"
 	"strings"
 )
@@ -18,7 +20,10 @@ type CondaEnvironment struct {
 	// Constraints hold for packages that get installed anyhow: the servers do not run on every Python.
 	Constraints []string       `json:"constraints,omitempty"`
 	Locked      []CondaPackage `json:"locked,omitempty"` // nothing is solved then
-	Variables   []Variable     `json:"variables,omitempty"`
+	// Local are the directories of the repository that are channels. The environment is made before the repository is in
+	// place, so they have to be there by themselves.
+	Local     []string   `json:"local,omitempty"`
+	Variables []Variable `json:"variables,omitempty"`
 	// Kernel says that the environment is the kernel's only, since the servers need a newer Python than it has.
 	Kernel bool `json:"kernel,omitempty"`
 	// Lines are where the specs are written, for errors. No part of a plan's JSON or of a key: a comment in the file
@@ -152,7 +157,11 @@ func (d *detector) environmentFile(file string) error {
 		return err
 	}
 	d.condaR(file, env.specs, made)
-	d.plan.Env = append(d.plan.Env, Install{Tool: ToolConda, Files: []string{}, Version: d.plan.Python, Conda: made})
+	repodata, err := d.localChannels(file, made)
+	if err != nil {
+		return err
+	}
+	d.plan.Env = append(d.plan.Env, Install{Tool: ToolConda, Files: []string{}, Includes: repodata, Version: d.plan.Python, Conda: made})
 	return d.condaPip(file, env.pip)
 }
 
@@ -236,6 +245,48 @@ func (d *detector) separateKernel(file, python string) {
 	d.plan.Variables["CONDA_DEFAULT_ENV"] = KernelPrefix
 	d.plan.Variables["KERNEL_ENVIRONMENT_FILE"] = "/tmp/env/kernel-environment.lock"
 	d.plan.Path = append(d.plan.Path, KernelPrefix+"/bin")
+}
+
+// repoDir is where the repository will be.
+const repoDir = "/home/jovyan"
+
+// localChannels finds the channels that are directories of the repository, and gives each the URL that it will have.
+// Their repodata has a hash for every package, so that it stands for all of the directory.
+func (d *detector) localChannels(file string, made *CondaEnvironment) (repodata []string, err error) {
+	for i, channel := range made.Channels {
+		dir, ok := strings.CutPrefix(channel, "file://"+repoDir+"/")
+		if !ok {
+			if dir, ok = strings.CutPrefix(channel, "./"); !ok {
+				continue
+			}
+			dir = path.Join(path.Dir(file), dir)
+		}
+		dir = strings.TrimRight(dir, "/")
+		if !fs.ValidPath(dir) || dir == "." {
+			return nil, userError("Name a directory of the repository.", "%s: the channel %s is not a directory of the repository", file, printable(channel))
+		}
+		found := false
+		for _, subdir := range []string{condaPlatform(), "noarch"} {
+			name := path.Join(dir, subdir, "repodata.json")
+			there, err := d.exists(name)
+			if err != nil {
+				return nil, err
+			}
+			if there {
+				found, repodata = true, append(repodata, name)
+			}
+		}
+		if !found {
+			return nil, userError("Add it to the repository, with its repodata.json.", "%s: there is no channel in the directory %s", file, printable(dir))
+		}
+		made.Channels[i] = "file://" + repoDir + "/" + dir
+		made.Local = append(made.Local, dir)
+		d.why(dir, "a conda channel of the repository's own")
+	}
+	for _, name := range repodata {
+		d.reads(name)
+	}
+	return repodata, nil
 }
 
 // condaR adds what R in a notebook needs, where the environment has R packages.

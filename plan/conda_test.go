@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -110,12 +111,13 @@ variables:
   A: 1
 platforms: [linux-64]
 `
-	got, err := plan.Detect(repo("environment.yml", text, "requirements.txt", "x"), plan.Options{})
+	got, err := plan.Detect(repo("environment.yml", text, "requirements.txt", "x", "channel/noarch/repodata.json", "{}"), plan.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []plan.Install{
-		{Tool: plan.ToolConda, Files: []string{}, Version: "3.11", Conda: &plan.CondaEnvironment{
+		{Tool: plan.ToolConda, Files: []string{}, Includes: []string{"channel/noarch/repodata.json"}, Version: "3.11", Conda: &plan.CondaEnvironment{
+			Local:       []string{"channel"},
 			Channels:    []string{"bioconda", "https://conda.example.org/lab", "file:///home/jovyan/channel", "conda-forge"},
 			Specs:       []string{"python=3.11", "numpy >=1.20,<2", "pip", "numpy >=1.20,<2"},
 			Constraints: []string{"python >=3.9,<3.15"},
@@ -153,6 +155,8 @@ func TestEnvironmentFileFaults(t *testing.T) {
 		"spec with a control": {"dependencies:\n- \"a\\tb\"\n", "line 2: a dependency has a character"},
 		"channel with option": {"channels: ['--help']\n", "line 1: \"--help\" is not a channel"},
 		"channel upwards":     {"channels: [a/../b]\n", "not a channel"},
+		"channel above":       {"channels: ['file:///home/jovyan/../x']\n", "is not a directory of the repository"},
+		"no local channel":    {"channels: [./x]\n", "there is no channel in the directory x"},
 		"channel with a word": {"channels: ['ftp://x']\n", "not a channel"},
 		"channels a mapping":  {"channels: {a: b}\n", "line 1: channels should be a list"},
 		"no such python":      {"dependencies:\n- a\n- python=3.4\n", "line 3: there is no Python that fits \"python=3.4\""},
@@ -169,6 +173,31 @@ func TestEnvironmentFileFaults(t *testing.T) {
 			}
 			checkError(t, err)
 		})
+	}
+}
+
+// A channel in the repository is part of the environment: by its repodata, which has the hashes of its packages.
+func TestLocalChannel(t *testing.T) {
+	files := func(repodata, archive string) fstest.MapFS {
+		return repo("binder/environment.yml", "channels: [./lab/]\n", "binder/lab/noarch/repodata.json", repodata, "binder/lab/noarch/x-1-0.conda", archive)
+	}
+	key := func(m fstest.MapFS) string {
+		t.Helper()
+		got, err := plan.Detect(m, plan.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := got.Env[0].Conda; c.Channels[0] != "file:///home/jovyan/binder/lab" || c.Local[0] != "binder/lab" {
+			t.Errorf("%+v", c)
+		}
+		k, err := got.EnvKey("g", m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	if key(files("a", "1")) == key(files("b", "1")) {
+		t.Error("other repodata, the same environment")
 	}
 }
 

@@ -164,7 +164,7 @@ func checkChannel(channel string) error {
 	switch {
 	case isURL && slices.Contains([]string{"http", "https", "file"}, scheme) && rest != "" && !strings.ContainsAny(rest, " \"'\\"):
 		return nil
-	case !isURL && channelRE.MatchString(channel) && !strings.Contains(channel, ".."):
+	case !isURL && channelRE.MatchString(strings.TrimPrefix(channel, "./")) && !strings.Contains(channel, ".."):
 		return nil
 	}
 	return grammarError(fmt.Sprintf("%q is not a channel: it has a name, such as conda-forge, or a URL", printable(channel)))

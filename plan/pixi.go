@@ -61,7 +61,11 @@ func (d *detector) solveManifest(m *manifest) error {
 	if err := d.condaPython(m.file, m.specs, made); err != nil {
 		return err
 	}
-	d.plan.Env = append(d.plan.Env, Install{Tool: ToolConda, Files: []string{}, Version: d.plan.Python, Conda: made})
+	repodata, err := d.localChannels(m.file, made)
+	if err != nil {
+		return err
+	}
+	d.plan.Env = append(d.plan.Env, Install{Tool: ToolConda, Files: []string{}, Includes: repodata, Version: d.plan.Python, Conda: made})
 	if err := d.condaPip(m.file, m.pip); err != nil {
 		return err
 	}

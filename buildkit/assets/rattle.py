@@ -110,7 +110,7 @@ def unreachable(error):
     text = str(error).lower()
     if "client error (4" in text and "(429" not in text and "(408" not in text:
         return False
-    return "no such file or directory" not in text
+    return re.search(r"error sending request|retries|connect|dns error|lookup|timed? ?out|server error \(5|\(429|\(408|request or response body|incomplete|unexpected eof", text) is not None
 
 
 def why_not(error):

@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"maps"
 	"os"
@@ -224,12 +225,20 @@ func writeConda(file, stem string, info, files map[string]File) error {
 	}
 	defer out.Close()
 	z := zip.NewWriter(out)
+	// With its sizes before the data, as conda's own packages have them: who reads while downloading needs that.
 	add := func(name string, write func(io.Writer) error) error {
-		w, err := z.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Store, Modified: made()})
+		var b bytes.Buffer
+		if err := write(&b); err != nil {
+			return err
+		}
+		size := uint64(b.Len())
+		h := &zip.FileHeader{Name: name, Method: zip.Store, Modified: made(), CRC32: crc32.ChecksumIEEE(b.Bytes()), CompressedSize64: size, UncompressedSize64: size}
+		w, err := z.CreateRaw(h)
 		if err != nil {
 			return err
 		}
-		return write(w)
+		_, err = w.Write(b.Bytes())
+		return err
 	}
 	compressed := func(set map[string]File) func(io.Writer) error {
 		return func(w io.Writer) error {
