@@ -260,10 +260,13 @@ def install(mode, prefix, folder, args):
     if mode == "wheels":
         with open(prefix + "/.bindery-began", "w"):
             pass
-        code, _ = run(argv, env, quiet_after_error(), folder)
+        code, said = run(argv, env, quiet_after_error(), folder)
         if code == 0:
             with open(prefix + "/.bindery-done", "w"):
                 pass
+        elif NETWORK.search(said):  # what follows would only wait for the same once more
+            say(said[max(said.find("\nerror:"), 0):])
+            return code
         return 0
     code, said = run(argv, env, lambda line: True, folder)
     if code != 0 and UNREAD.search(said) and not NETWORK.search(said):
