@@ -181,6 +181,8 @@ type WorkerStatus struct {
 	// Work is the processor time that all steps of builds have had so far: it grows while any of them computes, however
 	// silent it is. 0: the worker cannot say.
 	Work time.Duration `json:"work,omitempty"`
+	// GitHubLeft is how many questions GitHub's API said that it still takes; 0 until it was asked.
+	GitHubLeft int `json:"github_left,omitempty"`
 }
 
 // A BuildAttempt is one attempt of a build as its worker sees it.

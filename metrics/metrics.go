@@ -24,7 +24,7 @@ type Config struct {
 	Worker func(ctx context.Context) (bindery.WorkerStatus, error) // required
 	// Load says how many event streams are open, and how many sessions are being started. Default: none.
 	Load func() (streams, launching int)
-	// Budget says how many requests GitHub's API still takes; false: nothing is known. Default: nothing is.
+	// Budget says how many requests GitHub's API still takes; false: nothing is known. Default: what the worker says.
 	Budget func() (remaining int, known bool)
 
 	Version, Generation string

@@ -76,14 +76,17 @@ func (s snapshot) Collect(out chan<- prometheus.Metric) {
 	set("bindery_streams", float64(streams))
 	set("bindery_info", 1, cfg.Version, cfg.Generation)
 	set("bindery_repositories_last_hour", float64(s.r.lastHour()))
-	left, _ := cfg.Budget()
-	set("binderhub_github_rate_limit_remaining", float64(left))
 	if q, err := cfg.Queue(ctx); err == nil {
 		ofQueue(q, set)
 	} else {
 		cfg.Log.WarnContext(ctx, "the queue cannot be looked at for the metrics", "err", err)
 	}
 	w, err := cfg.Worker(ctx)
+	left, known := cfg.Budget()
+	if !known {
+		left = w.GitHubLeft
+	}
+	set("binderhub_github_rate_limit_remaining", float64(left))
 	up, failed := 1.0, 0
 	if err != nil {
 		up = 0

@@ -17,6 +17,7 @@ type budget struct {
 
 	mu    sync.Mutex
 	limit int // questions that the forge allows in an hour
+	left  int // of them, as it said last
 	asked []time.Time
 	until time.Time // the forge said not to ask before
 }
@@ -61,12 +62,27 @@ func (b *budget) take(now time.Time, special bool) bool {
 	return true
 }
 
+// rest leaves an API alone that does not answer, so that not every launch waits for it.
+func (b *budget) rest(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if at := now.Add(restFor); at.After(b.until) {
+		b.until = at
+	}
+}
+
+// restFor is how long.
+const restFor = 30 * time.Second
+
 // learn reads what a forge says about its limit.
 func (b *budget) learn(r reply, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if n, err := strconv.Atoi(r.header.Get("X-Ratelimit-Limit")); err == nil && n > 0 {
 		b.limit = n
+	}
+	if n, err := strconv.Atoi(r.header.Get("X-Ratelimit-Remaining")); err == nil && n >= 0 {
+		b.left = n
 	}
 	limited := r.status == http.StatusTooManyRequests ||
 		(r.status == http.StatusForbidden && (r.header.Get("X-Ratelimit-Remaining") == "0" || r.header.Get("Retry-After") != ""))

@@ -70,6 +70,23 @@ func (s *Sources) openForges() {
 	}
 }
 
+// GitHubLeft is how many questions GitHub's API said last that it still takes; 0 until it was asked.
+func (s *Sources) GitHubLeft() int {
+	select {
+	case <-s.ready:
+	default:
+		return 0 // Run has not made the forges yet
+	}
+	for _, f := range s.forges {
+		if f.ID == bindery.ProviderGitHub {
+			f.budget.mu.Lock()
+			defer f.budget.mu.Unlock()
+			return f.budget.left
+		}
+	}
+	return 0
+}
+
 // forgeOf returns the forge that has the repository of src, and its path there; nil when there is none.
 func (s *Sources) forgeOf(src bindery.Source) (*forge, []string) {
 	if src.Provider != bindery.ProviderGit {
@@ -166,6 +183,7 @@ func (o *op) askForge(ctx context.Context, f *forge, parts []string, src bindery
 	}
 	r, err := o.s.guard.ask(ctx, q)
 	if err != nil {
+		f.budget.rest(time.Now())
 		// An address that we refuse to talk to is the operator's to allow, and no reason to fail a launch.
 		return answer{}, fmt.Errorf("ask %s: %s", f.API, err.Error())
 	}
@@ -188,6 +206,7 @@ func (o *op) askForge(ctx context.Context, f *forge, parts []string, src bindery
 	case r.status == http.StatusForbidden || r.status == http.StatusTooManyRequests:
 		return answer{}, errSpent
 	}
+	f.budget.rest(time.Now())
 	return answer{}, fmt.Errorf("%s answered with status %d", f.API, r.status)
 }
 

@@ -159,6 +159,23 @@ func endless(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// An API that does not answer is left alone for a while: a launch waits for it once, not each time.
+func TestForgeIsLeftAlone(t *testing.T) {
+	srv := sourcetest.Start(t)
+	forge := srv.Forge()
+	commit := forgeRepo(t, srv, "gl", "group/demo").Commit("main", map[string]string{"a": "1"})
+	forge.Answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+	s := start(t, forges(srv, ""))
+	for range 3 {
+		if got, err := s.Resolve(t.Context(), asked(t, srv, "gl", "group%2Fdemo/main")); err != nil || got.Commit != commit {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	if got := forge.Asked(); len(got) != 1 {
+		t.Errorf("it was asked %q", got)
+	}
+}
+
 // The token reaches the API that it is for, and nothing else.
 func TestForgeToken(t *testing.T) {
 	srv, other := sourcetest.Start(t), sourcetest.Start(t)
@@ -171,6 +188,9 @@ func TestForgeToken(t *testing.T) {
 	s := start(t, forges(srv, file))
 	if _, err := s.Resolve(t.Context(), asked(t, srv, "gh", "ann/demo/main")); err != nil {
 		t.Fatal(err)
+	}
+	if n := s.GitHubLeft(); n != 4321 {
+		t.Errorf("it takes %d more questions", n)
 	}
 	if got := forge.Asked(); len(got) != 1 || !strings.HasPrefix(got[0], "Bearer t0ken-secret ") {
 		t.Errorf("the API was asked %q", got)

@@ -209,6 +209,9 @@ func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) error {
 	if s.cfg.Work != nil {
 		out.Work = s.cfg.Work()
 	}
+	if s.cfg.GitHub != nil {
+		out.GitHubLeft = s.cfg.GitHub()
+	}
 	if s.cfg.Usage != nil {
 		if out.CacheSize, out.DiskFree, err = s.cfg.Usage(r.Context()); err != nil && !errors.Is(err, context.Canceled) {
 			s.cfg.Log.WarnContext(r.Context(), "the cache cannot be measured", "err", err)

@@ -60,6 +60,7 @@ type Config struct {
 	Slots      int // builds at once; default: 1
 	// Packages lists what an image has installed. Optional.
 	Packages func(ctx context.Context, image string) (json.RawMessage, error)
+	GitHub   func() int                                          // questions that GitHub's API still takes; may be nil
 	Usage    func(context.Context) (size, free int64, err error) // of the cache and its disk; may be nil
 	Work     func() time.Duration                                // processor time of all steps so far; may be nil
 	Checks   func(context.Context) []bindery.Check               // may be nil

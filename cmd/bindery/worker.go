@@ -126,7 +126,7 @@ func (c *workerCmd) server(a *app, sources *repositories, engine *buildkit.Engin
 	return worker.New(worker.Config{
 		Builder: builder, Images: engine, Resolver: sources, Planner: planner{builder},
 		Dir: a.inst.path("worker"), Name: hostname(), Version: thisRelease().Version, Generation: generation(),
-		Packages: packages(engine), Slots: c.Slots, Usage: engine.Usage, Work: engine.Work, Checks: net.Checks, IdleExit: c.IdleExit, Log: log,
+		Packages: packages(engine), Slots: c.Slots, Usage: engine.Usage, Work: engine.Work, GitHub: sources.visitors.GitHubLeft, Checks: net.Checks, IdleExit: c.IdleExit, Log: log,
 		Secrets: append(slices.Concat(passwords(trustEnv(a.cfg, a.getenv)), condaSecrets(a.cfg.Conda)), a.cfg.Providers.tokens()...),
 	})
 }

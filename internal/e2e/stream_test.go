@@ -61,7 +61,12 @@ func (h *hub) buildURL(repo, ref string) string {
 
 // watch reads the stream of a repository to its end. each, when given, sees every event and ends the reading by false.
 func (h *hub) watch(ctx context.Context, repo, ref, query string, each func(said) bool) (story, error) {
-	req, err := http.NewRequestWithContext(ctx, "GET", h.buildURL(repo, ref)+"?"+query, nil)
+	return follow(ctx, h.buildURL(repo, ref)+"?"+query, each)
+}
+
+// follow reads the stream at an address to its end.
+func follow(ctx context.Context, at string, each func(said) bool) (story, error) {
+	req, err := http.NewRequestWithContext(ctx, "GET", at, nil)
 	if err != nil {
 		return nil, err
 	}

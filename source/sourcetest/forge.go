@@ -110,6 +110,7 @@ func (f *Forge) serve(rw http.ResponseWriter, r *http.Request) {
 // say answers with v, or with 304 when the client has it.
 func say(w http.ResponseWriter, r *http.Request, etag string, v any) {
 	w.Header().Set("ETag", `W/"`+etag+`"`)
+	w.Header().Set("X-RateLimit-Remaining", "4321")
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	if r.Header.Get("If-None-Match") == `W/"`+etag+`"` {
 		w.WriteHeader(http.StatusNotModified)
