@@ -66,17 +66,17 @@ providers:
 	h.start(t)
 	t.Cleanup(h.destroy)
 	for spec, want := range map[string]string{
-		"gh/ann/demo/main":              string(bindery.PhaseBuilt),
-		"gh/ann/demo.git/HEAD":          string(bindery.PhaseBuilt),
-		"lab/group%2Fdemo/main":         string(bindery.PhaseBuilt),
-		"zenodo/10.5281/zenodo.3242073": string(bindery.PhaseBuilt),
+		"gh/ann/demo/main":              string(bindery.PhaseReady),
+		"gh/ann/demo.git/HEAD":          string(bindery.PhaseReady),
+		"lab/group%2Fdemo/main":         string(bindery.PhaseReady),
+		"zenodo/10.5281/zenodo.3242073": string(bindery.PhaseReady),
 		"gh/ann/demo/nosuchref":         "Could not resolve ref for gh:ann/demo/nosuchref. Double check your URL and that your repo is public.",
 		"gh/ann/nothing/main":           "Could not resolve ref for gh:ann/nothing/main. Double check your URL and that your repo is public.",
 		"zenodo/10.5281/zenodo.99":      "Could not resolve ref for zenodo:10.5281/zenodo.99. Double check your URL and that your repo is public.",
 		"gh/ann/demo":                   `Spec is not of the form "user/repo/ref", provided: "ann/demo". Did you mean "ann/demo/HEAD"?`,
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-		all, err := follow(ctx, "http://"+h.listen+"/build/"+spec+"?build_only=true", func(e said) bool { return e.Phase != bindery.PhaseBuilt })
+		all, err := follow(ctx, "http://"+h.listen+"/build/"+spec+"?build_only=true", nil)
 		cancel()
 		last := all.last()
 		if string(last.Phase) != want && !strings.HasPrefix(last.Message, want) {
