@@ -31,6 +31,9 @@ func (s *Server) postBuild(ctx context.Context, c Caller, in api.NewBuild) (bind
 }
 
 func (s *Server) submit(ctx context.Context, ask bindery.Ask) (bindery.Build, error) {
+	if err := s.banned(ctx, ask); err != nil {
+		return bindery.Build{}, err
+	}
 	src, err := s.cfg.Builds.Resolve(ctx, ask.Source)
 	if err != nil {
 		return bindery.Build{}, err

@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"context"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -76,6 +77,33 @@ func (s *Server) shownSource(c Caller, src bindery.Source) bindery.Source {
 		return bindery.Source{Provider: src.Provider}
 	}
 	return src
+}
+
+// banned refuses what an operator has banned before anything is asked of its forge. The queue looks again: a ban may
+// come between the two.
+func (s *Server) banned(ctx context.Context, ask bindery.Ask) error {
+	if s.cfg.Queue == nil {
+		return nil
+	}
+	rules, err := s.cfg.Queue.Rules(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range rules {
+		if r.Kind != "ban" {
+			continue
+		}
+		p := bindery.Pattern{Scope: r.Scope, Names: []string{r.Name}}
+		if !p.Concerns(ask.Source, ask.Requester, netip.Addr{}) {
+			continue
+		}
+		text := "This " + r.Scope + " is not served at the moment"
+		if r.Message != "" {
+			text += ": " + r.Message
+		}
+		return bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Ask the operator of this hub.", "%s", text)
+	}
+	return nil
 }
 
 func shownRule(r bindery.Rule) api.Rule {

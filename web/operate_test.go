@@ -145,6 +145,24 @@ func TestQueueTellsStrangersNotWhoAsks(t *testing.T) {
 	}
 }
 
+func TestABanIsSaidBeforeAnythingIsAsked(t *testing.T) {
+	h := newHub()
+	h.resolve = func(bindery.Source) error { return errors.New("the forge is not asked") }
+	h.rules = []bindery.Rule{
+		{Kind: "hold", Scope: bindery.OnRepository, Name: "git:https://example.org/o/r", Message: "another rule"},
+		{Kind: "ban", Scope: bindery.OnOwner, Name: "git/example.org/o", Reason: "secret", Message: "Back at noon."},
+	}
+	ts := serve(t, h, operated(h))
+	lines, last := open(t, ts.URL+specPath).rest()
+	if len(lines) != 1 || last["message"] != "This owner is not served at the moment: Back at noon. Ask the operator of this hub.\n" || strings.Contains(lines[0], "secret") {
+		t.Errorf("got %q, %v", lines, last)
+	}
+	local, _ := dial(t, h, "", operated(h))
+	if _, err := local.Submit(t.Context(), api.NewBuild{Source: repo}); !errors.Is(err, bindery.ErrNotAllowed) {
+		t.Errorf("by the API: %v", err)
+	}
+}
+
 func TestQueueHidesRepositories(t *testing.T) {
 	h := newHub()
 	local, stranger := dial(t, h, "", operated(h), func(c *web.Config) { c.HideSources = true })

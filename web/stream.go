@@ -159,6 +159,9 @@ func (wa *watch) run(ctx context.Context) error {
 // the branch it asked for may have moved on since.
 func (wa *watch) attach(ctx context.Context, src bindery.Source) (bindery.Build, error) {
 	wa.ask.Source = src
+	if err := wa.s.banned(ctx, wa.ask); err != nil {
+		return bindery.Build{}, err
+	}
 	if wa.seen != "" {
 		b, err := wa.s.cfg.Builds.Build(ctx, wa.seen)
 		if err == nil && sameSource(b.Source, src) {
