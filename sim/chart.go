@@ -1,13 +1,9 @@
 package sim
 
 import (
-	"bufio"
 	"fmt"
-	"html"
-	"io"
 	"math"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -30,22 +26,19 @@ const (
 	yellow = "#b8860b"
 )
 
-// Chart draws, as SVG, a panel for each policy with builds wanted, builds running and launches in progress over the
-// window, then the wait-time curves of all.
-func (rep *Report) Chart(w io.Writer) error {
-	b := bufio.NewWriter(w)
-	height := marginTop + (len(rep.Order)+1)*(panelHeight+panelGap)
-	fmt.Fprintf(b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="sans-serif" font-size="12" fill="#222" role="img">`+"\n",
-		chartWidth, height, chartWidth, height)
-	title := fmt.Sprintf("%s, %s, %s", rep.Workload, rep.From.Format("2006-01-02 15:04 MST"), hours(rep.Length))
-	fmt.Fprintf(b, "<title>%s</title>\n<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n", html.EscapeString(title))
-	fmt.Fprintf(b, `<text x="%d" y="26" font-size="16" font-weight="bold">%s</text>`+"\n", marginLeft, html.EscapeString(title))
+func (rep *Report) height() int { return marginTop + (len(rep.Order)+1)*(panelHeight+panelGap) }
+
+func (rep *Report) title() string {
+	return fmt.Sprintf("%s, %s, %s", rep.Workload, rep.From.Format("2006-01-02 15:04 MST"), hours(rep.Length))
+}
+
+// draw draws a panel for each policy, then the curves.
+func (rep *Report) draw(c canvas) {
+	c.text(marginLeft, 26, 16, true, "start", rep.title())
 	for i, name := range rep.Order {
-		rep.day(panel{w: b, top: marginTop + i*(panelHeight+panelGap)}, name)
+		rep.day(panel{c: c, top: marginTop + i*(panelHeight+panelGap)}, name)
 	}
-	rep.curves(panel{w: b, top: marginTop + len(rep.Order)*(panelHeight+panelGap)})
-	fmt.Fprintln(b, "</svg>")
-	return b.Flush()
+	rep.curves(panel{c: c, top: marginTop + len(rep.Order)*(panelHeight+panelGap)})
 }
 
 func hours(seconds float64) string {
@@ -54,31 +47,29 @@ func hours(seconds float64) string {
 
 // A panel is one pair of axes.
 type panel struct {
-	w    io.Writer
+	c    canvas
 	top  int
 	x, y func(float64) float64 // value -> pixels
 }
 
-func (p *panel) text(x, y float64, anchor, s string) {
-	fmt.Fprintf(p.w, `<text x="%.1f" y="%.1f" text-anchor="%s">%s</text>`+"\n", x, y, anchor, html.EscapeString(s))
-}
+func (p *panel) text(x, y float64, anchor, s string) { p.c.text(x, y, 12, false, anchor, s) }
 
 func (p *panel) rule(x1, y1, x2, y2 float64) {
-	fmt.Fprintf(p.w, `<path d="M%.1f %.1fL%.1f %.1f" stroke="#ddd"/>`+"\n", x1, y1, x2, y2)
+	p.c.line("#dddddd", 1, []float64{x1, x2}, []float64{y1, y2})
 }
 
 func (p *panel) line(colour string, xs, ys []float64) {
-	var d strings.Builder
+	px, py := make([]float64, len(xs)), make([]float64, len(ys))
 	for i := range xs {
-		fmt.Fprintf(&d, "%s%.1f %.1f", map[bool]string{true: "M", false: "L"}[i == 0], p.x(xs[i]), p.y(ys[i]))
+		px[i], py[i] = p.x(xs[i]), p.y(ys[i])
 	}
-	fmt.Fprintf(p.w, `<path d="%s" fill="none" stroke="%s" stroke-width="1.6" stroke-linejoin="round"/>`+"\n", d.String(), colour)
+	p.c.line(colour, 1.6, px, py)
 }
 
 // legend is the nth line of what the colours mean.
 func (p *panel) legend(n int, colour, s string) {
 	x, y := float64(chartWidth-marginRight+12), float64(p.top+14+18*n)
-	fmt.Fprintf(p.w, `<path d="M%.1f %.1fh16" stroke="%s" stroke-width="3"/>`+"\n", x, y-4, colour)
+	p.c.line(colour, 3, []float64{x, x + 16}, []float64{y - 4, y - 4})
 	p.text(x+22, y, "start", s)
 }
 

@@ -206,6 +206,9 @@ func TestSameBytes(t *testing.T) {
 		if err := rep.Chart(&chart); err != nil {
 			t.Fatal(err)
 		}
+		if err := rep.PNG(&chart); err != nil {
+			t.Fatal(err)
+		}
 		if err := rep.Print(&chart); err != nil {
 			t.Fatal(err)
 		}

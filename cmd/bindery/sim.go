@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -40,14 +41,15 @@ type simRunCmd struct {
 	Unattended float64 `help:"Of generated demand: scripts and bots, for each person." placeholder:"SHARE"`
 
 	Seed  uint64 `help:"Equal seeds give equal results (default ${default})." placeholder:"N" default:"1"`
-	Chart string `help:"Draw the day and the wait-time curves to this file, as SVG." placeholder:"FILE.svg"`
+	Chart string `help:"Draw the day and the wait-time curves to this file, as SVG or PNG by its name." placeholder:"FILE"`
 	JSON  bool   `help:"Print a JSON object with every measure."`
 }
 
 // Run simulates, draws and prints.
 func (c *simRunCmd) Run(ctx context.Context, a *app) error {
-	if c.Chart != "" && !strings.HasSuffix(strings.ToLower(c.Chart), ".svg") {
-		return usagef("--chart draws SVG: give a file name that ends in .svg")
+	kind := strings.ToLower(filepath.Ext(c.Chart))
+	if c.Chart != "" && kind != ".svg" && kind != ".png" {
+		return usagef("--chart draws SVG or PNG: give a file name that ends in .svg or .png")
 	}
 	cfg, err := c.config()
 	if err != nil {
@@ -59,7 +61,11 @@ func (c *simRunCmd) Run(ctx context.Context, a *app) error {
 	}
 	if c.Chart != "" {
 		var drawn bytes.Buffer
-		if err := rep.Chart(&drawn); err != nil {
+		chart := rep.Chart
+		if kind == ".png" {
+			chart = rep.PNG
+		}
+		if err := chart(&drawn); err != nil {
 			return err
 		}
 		if err := os.WriteFile(c.Chart, drawn.Bytes(), 0o644); err != nil {
