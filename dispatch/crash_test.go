@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/dispatch"
+	"github.com/bindery-hub/bindery/store"
 )
 
 // A flaky store goes wrong at its n-th transaction, in one of these ways.
@@ -166,9 +169,43 @@ func TestCrash(t *testing.T) {
 	}
 }
 
+// TestStatements goes through every statement of a day's work, and every commit, and has the store fail there: the rest of
+// the transaction is lost with it, and nothing else.
+func TestStatements(t *testing.T) {
+	for at := 1; ; at++ {
+		reached := 0
+		t.Run(fmt.Sprint("statement ", at), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var n atomic.Int64
+				db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "x.db"), Fault: func() error {
+					if n.Add(1) == int64(at) {
+						return errDisk
+					}
+					return nil
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				crash(t, db, "", 0)
+				reached = int(n.Load())
+			})
+		})
+		if reached < at || t.Failed() {
+			if at < 50 {
+				t.Errorf("the day had only %d statements", at)
+			}
+			return
+		}
+	}
+}
+
 // crashAt reports whether there was a transaction with that number.
 func crashAt(t *testing.T, mode string, at int) bool {
-	db := openStore(t, t.TempDir())
+	return crash(t, openStore(t, t.TempDir()), mode, at) >= at
+}
+
+// crash has a day's work done on a store, and returns how many transactions it took.
+func crash(t *testing.T, db *store.DB, mode string, at int) int {
 	w := newWorker()
 	w.run = script
 	l := newLauncher(w)
@@ -213,7 +250,7 @@ func crashAt(t *testing.T, mode string, at int) bool {
 	if err := db.Close(); err != nil {
 		t.Error(err)
 	}
-	return c.store.n >= at
+	return c.store.n
 }
 
 // checkAttempts wants that nothing ran twice, and that the worker was told of every end.

@@ -75,11 +75,14 @@ func (db *DB) Commit(ctx context.Context, c bindery.Changes) error {
 		return fmt.Errorf("commit: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	w := writer{ctx: ctx, tx: tx, now: micros(db.cfg.Now())}
+	w := writer{ctx: ctx, tx: tx, now: micros(db.cfg.Now()), fault: db.cfg.Fault}
 	if err := db.leads(&w); err != nil {
 		return err
 	}
 	if err := db.writeAll(&w, c); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	if err := db.cfg.Fault(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	if err := tx.Commit(); err != nil {
@@ -119,12 +122,16 @@ func (db *DB) leads(w *writer) error {
 
 // writer is one transaction. It lives as long as the call whose context it has.
 type writer struct {
-	ctx context.Context
-	tx  *sql.Tx
-	now int64
+	ctx   context.Context
+	tx    *sql.Tx
+	now   int64
+	fault func() error
 }
 
 func (w *writer) exec(st *sql.Stmt, args ...any) (sql.Result, error) {
+	if err := w.fault(); err != nil {
+		return nil, err
+	}
 	return w.tx.StmtContext(w.ctx, st).ExecContext(w.ctx, args...)
 }
 

@@ -21,6 +21,10 @@ import (
 type Config struct {
 	Path string           // of the database file; made if it is not there. required
 	Now  func() time.Time // default: time.Now
+
+	// Fault is asked before each statement that writes, and before each commit: what it returns is what happens instead.
+	// It is there for tests of those who use a store. default: nothing goes wrong
+	Fault func() error
 }
 
 // A DB is an open database. One transaction writes at a time; readers do not wait for it.
@@ -53,6 +57,9 @@ func dsn(path string, readOnly bool) string {
 func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.Path == "" {
 		return nil, errors.New("store: Config.Path is required")
+	}
+	if cfg.Fault == nil {
+		cfg.Fault = func() error { return nil }
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
