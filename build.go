@@ -94,9 +94,10 @@ type BuildRequest struct {
 	ID      string   `json:"id"`
 	Attempt int      `json:"attempt"`
 	Source  Source   `json:"source"`
-	Base    string   `json:"base,omitempty"` // "debian:SUITE" or an image reference; default: the worker's
-	Push    []string `json:"push,omitempty"` // image names to push the result to
-	OCI     string   `json:"oci,omitempty"`  // directory for an OCI layout of the result
+	Quick   bool     `json:"quick,omitempty"` // only if its environment is there; otherwise it ends at once, with not-ready
+	Base    string   `json:"base,omitempty"`  // "debian:SUITE" or an image reference; default: the worker's
+	Push    []string `json:"push,omitempty"`  // image names to push the result to
+	OCI     string   `json:"oci,omitempty"`   // directory for an OCI layout of the result
 	Export  Export   `json:"export,omitzero"`
 }
 
@@ -122,6 +123,7 @@ type BuildResult struct {
 	Steps      Steps              `json:"steps"`
 	Seconds    map[string]float64 `json:"seconds"`          // by stage: fetch, plan, solve, export
 	Digest     string             `json:"digest,omitempty"` // of the manifest, when it was pushed or written
+	Copies     bool               `json:"copies,omitempty"` // of another commit with the same environment the files are only copied
 	Kind       string             `json:"kind,omitempty"`   // of the plan: builds of one kind cost alike
 }
 

@@ -89,7 +89,7 @@ func (b *Builder) build(ctx context.Context, req bindery.BuildRequest, emit func
 		return result, err
 	}
 	result.Image, result.EnvKey, result.ImageKey = job.Name, job.EnvKey, job.ImageKey
-	result.Kind = job.Plan.Pack
+	result.Kind, result.Copies = job.Plan.Pack, copies(job)
 	lap("plan")
 
 	have, err := b.have(ctx, job)
@@ -102,7 +102,11 @@ func (b *Builder) build(ctx context.Context, req bindery.BuildRequest, emit func
 		result.Seconds["export"] = 0
 		return result, nil
 	}
-	made, err := b.cfg.Engine.Solve(ctx, job, emit)
+	solve := b.cfg.Engine.Solve
+	if req.Quick {
+		solve = b.quickly
+	}
+	made, err := solve(ctx, job, emit)
 	if err != nil {
 		return result, fmt.Errorf("solve: %w", err)
 	}

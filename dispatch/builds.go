@@ -53,6 +53,7 @@ func (d *Dispatcher) Submit(ctx context.Context, ask bindery.Ask) (bindery.Build
 	var got bindery.Build
 	err := d.do(ctx, func(t *turn) {
 		fresh.Created = t.now
+		fresh.Quick = d.cfg.Quick && !local && d.made[directoryOf(src)]
 		t.fresh, t.answer = fresh, fresh.ID
 		if id, ok := d.succeeded[fresh.Key]; ok && !local {
 			t.answer = id // it has ended since we looked
@@ -81,7 +82,7 @@ func (d *Dispatcher) Submit(ctx context.Context, ask bindery.Ask) (bindery.Build
 func submission(b bindery.Build, retry bool) sched.Submit {
 	in := sched.Submit{
 		Build: b.ID, Key: b.Key, Repo: b.Source.Identity(), Ref: b.Source.Ref, Owner: b.Source.Owner(), Requester: b.Requester,
-		Class: b.Class, Retry: retry,
+		Class: b.Class, Quick: b.Quick, Kind: b.Kind, Retry: retry,
 	}
 	if bindery.IsCommit(in.Ref) || b.Source.Provider == bindery.ProviderLocal {
 		in.Ref = ""
@@ -146,13 +147,14 @@ func (t *turn) start(b *build, d sched.Start) {
 	if d.Attempt > 1 {
 		t.say(b, bindery.Event{Phase: bindery.PhaseWaiting, Message: fmt.Sprintf("Attempt %d starts.\n", d.Attempt)})
 	}
-	f := follower{id: b.ID, attempt: b.Attempt, req: bindery.BuildRequest{ID: b.ID, Attempt: b.Attempt, Source: b.Source}}
+	f := follower{id: b.ID, attempt: b.Attempt, req: request(b)}
 	t.then(func() { t.d.spawn(t.d.follow(f)) })
 }
 
 func (t *turn) again(b *build, d sched.Again) {
 	b.State, b.Worker, b.Charged, b.Until = bindery.BuildQueued, "", d.Charged, d.Until
 	b.Slow = d.Slow
+	b.Quick = b.Quick && d.Outcome != sched.NotQuick
 	t.save(b)
 	text := "The worker was lost; the build starts again.\n"
 	switch {
@@ -160,6 +162,8 @@ func (t *turn) again(b *build, d sched.Again) {
 		text = "The build took too long; it waits for the slow lane now, where it may take longer.\n"
 	case d.Outcome == sched.GaveWay:
 		text = "The build made room for one that a person waits for; it starts again when a slot is free.\n"
+	case d.Outcome == sched.NotQuick:
+		text = b.end.Err.Msg + "; it waits for a slot now.\n"
 	case d.Outcome == sched.NoSpace:
 		text = "The worker's disk is full; the build goes on when there is room, or elsewhere.\n"
 	case d.Outcome != sched.WorkerGone:
@@ -173,6 +177,7 @@ func (t *turn) again(b *build, d sched.Again) {
 
 func (t *turn) succeed(b *build) {
 	b.State, b.Result = bindery.BuildSucceeded, b.end.Result
+	t.d.learnMade(b.Build)
 	t.over(b, b.end)
 	if b.Source.Provider == bindery.ProviderLocal {
 		return
@@ -214,10 +219,35 @@ func (t *turn) over(b *build, last bindery.Event) {
 func (t *turn) ended(b *build, e bindery.Event) {
 	b.end = e
 	in := sched.Finished{Build: b.ID, Attempt: b.Attempt, Outcome: outcome(e)}
+	if b.Quick && e.Err != nil && e.Err.Kind == bindery.ErrNotReady {
+		in.Outcome = sched.NotQuick
+	}
 	if e.Result != nil && e.Result.Kind != "" {
 		b.Kind, in.Kind = e.Result.Kind, e.Result.Kind
 	}
 	t.step(in)
+}
+
+// request is what a worker is asked for the running attempt of a build.
+func request(b *build) bindery.BuildRequest {
+	return bindery.BuildRequest{ID: b.ID, Attempt: b.Attempt, Source: b.Source, Quick: b.Quick}
+}
+
+// A directory is what environments are made of: a repository, or a part of it.
+type directory struct{ repo, subdir string }
+
+func directoryOf(src bindery.Source) directory { return directory{src.Identity(), src.Subdir} }
+
+// learnMade notes that there is an environment of a directory. The next commit of it is tried as a quick build: most
+// commits change nothing that an environment is made of. Whether that is so the worker says when it has seen the files.
+func (d *Dispatcher) learnMade(b bindery.Build) {
+	if b.Result == nil || !b.Result.Copies || b.Result.Generation != d.cfg.Generation || b.Source.Provider == bindery.ProviderLocal {
+		return
+	}
+	if len(d.made) >= mostKnown {
+		clear(d.made)
+	}
+	d.made[directoryOf(b.Source)] = true
 }
 
 // outcome reads whose fault the end of an attempt was.
@@ -249,7 +279,7 @@ func (d *Dispatcher) restoreBuilds(live bindery.Live) (effects []func(context.Co
 		d.openTopic(b.ID, b.seq)
 		if b.State == bindery.BuildRunning && !d.following[attempt{b.ID, b.Attempt}] {
 			effects = append(effects, d.follow(follower{
-				id: b.ID, attempt: b.Attempt, read: b.read, req: bindery.BuildRequest{ID: b.ID, Attempt: b.Attempt, Source: b.Source},
+				id: b.ID, attempt: b.Attempt, read: b.read, req: request(b),
 			}))
 		}
 	}

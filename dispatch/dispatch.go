@@ -70,8 +70,11 @@ type Config struct {
 	// Wait lets launches wait for a place when there is none, rather than refuse them. An ask that brings its own quota,
 	// as BinderHub's settings have them, is refused as BinderHub would.
 	Wait bool
-	Port int      // that a session's server listens on. default: 8888
-	Env  []string // further K=V for every session
+	// Quick lets the next commit of what was built before run beside the slots, as long as nothing but copying is to be
+	// done. The worker says whether that is so.
+	Quick bool
+	Port  int      // that a session's server listens on. default: 8888
+	Env   []string // further K=V for every session
 
 	// Probe returns nil once the server of a session answers. The default wants any HTTP answer below 500 at
 	// http://ADDR/BASEPATH/api.
@@ -127,8 +130,9 @@ type Dispatcher struct {
 
 	mu        sync.Mutex // guards what follows, and the records in it
 	sched     *sched.Scheduler
-	builds    map[string]*build // not over
-	succeeded map[string]string // key to id of builds that have just succeeded
+	builds    map[string]*build  // not over
+	made      map[directory]bool // what there is an environment of, of this generation
+	succeeded map[string]string  // key to id of builds that have just succeeded
 	following map[attempt]bool
 	sessions  map[string]*session // not over
 	requests  map[string]string   // Ask.Request to session
@@ -163,6 +167,6 @@ func New(cfg Config) (*Dispatcher, error) {
 		sched:    sched.New(cfg.Policy), builds: map[string]*build{}, succeeded: map[string]string{}, following: map[attempt]bool{},
 		sessions: map[string]*session{}, requests: map[string]string{},
 		topics: map[string]*topic{}, touched: map[string]time.Time{}, watched: map[string]int{},
-		lobby: map[string]*waiter{}, rules: map[ruleName]bindery.Rule{}, boards: map[string]*board{},
+		lobby: map[string]*waiter{}, made: map[directory]bool{}, rules: map[ruleName]bindery.Rule{}, boards: map[string]*board{},
 	}, nil
 }

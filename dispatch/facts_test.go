@@ -111,3 +111,46 @@ func (h *hub) partly(t *testing.T, id string) []bindery.Event {
 	}
 	return events
 }
+
+// TestQuick tries another commit of what is built beside the slots; when its environment has to be built it waits for a slot
+// like any other.
+func TestQuick(t *testing.T) {
+	bubble(t, func(c *dispatch.Config) { c.Quick, c.Worker.(*worker).slots = true, 1 }, func(t *testing.T, h *hub) {
+		synctest.Wait()
+		first := h.submit(t, ask("r"))
+		e := built("bindery/r")
+		e.Result.Copies = true
+		synctest.Wait()
+		h.w.emit(first.ID, 1, e)
+		synctest.Wait()
+		blocker := h.submit(t, ask("blocker"))
+		synctest.Wait()
+		var same, changed bindery.Build
+		for i, b := range []*bindery.Build{&same, &changed} {
+			a := ask("r")
+			a.Source.Commit = strings.Repeat([]string{"2", "3"}[i], 40)
+			a.Source.Ref = ""
+			*b = h.submit(t, a)
+		}
+		synctest.Wait()
+		for _, b := range []bindery.Build{same, changed} {
+			if got := h.build(t, b.ID); got.State != bindery.BuildRunning || !got.Quick || !h.w.attempts[name(b.ID, 1)].req.Quick {
+				t.Errorf("beside the slots: %+v", got)
+			}
+		}
+		h.w.emit(same.ID, 1, built("bindery/same"))
+		h.w.emit(changed.ID, 1, bindery.Event{Phase: bindery.PhaseFailed, Err: bindery.Errorf(bindery.ErrNotReady, bindery.Transient, "", "Its environment has to be built")})
+		synctest.Wait()
+		if got := h.build(t, same.ID); got.State != bindery.BuildSucceeded {
+			t.Errorf("only copied: %+v", got)
+		}
+		if got := h.build(t, changed.ID); got.State != bindery.BuildQueued || got.Quick || got.Charged != 0 {
+			t.Errorf("waits for a slot: %+v", got)
+		}
+		h.w.emit(blocker.ID, 1, built("bindery/blocker"))
+		synctest.Wait()
+		if got := h.build(t, changed.ID); got.State != bindery.BuildRunning || got.Attempt != 2 || h.w.attempts[name(changed.ID, 2)].req.Quick {
+			t.Errorf("in a slot: %+v", got)
+		}
+	})
+}

@@ -66,6 +66,7 @@ func (d *Dispatcher) remember(ctx context.Context) error {
 	}
 	d.past = make([]sched.Learn, 0, len(past))
 	for _, b := range past {
+		d.learnMade(b)
 		if cost := costOf(b); cost > 0 && b.State == bindery.BuildSucceeded {
 			d.past = append(d.past, sched.Learn{Repo: b.Source.Identity(), Kind: b.Kind, Cost: cost, Disk: b.Disk})
 		}

@@ -223,7 +223,7 @@ func (s *Server) start(req bindery.BuildRequest) error {
 	switch {
 	case s.base == nil || s.draining:
 		return bindery.Errorf(bindery.ErrNotReady, bindery.Transient, "Try again in a moment.", "This worker takes no more builds: it is being replaced")
-	case s.running >= 2*s.cfg.Slots:
+	case s.running >= 2*s.cfg.Slots+mostQuick:
 		return bindery.Errorf(bindery.ErrNotReady, bindery.Transient, "Try again later.", "This worker has %d slots and runs %d builds already", s.cfg.Slots, s.running)
 	}
 	a, err := s.newAttempt(k, raw)
@@ -237,6 +237,9 @@ func (s *Server) start(req bindery.BuildRequest) error {
 	s.wg.Go(func() { s.build(ctx, a, req) })
 	return nil
 }
+
+// mostQuick is how many builds there may be beside the slots: they only copy. The queue has its own limit, below it.
+const mostQuick = 16
 
 // build runs one attempt and writes its last event, whatever happens.
 func (s *Server) build(ctx context.Context, a *attempt, req bindery.BuildRequest) {

@@ -180,7 +180,7 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	hub, err := dispatch.New(dispatch.Config{
 		Ended: seen.built,
 		Store: db, Worker: visitorWorker{p.workers}, Launcher: hubLauncher{p.launcher}, Generation: generation(),
-		Policy: sched.Config{Sessions: a.cfg.Sessions.Max, Places: a.cfg.Sessions.Places}, Wait: true, Trace: trace.sink(), Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: p.hubLeases, Log: log,
+		Policy: sched.Config{Sessions: a.cfg.Sessions.Max, Places: a.cfg.Sessions.Places}, Wait: true, Quick: true, Trace: trace.sink(), Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: p.hubLeases, Log: log,
 	})
 	if err != nil {
 		return err
