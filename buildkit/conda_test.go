@@ -33,6 +33,31 @@ var channelDir = sync.OnceValues(func() (string, error) {
 	return dir, condatest.Write(context.Background(), dir, all...)
 })
 
+// oldChannelDir makes a channel with what no machine here can reach: a Python that the servers do not run on, and conda
+// itself. Python is a newer one under an older number, ipykernel writes a kernel's description and no more, conda says
+// its name: it is the way to them that is tested.
+var oldChannelDir = sync.OnceValues(func() (string, error) {
+	main, err := channelDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(main, "old")
+	python, err := condatest.Python(context.Background(), "3.10")
+	if err != nil {
+		return "", err
+	}
+	python.Version = "3.8.20"
+	const kernel = "import json, os, sys\nto = os.path.join(sys.argv[sys.argv.index('--prefix') + 1], 'share/jupyter/kernels/python3')\n" +
+		"os.makedirs(to, exist_ok=True)\njson.dump({'argv': [sys.executable], 'display_name': 'old', 'language': 'python'}, open(to + '/kernel.json', 'w'))\n"
+	program := func(name string) map[string]condatest.File {
+		return map[string]condatest.File{"bin/" + name: {Data: []byte("#!/bin/sh\necho " + name + " of the channel\n"), Executable: true}}
+	}
+	return dir, condatest.Write(context.Background(), dir, python,
+		condatest.Package{Name: "ipykernel", Version: "6", Files: map[string]condatest.File{"lib/python3.10/site-packages/ipykernel/__main__.py": {Data: []byte(kernel)}}},
+		condatest.Package{Name: "pip", Version: "24", Noarch: "generic"},
+		condatest.Package{Name: "conda", Version: "26.3.2", Files: program("conda")}, condatest.Package{Name: "mamba", Version: "2.8.1", Files: program("mamba")})
+})
+
 // serveChannel serves the channel at /forge, and at /private for those who have the token.
 func serveChannel() (url string, stop func()) {
 	asked := false
@@ -53,6 +78,15 @@ func serveChannel() (url string, stop func()) {
 			return
 		}
 		serve(w, r)
+	})))
+	mux.Handle("/old/", http.StripPrefix("/old", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = true
+		dir, err := oldChannelDir()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		http.FileServer(http.Dir(dir)).ServeHTTP(w, r)
 	})))
 	s := httptest.NewServer(mux)
 	channelURL = s.URL
@@ -220,5 +254,25 @@ func TestCondaPrivateChannel(t *testing.T) {
 	got := inside(t, e, made.Image.Name, "/bin/sh", "-c", "cat /srv/conda/envs/notebook/share/ours; grep url /srv/conda/envs/notebook/conda-meta/ours*; ls -ld /home/jovyan/lab; cat /home/jovyan/stolen /home/jovyan/env; ls -R /run; grep -rl let-me-in /srv /home /etc /run || echo clean")
 	if strings.Contains(got+s.text(), "let-me-in") || !strings.Contains(got, "nothing") || !strings.Contains(got, "clean") || !strings.Contains(got, "of the repository's own channel") {
 		t.Errorf("the token is to be found:\n%s", got)
+	}
+}
+
+// The servers do not run on every Python: such an environment is the kernel's only. And conda is the channel's own where
+// it has one.
+func TestCondaKernel(t *testing.T) {
+	e := shared(t)
+	dir := repo(t, "environment.yml", "channels: ['"+channelURL+"/old', nodefaults]\ndependencies: [python=3.8]\n", "postBuild", "conda > said\nmamba >> said\nenv > env\n")
+	made := solve(t, e, condaJob(t, "conda-kernel", dir))
+	got := inside(t, e, made.Image.Name, "/bin/bash", "-lc", `mount -t proc proc /proc; trap "umount /proc" EXIT; cd
+cat said; grep -E "^(KERNEL_PYTHON_PREFIX|CONDA_DEFAULT_ENV)=" env; which python3; cat $NB_PYTHON_PREFIX/share/jupyter/kernels/python3/kernel.json
+$KERNEL_PYTHON_PREFIX/bin/python -c 'import sys; print("kernel", sys.prefix)'; jupyter lab --version; ls /srv/conda/conda-meta; echo $CONDA_PREFIX`)
+	t.Log(got)
+	for _, want := range []string{
+		"conda of the channel\nmamba of the channel\n", "KERNEL_PYTHON_PREFIX=/srv/conda/envs/kernel", "CONDA_DEFAULT_ENV=/srv/conda/envs/kernel",
+		"/srv/conda/envs/notebook/bin/python3\n", `"argv": ["/srv/conda/envs/kernel/bin/python"]`, "kernel /srv/conda/envs/kernel", "conda-26.3.2-0.json",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q", want)
+		}
 	}
 }

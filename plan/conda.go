@@ -221,7 +221,7 @@ func (d *detector) condaPython(file string, specs []numbered, made *CondaEnviron
 	}
 	if old(fit[0]) {
 		made.Kernel = true
-		made.Extra = append(made.Extra, "ipykernel")
+		made.Extra = append(made.Extra, "ipykernel", "pip")
 		d.separateKernel(file, fit[0])
 		return nil
 	}
