@@ -146,6 +146,12 @@ func (o *op) resolveForge(ctx context.Context, f *forge, parts []string, src bin
 
 // resolveByGit asks the Git server. Somebody for whom we know an answer is not kept waiting for a dead one.
 func (o *op) resolveByGit(ctx context.Context, src bindery.Source, known bool) (commit string, err error) {
+	select {
+	case o.s.asking <- struct{}{}:
+		defer func() { <-o.s.asking }()
+	case <-ctx.Done():
+		return "", ended(ctx)
+	}
 	if known {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, askTimeout)

@@ -159,6 +159,31 @@ func endless(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// Names that people push by are read by https where there is no key: in links, and in submodules.
+func TestPushNamesAreReadByHTTP(t *testing.T) {
+	srv := sourcetest.Start(t)
+	srv.Forge()
+	sub := srv.Repo("ann/part").Commit("main", map[string]string{"b": "2"})
+	r := srv.Repo("ann/demo")
+	r.Commit("main", map[string]string{"a": "1"})
+	r.Submodule("main", "part", "part", "git@127.0.0.1:ann/part.git", sub)
+	s := start(t, func(c *source.Config) {
+		c.Providers = []source.Provider{{Provider: bindery.Provider{ID: "gh", Kind: "gh", URL: srv.URL}.WithDefaults()}}
+	})
+	src, err := bindery.ParseGitSource("git@127.0.0.1:ann/demo", "main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, _ := checkout(t, s, src)
+	if read(t, dir, "a") != "1" || read(t, dir, "part/b") != "2" {
+		t.Error("not everything is there")
+	}
+	wantRepo(t, dir, srv.URL+"/ann/demo")
+	src.URL = "ssh://git@127.0.0.2/ann/demo"
+	_, err = s.Resolve(t.Context(), src)
+	wantError(t, err, bindery.ErrNotAllowed, bindery.User)
+}
+
 // An API that does not answer is left alone for a while: a launch waits for it once, not each time.
 func TestForgeIsLeftAlone(t *testing.T) {
 	srv := sourcetest.Start(t)

@@ -172,7 +172,7 @@ func TestHostileSubmodules(t *testing.T) {
 		{"m", "sub", "--upload-pack=touch " + secret},
 		{"m", "sub", "../../../../../../etc"},
 		{"m", "sub", "ssh://-oProxyCommand=id/x"},
-		{"m", "sub", "git@github.com:o/r.git"},
+		{"m", "sub", "git@git.example.org:o/r.git"},
 		{"../../../hooks", "sub", leaf.URL},
 		{"-x", "sub", leaf.URL},
 	} {

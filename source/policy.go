@@ -23,6 +23,26 @@ func (s *Sources) check(src bindery.Source) error {
 	return s.cfg.Policy.checkURL(src.URL, src.Ref)
 }
 
+// reachable returns where a repository is read. People name public ones at the forges as they push to them, by
+// git@host:owner/repository, in links and still more in submodules: without a key for the host they are read by https.
+func (s *Sources) reachable(raw string) string {
+	src, err := bindery.ParseGitSource(raw, "")
+	if err != nil {
+		return raw
+	}
+	u, err := url.Parse(src.URL)
+	if err != nil || u.Scheme != "ssh" || s.cfg.Policy.SSH.allows(u) {
+		return raw
+	}
+	for _, p := range s.cfg.Providers {
+		base, err := url.Parse(p.URL)
+		if err == nil && !p.IsArchive() && base.Path == "" && base.Host != "" && base.Hostname() == u.Hostname() {
+			return p.URL + u.EscapedPath()
+		}
+	}
+	return raw
+}
+
 func (p Policy) checkURL(raw, ref string) error {
 	src, err := bindery.ParseGitSource(raw, ref)
 	if err != nil {

@@ -68,6 +68,7 @@ type Sources struct {
 	box     *box
 	guard   *guard
 	forges  []*forge
+	asking  chan struct{} // a place for each ref that git looks up
 	answers answers
 
 	sweep sync.Mutex
@@ -114,9 +115,14 @@ func New(cfg Config) (*Sources, error) {
 	}
 	_, noLFS := exec.LookPath("git-lfs")
 	s := &Sources{cfg: cfg, git: git, lfs: noLFS == nil, ready: make(chan struct{}), ended: make(chan struct{})}
+	s.asking = make(chan struct{}, maxAsking)
 	s.answers = answers{filepath.Join(cfg.Dir, "answers")}
 	return s, nil
 }
+
+// maxAsking bounds the lookups that git does at once: a flood of links that lead nowhere must not become a flood of
+// processes. Those beyond it wait for a place as long as their requests last.
+const maxAsking = 32
 
 // Run keeps the guard and git's namespaces until ctx ends. Resolve and Fetch wait for it. It can be called once.
 func (s *Sources) Run(ctx context.Context) error {
@@ -180,6 +186,9 @@ func (s *Sources) Resolve(ctx context.Context, src bindery.Source) (bindery.Sour
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ResolveTimeout)
 	defer cancel()
+	if src.Provider == bindery.ProviderGit {
+		src.URL = s.reachable(src.URL)
+	}
 	if err := s.check(src); err != nil {
 		return src, err
 	}
@@ -206,6 +215,9 @@ func (s *Sources) Fetch(ctx context.Context, src bindery.Source, scratch string,
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.FetchTimeout)
 	defer cancel()
+	if src.Provider == bindery.ProviderGit {
+		src.URL = s.reachable(src.URL)
+	}
 	if err := s.check(src); err != nil {
 		return "", err
 	}

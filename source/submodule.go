@@ -73,6 +73,7 @@ func (j *job) module(t tree, name string, set map[string]string, list *listing) 
 	if err != nil {
 		return tree{}, refuse(err, "has a URL that leads nowhere")
 	}
+	raw = j.s.reachable(raw)
 	if err := j.s.cfg.Policy.checkURL(raw, ""); err != nil {
 		return tree{}, refuse(err, "is at "+bindery.Printable(redact(raw))+", which is not allowed here")
 	}
