@@ -72,14 +72,16 @@ func aboutIt[T any](r *http.Request, in *about[T]) error {
 // maxListed bounds lists.
 const maxListed = 1000
 
-// limit reads how much of a list is wanted.
-func limit(r *http.Request, in *int) error {
-	*in = 100
-	n, ok, err := number(r, "limit", maxListed)
-	if ok {
-		*in = int(n)
+// upTo reads how much of a list is wanted, which is most when nothing is said.
+func upTo(most int) func(r *http.Request, in *int) error {
+	return func(r *http.Request, in *int) error {
+		*in = most
+		n, ok, err := number(r, "limit", maxListed)
+		if ok {
+			*in = int(n)
+		}
+		return err
 	}
-	return err
 }
 
 // number reads a number of the query, from 1 to most; ok: there is one.

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/api"
@@ -16,15 +18,48 @@ func errNoQueue() error {
 }
 
 // getQueue is for everybody: whoever waits may know for what. Who asks is for tokens.
-func (s *Server) getQueue(ctx context.Context, c Caller, _ struct{}) (bindery.Queue, error) {
+func (s *Server) getQueue(ctx context.Context, c Caller, most int) (bindery.Queue, error) {
 	if s.cfg.Queue == nil {
 		return bindery.Queue{}, errNoQueue()
 	}
-	q, err := s.cfg.Queue.Queue(ctx)
+	look := s.cfg.Queue.Queue
+	if !c.Scope.Includes(api.ScopeRead) {
+		look = s.glance.queue
+	}
+	q, err := look(ctx)
 	if err != nil {
 		return bindery.Queue{}, err
 	}
+	if n := len(q.Waiting) - most; n > 0 {
+		q.Waiting, q.More = q.Waiting[:most], q.More+n
+	}
 	return s.shownQueue(c, q), nil
+}
+
+// A glance is the queue as it was at most a second ago. Status pages ask for it all the time, and to look at a long
+// queue holds up those who work on it.
+type glance struct {
+	look func(ctx context.Context) (bindery.Queue, error)
+	now  func() time.Time
+
+	mu    sync.Mutex
+	taken time.Time
+	last  bindery.Queue
+}
+
+const glanceFor = time.Second
+
+func (g *glance) queue(ctx context.Context) (bindery.Queue, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if age := g.now().Sub(g.taken); !g.taken.IsZero() && age >= 0 && age < glanceFor {
+		return g.last, nil
+	}
+	q, err := g.look(ctx)
+	if err == nil {
+		g.last, g.taken = q, g.now()
+	}
+	return q, err
 }
 
 // shownQueue leaves out what c may not know. Lists are there even when they are empty.

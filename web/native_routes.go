@@ -57,6 +57,7 @@ func askForToken(w http.ResponseWriter, r *http.Request, err error) {
 func (s *Server) nativeRoutes() []route {
 	const builds, sessions, rules = "/api/v1/builds", "/api/v1/sessions", "/api/v1/rules"
 	few := param{name: "limit", about: "how many at most", kind: "integer", most: maxListed}
+	many := param{name: "limit", about: "how many waiting builds at most", kind: "integer", most: maxListed}
 	follow := param{name: "follow", about: "1: go on until the end", kind: "string"}
 	after := param{name: "after", about: "number of the last event seen; Last-Event-ID says it too", kind: "integer"}
 	const read, launch, admin = api.ScopeRead, api.ScopeLaunch, api.ScopeAdmin
@@ -64,9 +65,9 @@ func (s *Server) nativeRoutes() []route {
 	return []route{
 		{method: "GET", path: "/api/v1/openapi.json", id: "getDocument", summary: "This document", out: map[string]any{}, h: s.getDocument},
 		{method: "GET", path: "/api/v1/status", scope: read, id: "getStatus", summary: "State of the hub and of its worker", out: api.Status{}, h: call(s.getStatus, nothing)},
-		{method: "GET", path: "/api/v1/queue", id: "getQueue", summary: "What waits and runs; who asks is told to tokens only", out: bindery.Queue{}, h: call(s.getQueue, nothing)},
+		{method: "GET", path: "/api/v1/queue", id: "getQueue", summary: "What waits and runs; who asks is told to tokens only", query: []param{many}, out: bindery.Queue{}, h: call(s.getQueue, upTo(maxListed))},
 
-		{method: "GET", path: builds, scope: read, id: "listBuilds", summary: "Builds, those that live first", query: []param{few}, out: []bindery.Build{}, h: call(s.getBuilds, limit)},
+		{method: "GET", path: builds, scope: read, id: "listBuilds", summary: "Builds, those that live first", query: []param{few}, out: []bindery.Build{}, h: call(s.getBuilds, upTo(100))},
 		{method: "POST", path: builds, scope: launch, id: "submitBuild", summary: "Ask for a build; one that exists answers", in: api.NewBuild{}, out: bindery.Build{}, h: once(call(s.postBuild, body))},
 		{method: "GET", path: builds + "/{id}", id: "getBuild", summary: "One build", out: bindery.Build{}, h: call(s.getBuild, id)},
 		{method: "DELETE", path: builds + "/{id}", scope: launch, id: "cancelBuild", summary: "Stop a build: one's own, with admin anybody's", in: api.CancelBuild{}, optional: true, h: call(s.deleteBuild, aboutIt)},
@@ -83,7 +84,7 @@ func (s *Server) nativeRoutes() []route {
 		{method: "GET", path: rules, scope: read, id: "listRules", summary: "Rules that stand", out: []api.Rule{}, h: call(s.getRules, nothing)},
 		{method: "POST", path: rules, scope: admin, id: "addRule", summary: "Make a rule, or replace the one of its kind and pattern", in: api.NewRule{}, out: api.Rule{}, h: once(call(s.postRule, body))},
 		{method: "DELETE", path: rules + "/{id}", scope: admin, id: "liftRule", summary: "End a rule", in: api.LiftRule{}, optional: true, h: call(s.deleteRule, aboutIt)},
-		{method: "GET", path: "/api/v1/audit", scope: admin, id: "listAudit", summary: "Who did what, when and why, newest first", query: []param{few}, out: []api.AuditLine{}, h: call(s.getAudit, limit)},
+		{method: "GET", path: "/api/v1/audit", scope: admin, id: "listAudit", summary: "Who did what, when and why, newest first", query: []param{few}, out: []api.AuditLine{}, h: call(s.getAudit, upTo(100))},
 	}
 }
 

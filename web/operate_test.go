@@ -145,6 +145,34 @@ func TestQueueTellsStrangersNotWhoAsks(t *testing.T) {
 	}
 }
 
+func TestStrangersLookAtMostOnceASecond(t *testing.T) {
+	h := newHub()
+	at := now
+	ts := serve(t, h, operated(h), func(c *web.Config) { c.Now = func() time.Time { return at } })
+	look := func() (q bindery.Queue) {
+		_, text := ask(t, "GET", ts.URL+"/api/v1/queue?limit=1", "")
+		if err := json.Unmarshal([]byte(text), &q); err != nil {
+			t.Fatal(err)
+		}
+		return q
+	}
+	look()
+	for _, ref := range []string{"a", "b", "c"} {
+		src := repo
+		src.URL += ref
+		if _, err := h.Submit(t.Context(), bindery.Ask{Source: src, Class: bindery.Attended}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if q := look(); len(q.Waiting) != 0 {
+		t.Errorf("looked again at once: %+v", q)
+	}
+	at = at.Add(time.Second)
+	if q := look(); len(q.Waiting) != 1 || q.More != 2 {
+		t.Errorf("%d wait, and %d more", len(q.Waiting), q.More)
+	}
+}
+
 func TestABanIsSaidBeforeAnythingIsAsked(t *testing.T) {
 	h := newHub()
 	h.resolve = func(bindery.Source) error { return errors.New("the forge is not asked") }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"strconv"
 
 	bindery "github.com/bindery-hub/bindery"
 )
@@ -36,7 +37,7 @@ func (s *Server) statusPage(w http.ResponseWriter, r *http.Request) error {
 	health := s.health.answer(r.Context())
 	b := statusBody{OK: health.OK, Health: health.Checks}
 	if s.cfg.Queue != nil {
-		q, err := s.getQueue(r.Context(), visitOf(r.Context()).caller, struct{}{})
+		q, err := s.getQueue(r.Context(), visitOf(r.Context()).caller, mostRows)
 		if err != nil {
 			return err
 		}
@@ -46,7 +47,7 @@ func (s *Server) statusPage(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) statusPageData(b statusBody) pageData {
-	d := statusData{Queue: s.cfg.Base + "/api/v1/queue", Health: s.cfg.Base + "/health", Builds: s.cfg.Base + "/builds/"}
+	d := statusData{Queue: s.cfg.Base + "/api/v1/queue?limit=" + strconv.Itoa(mostRows), Health: s.cfg.Base + "/health", Builds: s.cfg.Base + "/builds/"}
 	return pageData{Title: "Status · Bindery", Social: "What this hub is doing now.", Data: d, Body: b}
 }
 

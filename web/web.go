@@ -201,6 +201,7 @@ type Server struct {
 	load     load
 	agents   agents
 	replays  *replays
+	glance   *glance
 	openapi  []byte
 	public   http.Handler
 	local    http.Handler
@@ -222,6 +223,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if s.pages, err = newPages(cfg, s.assets); err != nil {
 		return nil, err
+	}
+	if cfg.Queue != nil {
+		s.glance = &glance{look: cfg.Queue.Queue, now: cfg.Now}
 	}
 	if s.openapi, err = s.describe(); err != nil {
 		return nil, err
