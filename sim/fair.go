@@ -60,7 +60,7 @@ func newFair(r *room) *fair {
 func (f *fair) remember() {
 	for i := range f.r.w.Specs {
 		if s := &f.r.w.Specs[i]; s.Known {
-			f.s.Step(f.r.w.From, sched.Learn{Repo: s.Repo, Cost: f.r.chance.earlier(i)})
+			f.s.Step(f.r.w.From, sched.Learn{Repo: s.Repo, Cost: f.r.chance.earlier(i), Disk: f.r.chance.disk(i)})
 		}
 	}
 }
@@ -107,14 +107,14 @@ func (f *fair) ended(a *attempt, out sched.Outcome) {
 	}
 	b.attempt = nil
 	if out != sched.WorkerGone { // of which WorkerLost tells
-		f.step(sched.Finished{Build: b.id, Attempt: b.number, Outcome: out})
+		f.step(sched.Finished{Build: b.id, Attempt: b.number, Outcome: out, Disk: a.disk})
 	}
 }
 
 // ready tells of a worker. One without scratch space never passes the preflight: it is never up.
 func (f *fair) ready(n *node) {
 	if n.scratch {
-		f.step(sched.WorkerUp{Worker: n.name(), Slots: n.slots})
+		f.step(sched.WorkerUp{Worker: n.name(), Slots: n.slots, Disk: f.r.cfg.Disk})
 	}
 }
 
@@ -195,6 +195,13 @@ func (f *fair) obey(in sched.Input, d sched.Decision) {
 		f.settle(b)
 	case sched.Abort:
 		f.abort(f.live[d.Build], d)
+	case sched.Drain:
+		n := f.node(d.Worker)
+		f.r.at(f.r.now+time.Minute, func() { // it has cleaned up
+			if n.up {
+				f.ready(n)
+			}
+		})
 	case sched.Done:
 		f.over(d.Build, f.r.serve)
 	case sched.Fail:

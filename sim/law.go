@@ -18,6 +18,9 @@ type Law struct {
 	BuildVary   float64       // sigma of the logarithm between two builds of one spec: what a hub knows of the past. default: 0.3
 	Slow        float64       // share of specs whose build takes a third of BuildMost to all of it. default: 0.01; negative: none
 
+	Bytes      int64   // median of what a build takes on its worker's disk, of a log-normal law. default: 3 GiB
+	Contention float64 // each build that runs on its worker when one starts makes that one longer by this share. default: 0
+
 	Failing float64       // share of specs that cannot be built: the repository's fault. default: 0
 	Passing float64       // share of attempts that fail for a reason that passes. default: 0
 	Crash   time.Duration // mean time between crashes of one worker. default: 0, never
@@ -35,6 +38,7 @@ func (l Law) withDefaults() Law {
 	l.BuildMedian = cmp.Or(l.BuildMedian, 6*time.Minute)
 	l.BuildSigma = cmp.Or(l.BuildSigma, 0.8)
 	l.BuildMost = cmp.Or(l.BuildMost, 90*time.Minute)
+	l.Bytes = cmp.Or(l.Bytes, 3<<30)
 	l.BuildVary = cmp.Or(l.BuildVary, 0.3)
 	l.Slow = cmp.Or(l.Slow, 0.01)
 	l.Patience = cmp.Or(l.Patience, 45*time.Minute)
@@ -89,6 +93,11 @@ func (c chance) build(spec int) time.Duration {
 // earlier is how long a build of a spec took some time before the window.
 func (c chance) earlier(spec int) time.Duration {
 	return lognormal(c.about("earlier", spec, 0), c.build(spec), c.law.BuildVary)
+}
+
+// disk is how much a build of a spec takes on its worker's disk.
+func (c chance) disk(spec int) int64 {
+	return int64(float64(c.law.Bytes) * math.Exp(0.7*c.about("disk", spec, 0).NormFloat64()))
 }
 
 // broken says that a spec cannot be built, and after which share of its build that shows.

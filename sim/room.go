@@ -69,6 +69,7 @@ type node struct {
 	up      bool
 	added   bool // by the autoscaler
 	idle    time.Duration
+	used    int64 // bytes of its disk
 	running []*attempt
 }
 
@@ -77,6 +78,7 @@ type attempt struct {
 	spec, n int
 	node    *node
 	began   time.Duration
+	disk    int64
 	live    bool
 }
 
@@ -219,7 +221,7 @@ func (r *room) crashLater(n *node, times int) {
 func (r *room) close(n *node) {
 	n.up = false
 	lost := n.running
-	n.running = nil
+	n.running, n.used = nil, 0
 	for _, a := range lost {
 		a.live = false
 		r.meter.stopped(r, a)
@@ -255,13 +257,15 @@ func (r *room) scale() {
 func (r *room) start(id int, n *node, limit time.Duration) *attempt {
 	s := &r.specs[id]
 	s.attempts++
-	a := &attempt{spec: id, n: s.attempts, node: n, began: r.now, live: true}
+	a := &attempt{spec: id, n: s.attempts, node: n, began: r.now, disk: r.chance.disk(id), live: true}
 	n.running = append(n.running, a)
+	n.used += a.disk
 	r.meter.begun(r, a)
 	if !s.started {
 		s.started, s.begun = true, s.needs
 	}
 	length, out := r.fate(a)
+	length += time.Duration(r.cfg.Law.Contention * float64(len(n.running)-1) * float64(length))
 	if limit > 0 && limit < length {
 		length, out = limit, sched.TooOld
 	}
@@ -281,6 +285,9 @@ func (r *room) fate(a *attempt) (time.Duration, sched.Outcome) {
 	}
 	if share, ok := r.chance.passing(a.spec, a.n); ok {
 		return time.Duration(share * float64(cost)), sched.MayPass
+	}
+	if r.cfg.Disk > 0 && a.node.used > r.cfg.Disk && a.node.scratch {
+		return cost / 2, sched.NoSpace // who comes last finds it full
 	}
 	if !a.node.scratch {
 		return min(cost, r.chance.full(a.spec, a.n)), sched.NoSpace
@@ -307,6 +314,7 @@ func (r *room) stop(a *attempt) {
 
 func (r *room) drop(a *attempt) {
 	a.live = false
+	a.node.used -= a.disk
 	for i, x := range a.node.running {
 		if x == a {
 			a.node.running = append(a.node.running[:i], a.node.running[i+1:]...)

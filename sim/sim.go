@@ -39,6 +39,8 @@ type Config struct {
 	Law       Law
 	Scratch   int // more workers, without scratch space: no build can finish there
 
+	Disk int64 // bytes for builds on each worker; 0: enough
+
 	Mute      bool // nobody asks when a build will start: several times as fast
 	Autoscale Autoscale
 	Sched     sched.Config // the policy's numbers

@@ -135,6 +135,25 @@ func TestScratchless(t *testing.T) {
 	}
 }
 
+// TestFullDisks has workers whose disks hold two builds of usual size, and four slots each. The fair queue reserves what
+// builds took before; first come first served meets full disks.
+func TestFullDisks(t *testing.T) {
+	w := sim.Generate(sim.Demand{For: 6 * time.Hour, Seed: 1, Scale: 0.5})
+	cfg := sim.Config{Workload: w, Policies: []string{sim.FIFO, sim.Fair}, Seed: 1, Slots: 8, Workers: 2, Disk: 16 << 30, Wipe: w.From, Mute: true}
+	rep := run(t, cfg)
+	fifo, fair := rep.Policies[sim.FIFO].Builds, rep.Policies[sim.Fair].Builds
+	t.Logf("full disks met: %d first come first served, %d fair; builds finished %d, %d", fifo.NoSpace, fair.NoSpace, fifo.Finished, fair.Finished)
+	if fifo.NoSpace < 5 || fair.NoSpace > fifo.NoSpace/4 {
+		t.Errorf("full disks met: %d first come first served, %d fair", fifo.NoSpace, fair.NoSpace)
+	}
+	cfg.Disk, cfg.Law.Contention = 0, 0.5
+	slower := run(t, cfg).Policies[sim.Fair]
+	cfg.Law.Contention = 0
+	if alone := run(t, cfg).Policies[sim.Fair]; slower.Utilisation < alone.Utilisation*1.2 {
+		t.Errorf("slots used %.2f with contention, %.2f without", slower.Utilisation, alone.Utilisation)
+	}
+}
+
 func TestAutoscale(t *testing.T) {
 	var crowds []crowd
 	for i := range 20 {

@@ -33,9 +33,12 @@ type simRunCmd struct {
 	OldGeneration      bool     `help:"Images from before go on serving until the new ones are built. Thread pools cannot do that."`
 	Cost               []string `help:"How long builds of a repository take. Repeatable." placeholder:"PROVIDER/OWNER/REPO=DURATION" sep:"none"`
 	ScratchlessWorkers int      `help:"More workers, without scratch space for builds." placeholder:"N"`
+	Disk               int64    `help:"GiB for builds on each worker (default: enough)." placeholder:"GIB"`
+	Contention         float64  `help:"Share by which each build on the same worker makes a starting one longer." placeholder:"SHARE"`
 	Failing            float64  `help:"Share of specs that cannot be built." placeholder:"SHARE"`
 	MaxAge             string   `help:"Age at which fair stops a build (default: the queue's own)." placeholder:"DURATION"`
 	Autoscale          int      `help:"Add workers up to so many slots while builds wait." placeholder:"SLOTS"`
+	AutoscaleDelay     string   `help:"From the wish for a worker until it is ready (default 4m)." placeholder:"DURATION"`
 
 	Scale      float64 `help:"Of generated demand: how busy, against a large public hub of 2019 (default ${default})." placeholder:"FACTOR" default:"1"`
 	Unattended float64 `help:"Of generated demand: scripts and bots, for each person." placeholder:"SHARE"`
@@ -82,7 +85,7 @@ func (c *simRunCmd) Run(ctx context.Context, a *app) error {
 func (c *simRunCmd) config() (sim.Config, error) {
 	cfg := sim.Config{
 		Policies: c.Policy, Seed: c.Seed, Slots: c.Slots, Workers: c.Workers, Frontends: c.Frontends, Threads: c.Threads,
-		Old: c.OldGeneration, Scratch: c.ScratchlessWorkers, Law: sim.Law{Failing: c.Failing},
+		Old: c.OldGeneration, Scratch: c.ScratchlessWorkers, Law: sim.Law{Failing: c.Failing, Contention: c.Contention}, Disk: c.Disk << 30,
 		Autoscale: sim.Autoscale{Most: c.Autoscale}, Now: time.Now,
 	}
 	from, err := parseTime("--from", c.From)
@@ -100,6 +103,11 @@ func (c *simRunCmd) config() (sim.Config, error) {
 	}
 	if c.MaxAge != "" {
 		if cfg.Sched.MaxAge, err = parseSpan("--max-age", c.MaxAge); err != nil {
+			return cfg, err
+		}
+	}
+	if c.AutoscaleDelay != "" {
+		if cfg.Autoscale.Delay, err = parseSpan("--autoscale-delay", c.AutoscaleDelay); err != nil {
 			return cfg, err
 		}
 	}
