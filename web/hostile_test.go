@@ -1,0 +1,132 @@
+package web_test
+
+import (
+	"bufio"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/web"
+)
+
+// A sent request is written byte by byte: Go's own client would refuse much of this.
+func sendRaw(t *testing.T, addr, text string) (status int, header http.Header, body string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, text); err != nil {
+		return 0, nil, ""
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return 0, nil, "" // hung up without a word
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	return resp.StatusCode, resp.Header, string(b)
+}
+
+// leaks are what no answer may hold: traces, paths and names of ours, the key of the tokens, what was sent as markup.
+var leaks = regexp.MustCompile(`goroutine \d|\.go:\d|/tmp/wt|runtime error|kkkkkkkk|<script>alert|<img onerror`)
+
+// TestHostileRequests sends what nobody sends by accident. None starts anything, breaks anything, tells anything, or
+// leads anywhere else.
+func TestHostileRequests(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h, func(c *web.Config) { c.Tokens = nil })
+	addr := strings.TrimPrefix(ts.URL, "http://")
+	const accept = "Accept: text/event-stream\r\n"
+	get := func(path, more string) string {
+		return "GET " + path + " HTTP/1.1\r\nHost: hub.example\r\nConnection: close\r\n" + more + "\r\n"
+	}
+	var cases []string
+	add := func(all ...string) { cases = append(cases, all...) }
+
+	// Specs: of every provider, what is none.
+	for _, provider := range []string{"gh", "gist", "git", "gl", "zenodo", "figshare", "hydroshare", "dataverse", "ckan", "swh", "local", "file", "", "..", "%2e%2e", "GH"} {
+		for _, rest := range []string{
+			"", "/", "//", "x", "--upload-pack=touch/x/HEAD", "o/r/--option", "o/r/a..b", "o/%2e%2e/HEAD", "../../etc/passwd",
+			"%00/%00/%00", "o/r/%0d%0aSet-Cookie:%20x", "<script>alert(1)</script>/r/HEAD", "%3Cimg%20onerror=x%3E/r/HEAD", "ext%3A%3Ash%20-c%20id/HEAD",
+			"file%3A%2F%2F%2Fetc%2Fpasswd/HEAD", "https%3A%2F%2Fu%3Ap%40example.org%2Fr/HEAD", "javascript%3Aalert(1)/HEAD",
+		} {
+			add(get("/build/"+provider+"/"+rest, accept), get("/v2/"+provider+"/"+rest, "Accept: text/html\r\n"))
+		}
+	}
+	// Tokens and cookies.
+	spec := specPath
+	b64 := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+	for _, token := range []string{
+		"x", "..", "a.b.c", strings.Repeat("A", 30_000), "%00", b64(`{"alg":"none"}`) + "." + b64(`{"aud":"git/x","exp":9999999999}`) + ".",
+		b64(`{"alg":"HS256","kid":"../../hub.secret"}`) + "." + b64(`{"exp":1e400}`) + ".AAAA", b64(`{"alg":"RS256","jku":"http://evil/"}`) + "." + b64(`[]`) + ".AAAA",
+		b64(`{"alg":"HS512"}`) + "." + b64(`{"aud":["a","b"],"exp":"soon"}`) + ".", b64("null") + "." + b64("null") + ".", "%0d%0aX: y",
+	} {
+		add(get(spec+"?build_token="+token, accept), get("/api/v1/sessions", "Authorization: Bearer "+token+"\r\n"),
+			get("/api/v1/builds", "Authorization: token "+token+"\r\n"), get("/api/v1/sessions", "Cookie: token="+token+"; _xsrf="+token+"; session=admin\r\n"))
+	}
+	// Headers.
+	for _, more := range []string{
+		"Accept: " + strings.Repeat("text/event-stream,", 3000) + "\r\n", "Last-Event-ID: ../../x.1\r\nAccept: */*\r\n", "Last-Event-ID: x.99999999999999999999\r\nAccept: a\r\n",
+		"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "Expect: 100-continue\r\n", "Upgrade: websocket\r\nConnection: Upgrade\r\n", "X-Forwarded-Host: evil.example\r\n",
+		"X-Forwarded-Prefix: //evil.example\r\n", "X-Original-URL: /api/v1/sessions\r\n", "X-Http-Method-Override: DELETE\r\n", "Range: bytes=0-1,0-2,0-3\r\n", "Origin: null\r\n",
+		"User-Agent: <script>alert(1)</script>\r\n", "Accept-Language: ../../../etc/passwd\r\n", "If-None-Match: *\r\n", "Content-Type: multipart/form-data; boundary=" + strings.Repeat("x", 5000) + "\r\n",
+		"Forwarded: for=127.0.0.1\r\n", "X-Real-Ip: 127.0.0.1\r\n", "Cookie: " + strings.Repeat("a=b; ", 2000) + "\r\n",
+	} {
+		for _, path := range []string{"/", "/about", "/health", "/versions", "/go?repository=x", "/api/v1/status", "/v2/git/x/y"} {
+			add(get(path, more))
+		}
+	}
+	// Redirects, and names of hosts.
+	for _, to := range []string{"//evil.example", "https://evil.example/x", "\\evil.example", "javascript:alert(1)", "%0d%0aLocation:%20//evil.example", "/%09/evil.example", "..%2f..%2fevil"} {
+		add(get("/go?repository="+url.QueryEscape(to), ""), get("/go?repository="+to+"&ref="+to+"&path="+to, ""), get("/repo/"+to, ""), get("/repo/a/b/"+to, ""), get("/repo//"+to, ""),
+			"GET / HTTP/1.1\r\nHost: "+to+"\r\nConnection: close\r\n\r\n", "GET "+to+" HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+			"GET http://evil.example/ HTTP/1.1\r\nHost: hub.example\r\nConnection: close\r\n\r\n", "CONNECT "+to+":443 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+	}
+	// Methods, and lines that are none.
+	for _, line := range []string{"TRACE /", "DEBUG /", "DELETE /api/v1/sessions/x", "PUT /api/v1/rules", "POST /api/v1/builds", "PATCH /", "OPTIONS *", "GET /static/../adapter.go", "GET /static/..%2f..%2fgo.mod", "GET /static/%2e%2e/x", "PRI *"} {
+		add(line + " HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+	}
+	// What can be read as a spec is asked for, and is not there. Nothing of it may be more than a name. Whether an address may be
+	// reached, and a directory read, is for whoever fetches to say.
+	h.resolve = func(src bindery.Source) error {
+		if strings.ContainsAny(src.URL+src.Ref, "\x00\r\n") || strings.HasPrefix(src.Ref, "-") || strings.HasPrefix(src.URL, "-") || strings.Contains(src.Ref, "..") ||
+			strings.HasPrefix(src.URL, "ext:") || src.Provider == bindery.ProviderLocal || src.Trusted {
+			t.Errorf("%+v is asked for", src)
+		}
+		return bindery.Errorf(bindery.ErrRepoNotFound, bindery.User, "Check it.", "There is no such repository")
+	}
+	for _, text := range cases {
+		status, header, body := sendRaw(t, addr, text)
+		what := fmt.Sprintf("%.160q", text)
+		if status >= 500 || leaks.MatchString(body) {
+			t.Errorf("%s: %d %.300s", what, status, body)
+		}
+		if to := header.Get("Location"); to != "" {
+			u, err := url.Parse(to)
+			if err != nil || u.Host != "" || strings.HasPrefix(to, "//") || strings.ContainsAny(to, "\r\n\\") {
+				t.Errorf("%s leads to %q", what, to)
+			}
+		}
+		if header.Get("Set-Cookie") != "" || header.Get("X") != "" {
+			t.Errorf("%s sets headers: %v", what, header)
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.launched != 0 {
+		t.Errorf("%d sessions were started", h.launched)
+	}
+	for _, a := range h.asks {
+		t.Errorf("%s was built", a.Source.URL)
+	}
+	t.Logf("%d requests", len(cases))
+}
