@@ -23,10 +23,11 @@ type contextKey struct{}
 
 // A visit is what the adapter knows about a request.
 type visit struct {
-	id     string // finds the request in the log
-	caller Caller
-	route  string
-	err    error // logged with the request
+	id       string // finds the request in the log
+	caller   Caller
+	route    string
+	err      error // logged with the request
+	detached bool  // its stream lives on, and logs it
 }
 
 func visitOf(ctx context.Context) *visit {
@@ -84,7 +85,9 @@ func (s *Server) adapt(mux *http.ServeMux, local bool) http.Handler {
 			if p := recover(); p != nil {
 				s.panicked(w, r, p)
 			}
-			s.logVisit(r, w, v, s.cfg.Now().Sub(start))
+			if !v.detached {
+				s.logVisit(r, w, v, s.cfg.Now().Sub(start))
+			}
 		}()
 		inner.ServeHTTP(w, r)
 	})

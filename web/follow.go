@@ -11,45 +11,53 @@ import (
 	bindery "github.com/bindery-hub/bindery"
 )
 
-// follow sends the story of a build until it is over, and returns how it ended. A stored failure that is being tried
+// follow sends the story of the build until it is over, and keeps how it ended. A stored failure that is being tried
 // again is part of the story, not its end.
-func (wa *watch) follow(ctx context.Context, b bindery.Build) (bindery.Build, error) {
+func (wa *watch) follow(ctx context.Context) error {
 	stop := func() {}
 	defer func() { stop() }()
-	if wa.after > 0 && b.State == bindery.BuildQueued {
-		stop = wa.watchQueue(ctx, b.ID)
+	if wa.after > 0 && wa.build.State == bindery.BuildQueued {
+		stop = wa.watchQueue(ctx, wa.build.ID)
 	}
-	builds := wa.s.cfg.Builds
+	over := wa.build.State.Ended()
 	for {
 		before := wa.after
-		for e, err := range builds.Events(ctx, b.ID, wa.after) {
+		for e, err := range wa.s.cfg.Builds.Events(ctx, wa.build.ID, wa.after) {
 			if err != nil {
-				return b, err
+				return err
 			}
 			wa.after = e.Seq
-			if err := wa.sendLine(b.ID, e); err != nil {
-				return b, err
+			if err := wa.sendLine(wa.build.ID, e); err != nil {
+				return err
 			}
-			if e.Phase == bindery.PhaseWaiting && !b.State.Ended() { // it was queued, or is again
+			if e.Phase == bindery.PhaseWaiting && !over { // it was queued, or is again
 				stop()
-				stop = wa.watchQueue(ctx, b.ID)
+				stop = wa.watchQueue(ctx, wa.build.ID)
 			}
 		}
 		if ctx.Err() != nil {
-			return b, ctx.Err()
+			return ctx.Err()
 		}
-		now, err := builds.Build(ctx, b.ID)
-		if err != nil || now.State.Ended() {
-			return now, err
+		if err := wa.look(ctx); err != nil || wa.build.State.Ended() {
+			return err
 		}
 		if wa.after == before { // its events ended before it did: do not spin
 			select {
 			case <-ctx.Done():
-				return b, ctx.Err()
+				return ctx.Err()
 			case <-time.After(time.Second):
 			}
 		}
 	}
+}
+
+// look asks how the build is now.
+func (wa *watch) look(ctx context.Context) error {
+	b, err := wa.s.cfg.Builds.Build(ctx, wa.build.ID)
+	if err == nil {
+		wa.build = b
+	}
+	return err
 }
 
 // sendLine sends one event of a build. Its last is not sent: what it means for this visitor is said after it, and

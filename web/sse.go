@@ -21,14 +21,13 @@ var errClosing = errors.New("the hub is about to stop")
 // A sender writes one event stream. Timers write to it too, so everything is under its lock. It holds no goroutine:
 // a watcher costs its request's own and the timers' entries.
 type sender struct {
-	rc     *http.ResponseController
 	limit  time.Duration
 	every  time.Duration
 	cancel context.CancelCauseFunc
 	unhook func() bool // from the server's closing
 
 	mu      sync.Mutex
-	w       http.ResponseWriter
+	w       wire
 	closed  bool
 	err     error
 	flushed time.Time
@@ -40,17 +39,30 @@ type sender struct {
 // newSender sends the headers of a stream at once. The context it returns ends when the reader has gone, was too slow,
 // or the server closes; close must be called.
 func (s *Server) newSender(w http.ResponseWriter, r *http.Request) (*sender, context.Context) {
-	ctx, cancel := context.WithCancelCause(r.Context())
-	unhook := func() bool { return true }
-	if closing, ok := ctx.Value(closingKey{}).(context.Context); ok {
-		unhook = context.AfterFunc(closing, func() { cancel(errClosing) })
-	}
-	h := w.Header()
+	streamHeaders(w.Header())
+	w.WriteHeader(http.StatusOK)
+	return s.startSender(r.Context(), answerWire{http.NewResponseController(w), w})
+}
+
+func streamHeaders(h http.Header) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
-	st := &sender{rc: http.NewResponseController(w), limit: s.cfg.WriteTimeout, every: s.cfg.Keepalive, cancel: cancel, unhook: unhook, w: w}
-	w.WriteHeader(http.StatusOK)
+}
+
+// startSender is newSender for a wire to which the headers were written.
+func (s *Server) startSender(ctx context.Context, w wire) (*sender, context.Context) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	unhook := func() bool { return true }
+	if closing, ok := ctx.Value(closingKey{}).(context.Context); ok {
+		unhook = context.AfterFunc(closing, func() {
+			cancel(errClosing)
+			if c, ok := w.(*chunkWire); ok { // the server cuts the others
+				c.hurry(s.cfg.Drain)
+			}
+		})
+	}
+	st := &sender{limit: s.cfg.WriteTimeout, every: s.cfg.Keepalive, cancel: cancel, unhook: unhook, w: w}
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.deadline()
@@ -98,14 +110,14 @@ func (st *sender) write(b []byte) error {
 // flush, deadline and fail are called with the lock held.
 func (st *sender) flush() error {
 	st.dirty, st.flushed = false, time.Now()
-	if err := st.rc.Flush(); err != nil {
+	if err := st.w.Flush(); err != nil {
 		return st.fail(err)
 	}
 	return nil
 }
 
 func (st *sender) deadline() {
-	_ = st.rc.SetWriteDeadline(time.Now().Add(st.limit)) // test recorders have none
+	_ = st.w.SetWriteDeadline(time.Now().Add(st.limit)) // test recorders have none
 }
 
 func (st *sender) fail(err error) error {
@@ -144,7 +156,7 @@ func (st *sender) close() {
 	st.flusher.Stop()
 	st.keeper.Stop()
 	if st.err == nil {
-		_ = st.rc.SetWriteDeadline(time.Time{}) // the connection may be used again
+		_ = st.w.SetWriteDeadline(time.Time{}) // the connection may be used again
 	}
 	st.unhook()
 	st.cancel(nil)

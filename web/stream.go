@@ -75,12 +75,25 @@ type watch struct {
 // buildStream answers GET /build/PROVIDER/SPEC. Whatever happens the status is 200 and the stream says it: BinderHub's
 // clients look at nothing else.
 func (s *Server) buildStream(w http.ResponseWriter, r *http.Request) error {
-	s.load.streams.Add(1)
-	defer s.load.streams.Add(-1)
 	wa := &watch{s: s, r: r, spec: specOf(r.URL.EscapedPath(), "/build/"), tale: tale{began: s.cfg.Now()}}
 	err := wa.admit(w.Header())
+	if err == nil {
+		streamHeaders(w.Header())
+		if line, ok := takeOver(w, r, s.cfg.Now()); ok {
+			s.alone(line, wa)
+			return nil
+		}
+	}
 	st, ctx := s.newSender(w, r)
+	wa.tell(ctx, st, err)
+	return nil
+}
+
+// tell is the stream: all of it, or why there is none.
+func (wa *watch) tell(ctx context.Context, st *sender, err error) {
 	defer st.close()
+	wa.s.load.streams.Add(1)
+	defer wa.s.load.streams.Add(-1)
 	wa.st = st
 	if err == nil {
 		err = wa.run(ctx)
@@ -90,15 +103,14 @@ func (s *Server) buildStream(w http.ResponseWriter, r *http.Request) error {
 		st.flushNow()
 		select {
 		case <-ctx.Done():
-		case <-time.After(s.cfg.Linger):
+		case <-time.After(wa.s.cfg.Linger):
 		}
 	}
 	if err == nil || ctx.Err() != nil {
-		return nil
+		return
 	}
-	visitOf(r.Context()).err = err
+	visitOf(wa.r.Context()).err = err
 	_ = st.send("", failure(err)) // a client that has gone needs no answer
-	return nil
 }
 
 func failure(err error) event {
@@ -128,7 +140,22 @@ func sentence(e *bindery.Error) string {
 	return msg + " " + e.Remedy
 }
 
+// run keeps what it knows in wa rather than on its stack, which is there for as long as the stream: so do those that it
+// calls while it waits.
 func (wa *watch) run(ctx context.Context) error {
+	if err := wa.begin(ctx); err != nil {
+		return err
+	}
+	if !wa.cached || wa.after > 0 || wa.build.State != bindery.BuildSucceeded {
+		if err := wa.follow(ctx); err != nil {
+			return err
+		}
+	}
+	return wa.finish(ctx)
+}
+
+// begin finds the build.
+func (wa *watch) begin(ctx context.Context) error {
 	src, err := wa.source()
 	if err != nil {
 		return err
@@ -137,22 +164,21 @@ func (wa *watch) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fresh := !b.State.Ended()
-	wa.build, wa.cached = b, !fresh
-	if fresh || wa.after > 0 || b.State != bindery.BuildSucceeded {
-		if b, err = wa.follow(ctx, b); err != nil {
-			return err
-		}
+	wa.build, wa.cached = b, b.State.Ended()
+	return nil
+}
+
+// finish launches what was built.
+func (wa *watch) finish(ctx context.Context) error {
+	if wa.build.State != bindery.BuildSucceeded {
+		return buildFailure(wa.build)
 	}
-	if b.State != bindery.BuildSucceeded {
-		return buildFailure(b)
-	}
-	wa.build, wa.built = b, wa.s.cfg.Now()
+	wa.built = wa.s.cfg.Now()
 	if wa.buildOnly {
-		return wa.st.send("", readyImage(b))
+		return wa.st.send("", readyImage(wa.build))
 	}
-	wa.linger = fresh
-	return wa.launch(ctx, b, fresh)
+	wa.linger = !wa.cached
+	return wa.launch(ctx, wa.build, !wa.cached)
 }
 
 // attach finds the build that answers the request. A client that comes back goes on with the build it had seen, though

@@ -19,6 +19,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -199,6 +200,7 @@ type Server struct {
 	rules    *ruleset
 	limiter  *limiter
 	load     load
+	streams  sync.WaitGroup // those on connections that were taken over
 	agents   agents
 	replays  *replays
 	glance   *glance
@@ -284,6 +286,7 @@ func (s *Server) Run(ctx context.Context, public, local net.Listener) error {
 	for ; running > 0; running-- {
 		<-ended
 	}
+	s.streams.Wait() // each has a deadline since endStreams
 	s.launches.wait(drain)
 	if failed != nil {
 		return fmt.Errorf("serve HTTP: %w", failed)
