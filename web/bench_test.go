@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -46,7 +47,9 @@ func BenchmarkCrowd(b *testing.B) {
 	h.say(id, "it begins\n")
 	each := float64(memory()-before-started) / clients
 	b.ResetTimer()
+	busy, rounds := processor(b), 0
 	for b.Loop() {
+		rounds++
 		seen.Store(0)
 		for range lines {
 			line.Add(1)
@@ -55,10 +58,21 @@ func BenchmarkCrowd(b *testing.B) {
 			<-news
 		}
 	}
+	b.ReportMetric(float64(processor(b)-busy)/1e3/float64(rounds*clients*lines), "us-cpu/line")
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2])/1e6, "ms-p50")
 	b.ReportMetric(float64(took[len(took)*99/100])/1e6, "ms-p99")
 	b.ReportMetric(each, "B/client")
+}
+
+// processor is the processor time that this process has used. Other load on the machine does not count.
+func processor(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func memory() uint64 {
