@@ -29,7 +29,10 @@ func (p Pattern) String() string { return PatternText(p.Scope, p.Names[0]) }
 func PatternText(scope, name string) string {
 	switch scope {
 	case OnRepository:
-		_, repo, _ := strings.Cut(name, ":")
+		kind, repo, _ := strings.Cut(name, ":")
+		if isArchive(kind) {
+			return name // a page alone would be taken for a repository
+		}
 		for _, prefix := range forgePrefixes() {
 			if rest, ok := strings.CutPrefix(repo, "https://"+forgeHost(prefix)+"/"); ok {
 				return prefix + "/" + rest
@@ -49,6 +52,7 @@ func PatternText(scope, name string) string {
 //
 //	gh/owner/repository, https://host/owner/repository   a repository
 //	gh/owner/*, https://host/owner/*                     all repositories of an owner
+//	zenodo:https://zenodo.org/records/3242074            a data set, by the page that its DOI leads to
 //	192.0.2.7, 192.0.2.0/24, 2001:db8::/48               who asks from there
 //	token:1234abcd, local, user:jane                     who asks by that name
 func ParsePattern(text string) (Pattern, error) {
@@ -63,6 +67,9 @@ func ParsePattern(text string) (Pattern, error) {
 	}
 	if p, ok := networkPattern(text); ok {
 		return p, nil
+	}
+	if kind, page, ok := strings.Cut(text, ":"); ok && isArchive(kind) && strings.HasPrefix(page, "https://") {
+		return Pattern{OnRepository, []string{text}}, nil
 	}
 	full, deep := text, 0 // what a name of that forge must have of slashes; GitLab's groups have groups
 	if prefix, rest, ok := strings.Cut(text, "/"); ok {

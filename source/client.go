@@ -61,7 +61,6 @@ type ask struct {
 	url    string
 	header http.Header
 	body   io.Reader
-	stay   bool // redirects are not followed but returned
 }
 
 // A reply is an API's answer, its end included.
@@ -74,12 +73,10 @@ type reply struct {
 
 // client follows redirects, each of which the guard checks like the first address. Credentials stay with the host
 // that they are for, and nobody leads us from https back to http.
-func (g *guard) client(stay bool) *http.Client {
+func (g *guard) client() *http.Client {
 	return &http.Client{Transport: g, CheckRedirect: func(r *http.Request, via []*http.Request) error {
 		last := via[len(via)-1].URL
 		switch {
-		case stay:
-			return http.ErrUseLastResponse
 		case len(via) > maxHops:
 			return errors.New("too many redirects")
 		case r.URL.Scheme != "https" && (r.URL.Scheme != "http" || last.Scheme == "https"):
@@ -106,7 +103,7 @@ func (g *guard) start(ctx context.Context, q ask) (*http.Response, error) {
 		r.Header[k] = v
 	}
 	r.Header.Set("User-Agent", "Bindery")
-	resp, err := g.client(q.stay).Do(r)
+	resp, err := g.client().Do(r)
 	if err == nil {
 		return resp, nil
 	}
