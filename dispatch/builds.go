@@ -87,6 +87,9 @@ func submission(b bindery.Build, retry bool) sched.Submit {
 	if bindery.IsCommit(in.Ref) || b.Source.Provider == bindery.ProviderLocal {
 		in.Ref = ""
 	}
+	if in.Ref != "" && b.Source.Subdir != "" {
+		in.Ref += ", directory " + b.Source.Subdir // a newer commit of one directory replaces no other one
+	}
 	return in
 }
 

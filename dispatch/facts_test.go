@@ -154,3 +154,27 @@ func TestQuick(t *testing.T) {
 		}
 	})
 }
+
+// TestDirectories builds two directories of one branch: neither takes the other one's place.
+func TestDirectories(t *testing.T) {
+	bubble(t, func(c *dispatch.Config) { c.Worker.(*worker).slots = 1 }, func(t *testing.T, h *hub) {
+		synctest.Wait()
+		h.submit(t, ask("blocker"))
+		var all []bindery.Build
+		for _, dir := range []string{"", "a", "b"} {
+			a := ask("r")
+			a.Source.Subdir = dir
+			all = append(all, h.submit(t, a))
+		}
+		h.w.set(func() { h.w.commit = commit2 })
+		time.Sleep(2 * time.Minute) // until the branch is looked at again
+		a := ask("r")
+		a.Source.Subdir = "a"
+		h.submit(t, a)
+		for i, want := range []bindery.BuildState{bindery.BuildQueued, bindery.BuildCancelled, bindery.BuildQueued} {
+			if got := h.build(t, all[i].ID); got.State != want {
+				t.Errorf("directory %q: %s, want %s; %v", got.Source.Subdir, got.State, want, got.Err)
+			}
+		}
+	})
+}
