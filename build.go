@@ -99,6 +99,8 @@ type BuildRequest struct {
 	Push    []string `json:"push,omitempty"`  // image names to push the result to
 	OCI     string   `json:"oci,omitempty"`   // directory for an OCI layout of the result
 	Export  Export   `json:"export,omitzero"`
+	// Appendix is lines of a Dockerfile that are built onto the image; default: the worker's.
+	Appendix string `json:"appendix,omitempty"`
 }
 
 // Compressions are the ways that layers may be compressed when they leave this machine, the default first.

@@ -36,6 +36,7 @@ type Config struct {
 	Engine     Engine           // required
 	Generation string           // required: of everything that makes equal plans into equal images
 	Base       string           // default: plan.DefaultBase
+	Appendix   string           // lines of a Dockerfile for the end of every image; requests may bring their own
 	Suites     []string         // plan.Options.Suites
 	Scratch    string           // directory for checkouts; required
 	Now        func() time.Time // default: time.Now
@@ -148,7 +149,12 @@ func (b *Builder) job(ctx context.Context, req bindery.BuildRequest, t *tree, em
 	if req.Source.Provider != bindery.ProviderLocal {
 		identity = req.Source.Identity()
 	}
-	if job.ImageKey, err = p.ImageKey(job.EnvKey, content, identity); err != nil {
+	more := []string{identity}
+	if appendix := cmp.Or(req.Appendix, b.cfg.Appendix); p.Pack != plan.PackDockerfile && appendix != "" {
+		job.Appendix = appendix
+		more = append(more, appendix)
+	}
+	if job.ImageKey, err = p.ImageKey(job.EnvKey, content, more...); err != nil {
 		return plan.Job{}, err
 	}
 	job.Name = ImageName(job.ImageKey)

@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/plan"
 )
 
 // aTar packs files, given as name and text, into a compressed tar; all are executable.
@@ -76,6 +79,26 @@ func TestJuliaSteps(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
+	// Branches stand side by side: what changes one runs nothing of the other, and content runs nothing at all.
+	mirror := j.Plan.Env[0].Env["BINDERY_JULIA_MIRROR"]
+	with := func(files ...string) plan.Job {
+		dir := repo(t, append([]string{"Project.toml", "[deps]\n\n[compat]\njulia = \"=1.10.4\"\n"}, files...)...)
+		return planned(t, "julia", dir, "BINDERY_JULIA_MIRROR", mirror)
+	}
+	t.Run("a changed notebook", func(t *testing.T) {
+		began := time.Now()
+		if made := solve(t, e, with("notebook.ipynb", "{\"changed\": 1}")); made.Steps.Run != 0 {
+			t.Errorf("steps %+v, want none run", made.Steps)
+		}
+		t.Logf("%.3f s", time.Since(began).Seconds())
+	})
+	t.Run("one requirement", func(t *testing.T) {
+		for _, requirements := range []string{"six==1.16.0\n", "six==1.16.0\ntoolz==1.0.0\n"} {
+			if made := solve(t, e, with("requirements.txt", requirements)); made.Steps.Run != 2 { // uv's two
+				t.Errorf("%q: steps %+v, want two run", requirements, made.Steps)
+			}
+		}
+	})
 	t.Run("a tarball that was changed on its way", func(t *testing.T) {
 		at["/bin/checksums/julia-1.10.4.sha256"] = []byte(strings.Repeat("0", 64) + "  " + file + "\n")
 		j := planned(t, "julia-changed", dir, "BINDERY_JULIA_MIRROR", served(t, at))
@@ -101,7 +124,7 @@ func TestNix(t *testing.T) {
 	}
 	e := shared(t)
 	dir := repo(t, "binder/default.nix", "with import <nixpkgs> { };\nmkShell { TOLD = \"yes\"; }\n", "binder/start", "#!/bin/bash\nexport STARTED=yes\nexec \"$@\"\n", "default.nix", "broken")
-	channel := served(t, map[string][]byte{"/channels/of-tests/nixexprs.tar.xz": aTar(t, "nixpkgs/default.nix", nixpkgs)}) // Nix looks at the contents
+	channel := served(t, map[string][]byte{"/channels/of-tests": nil, "/channels/of-tests/nixexprs.tar.xz": aTar(t, "nixpkgs/default.nix", nixpkgs)}) // Nix looks at the contents
 	j := planned(t, "nix", dir, "BINDERY_NIX_CHANNEL", channel+"/channels/of-tests", "NIX_CONFIG", "substituters =")
 	made := solve(t, e, j)
 	got := inside(t, e, made.Image.Name, "/usr/sbin/chroot", "--userspec=1000:1000", "/", "/bin/sh", "-c", `cd /home/jovyan && exec "$@"`, "sh",
@@ -112,4 +135,24 @@ func TestNix(t *testing.T) {
 		}
 	}
 	t.Run("leaves no caches and no trust store", func(t *testing.T) { checkClean(t, e, made) })
+}
+
+// The operator's appendix is built onto what the plan makes: as the user, in the repository, with the image's variables;
+// and the image keeps its own configuration but for what the appendix changes.
+func TestAppendix(t *testing.T) {
+	e := shared(t)
+	j := job("appendix", repo(t, "notebook.ipynb", "{}"))
+	j.Labels = map[string]string{"kept": "yes"}
+	j.Appendix = "RUN echo \"appendix by $(id -un) in $PWD with $CONDA_DIR, $(ls)\" > /tmp/appendix\nUSER root\nRUN touch /etc/by-root\nENV ADDED=1\nUSER jovyan"
+	made := solve(t, e, j)
+	if got := inside(t, e, made.Image.Name, "/bin/cat", "/tmp/appendix", "/etc/by-root"); got != "appendix by jovyan in /home/jovyan with /srv/conda, notebook.ipynb\n" {
+		t.Errorf("got %q", got)
+	}
+	c := made.Image.Config
+	if c.User != "jovyan" || c.WorkingDir != "/home/jovyan" || c.Labels["kept"] != "yes" || len(c.Entrypoint) != 1 || !slices.Contains(c.Env, "ADDED=1") || !slices.Contains(c.Env, "APP_BASE=/srv") {
+		t.Errorf("config %+v", c)
+	}
+	if again := solve(t, e, j); again.Steps.Run != 0 {
+		t.Errorf("steps %+v, want none run", again.Steps)
+	}
 }

@@ -182,17 +182,21 @@ func (s *solve) plan(ctx context.Context, c gateway.Client) (*gateway.Result, er
 	if err != nil {
 		return nil, err
 	}
-	def, err := graph(s.job, base).Marshal(ctx, llb.Platform(platforms.DefaultSpec()), llb.LocalUniqueID("bindery"))
+	img, err := json.Marshal(imageConfig(s.job, base.env))
+	if err != nil {
+		return nil, fmt.Errorf("image config: %w", err)
+	}
+	all := graph(s.job, base)
+	if s.job.Appendix != "" {
+		return s.appended(ctx, c, all, img)
+	}
+	def, err := all.Marshal(ctx, llb.Platform(platforms.DefaultSpec()), llb.LocalUniqueID("bindery"))
 	if err != nil {
 		return nil, fmt.Errorf("graph: %w", err)
 	}
 	res, err := c.Solve(ctx, gateway.SolveRequest{Definition: def.ToPB(), Evaluate: true})
 	if err != nil {
 		return nil, err
-	}
-	img, err := json.Marshal(imageConfig(s.job, base.env))
-	if err != nil {
-		return nil, fmt.Errorf("image config: %w", err)
 	}
 	res.AddMeta(exptypes.ExporterImageConfigKey, img)
 	return res, nil

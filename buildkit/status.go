@@ -121,6 +121,8 @@ func (p *progress) describe(name string) *vertex {
 		return v
 	}
 	switch {
+	case strings.HasPrefix(name, "[") && strings.Contains(name, "] RUN "): // of the appendix
+		v.command = true
 	case strings.HasPrefix(name, "Install "), strings.HasPrefix(name, "Build and install "), strings.HasPrefix(name, "Fetch "), name == "Prepare the base":
 		v.command, v.fetches = true, true
 		v.ours = strings.HasPrefix(name, "Fetch ") || name == "Prepare the base" || name == "Install the Jupyter servers"

@@ -89,6 +89,7 @@ type Job struct {
 	// patterns concern it, so that it is copied (or not) like any other file.
 	GitDir   string
 	Name     string // of the image
+	Appendix string // lines of a Dockerfile that the operator adds; none with a Dockerfile of the repository's own
 	EnvKey   string
 	ImageKey string
 	Source   bindery.Source

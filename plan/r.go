@@ -46,7 +46,7 @@ func (d *detector) r() (bool, error) {
 	if err != nil {
 		return true, err
 	}
-	d.use(file)
+	d.reads(file)
 	// The release of Debian that has this R, before Python is decided: it takes that release's own where it can.
 	if suite := suiteWithR(asked); suite != "" && strings.HasPrefix(d.plan.Base, "debian:") {
 		d.plan.Base = "debian:" + suite

@@ -22,6 +22,7 @@ type buildCmd struct {
 	CacheTo     string   `help:"Leave finished steps in this image of a registry." placeholder:"IMAGE"`
 	Provenance  bool     `help:"Attach how the image was made, as an in-toto statement in SLSA's form."`
 	SBOM        bool     `name:"sbom" help:"Attach what is in the image, in SPDX's form."`
+	Appendix    string   `help:"Lines of a Dockerfile to build onto the image." placeholder:"TEXT"`
 	Timeline    bool     `help:"Show afterwards when each step ran."`
 
 	JSON    bool `help:"Print a JSON object."`
@@ -44,7 +45,7 @@ func (c *buildCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	req := bindery.BuildRequest{Source: src, Base: cmp.Or(c.Base, a.cfg.Base), Push: c.Push, Export: bindery.Export{
+	req := bindery.BuildRequest{Source: src, Base: cmp.Or(c.Base, a.cfg.Base), Push: c.Push, Appendix: c.Appendix, Export: bindery.Export{
 		Compression: c.Compression, CacheFrom: c.CacheFrom, CacheTo: c.CacheTo, Provenance: c.Provenance, SBOM: c.SBOM,
 	}}
 	if (c.Provenance || c.SBOM) && len(c.Push) == 0 && c.OCI == "" {

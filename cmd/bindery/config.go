@@ -37,6 +37,7 @@ type config struct {
 	SessionURL    string   `yaml:"session_url"`
 	PublicURL     string   `yaml:"public_url"`
 	Base          string   `yaml:"base"`
+	Appendix      string   `yaml:"appendix"`
 	Runtime       string   `yaml:"runtime"`
 	Slots         int      `yaml:"slots"`
 	AllowSource   []string `yaml:"allow_source"`

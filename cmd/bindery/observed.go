@@ -22,7 +22,7 @@ type observed struct {
 func (o *observed) open(a *app, p *parts, hub *dispatch.Dispatcher, log *slog.Logger) (err error) {
 	o.metrics, err = metrics.New(metrics.Config{
 		Queue: hub.Queue, Worker: p.workerStatus, Load: func() (int, int) { return o.load() },
-		Version: thisRelease().Version, Generation: generation(), HideRepos: a.cfg.HideSources, Log: log,
+		Version: thisRelease().Version, Generation: a.generation(), HideRepos: a.cfg.HideSources, Log: log,
 	})
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/buildkit"
 	"github.com/bindery-hub/bindery/plan"
 )
@@ -71,6 +72,14 @@ func thisRelease() release {
 
 // generation names the builder: planner and engine together decide what comes out for a repository.
 func generation() string { return "p" + plan.Version + "-" + buildkit.Generation() }
+
+// generation names what the hub and its worker make: with another appendix every image is another.
+func (a *app) generation() string {
+	if a.cfg.Appendix == "" {
+		return generation()
+	}
+	return generation() + "-" + bindery.Key("appendix", a.cfg.Appendix)[:8]
+}
 
 func runcVersion(ctx context.Context, named string) string {
 	path, err := findRuntime(named)

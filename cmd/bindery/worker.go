@@ -118,14 +118,14 @@ func (c *workerCmd) server(a *app, sources *repositories, engine *buildkit.Engin
 		return nil, err
 	}
 	builder, err := build.New(build.Config{
-		Sources: sources, Engine: engine, Generation: generation(), Base: c.Base, Suites: a.cfg.Python.Suites, Scratch: scratch, Log: log,
+		Sources: sources, Engine: engine, Generation: generation(), Base: c.Base, Appendix: a.cfg.Appendix, Suites: a.cfg.Python.Suites, Scratch: scratch, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return worker.New(worker.Config{
 		Builder: builder, Images: engine, Resolver: sources, Planner: planner{builder},
-		Dir: a.inst.path("worker"), Name: hostname(), Version: thisRelease().Version, Generation: generation(),
+		Dir: a.inst.path("worker"), Name: hostname(), Version: thisRelease().Version, Generation: a.generation(),
 		Packages: packages(engine), Slots: c.Slots, Usage: engine.Usage, Work: engine.Work, GitHub: sources.visitors.GitHubLeft, Checks: net.Checks, IdleExit: c.IdleExit, Log: log,
 		Secrets: append(slices.Concat(passwords(trustEnv(a.cfg, a.getenv)), condaSecrets(a.cfg.Conda)), a.cfg.Providers.tokens()...),
 	})

@@ -84,7 +84,7 @@ func (a *app) workers(policy ...string) (workers, error) {
 
 // program names this binary and everything of its configuration that a worker reads.
 func (a *app) program() string {
-	parts := []string{generation(), thisRelease().Version, a.runtime, strings.Join(trustEnv(a.cfg, a.getenv), "\n"), trustFile(a.cfg.Steps, a.getenv)}
+	parts := []string{a.generation(), thisRelease().Version, a.runtime, strings.Join(trustEnv(a.cfg, a.getenv), "\n"), trustFile(a.cfg.Steps, a.getenv)}
 	if info, err := os.Stat("/proc/self/exe"); err == nil {
 		parts = append(parts, strconv.FormatInt(info.Size(), 10), info.ModTime().String())
 	}

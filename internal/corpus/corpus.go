@@ -57,6 +57,9 @@ func commonSamples() []Sample {
 		{Name: "nix"},
 		{Name: "nix-binder-dir"},
 		{Name: "nix-local"},
+		{Name: "everything", Built: true, Slow: true}, // R, Python, apt, postBuild, start, ignored files, in .binder
+		{Name: "r-conda"},                             // a combination that needs conda-forge
+		{Name: "r-binder-dir"},
 		{Name: "r-build"}, // an R that comes from servers that tests do not reach
 		{Name: "odd-names", Built: true, write: writeOddNames},
 		{Name: "large", Built: true, Slow: true, write: writeLarge},

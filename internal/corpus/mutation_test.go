@@ -22,7 +22,7 @@ func mutations(name string, data []byte) [][]byte {
 	out := [][]byte{appended("\n"), appended("\n# changed\n")}
 	switch base := filepath.Base(name); {
 	case base == "apt.txt":
-		out = append(out, appended("\ncowsay\n"))
+		out = append(out, appended("\nsl\n"))
 	case base == "runtime.txt":
 		out = append(out, []byte("python-3.9\n"), []byte("python-3.13\n"), []byte("r-2023-02-03\n"), []byte("r-4.2-2023-02-03\n"))
 	case strings.HasPrefix(base, "environment.y"):

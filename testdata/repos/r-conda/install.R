@@ -1,0 +1,2 @@
+install.packages("digest")
+IRkernel::installspec()
