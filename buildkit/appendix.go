@@ -19,8 +19,8 @@ func (s *solve) appended(ctx context.Context, c gateway.Client, env llb.State, c
 	inputs := map[string]*pb.Definition{}
 	for name, st := range map[string]llb.State{
 		below: env,
-		// Nothing of the repository but what is in the image: the appendix is another's.
-		"context":    llb.Scratch(),
+		// Nothing of the repository but what is in the image: the appendix is another's. An input may not be empty.
+		"context":    llb.Scratch().File(llb.Mkfile("/.dockerignore", 0o644, []byte("*\n")), llb.WithCustomName(hidden+"lay out an empty context")),
 		"dockerfile": llb.Scratch().File(llb.Mkfile("/Dockerfile", 0o644, []byte("FROM "+below+"\n"+s.job.Appendix+"\n")), llb.WithCustomName(hidden+"write the appendix")),
 	} {
 		def, err := st.Marshal(ctx, llb.Platform(platforms.DefaultSpec()), llb.LocalUniqueID("bindery"))
