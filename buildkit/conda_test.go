@@ -137,11 +137,13 @@ cat greeted listed which envs
 echo "GREETING=$GREETING GREET_HOME=$GREET_HOME CONDA_PREFIX=$CONDA_PREFIX"
 python --version; python -c 'import six; print("six", six.__version__)'; greet; greet-where; cat $NB_PYTHON_PREFIX/share/postgreet
 conda activate base; echo "now $CONDA_PREFIX"; conda activate notebook; echo "then $CONDA_PREFIX"
+conda frobnicate; echo "code $?"; conda install --frobnicate x; echo "code $?"; (set -o | grep errexit)
 jupyter lab --version; jupyter server --version; ls -a; du -s /tmp /root /home/jovyan; head -c 1000 $NB_PYTHON_PREFIX/conda-meta/greet*.json | grep url; grep -r 127.0.0.1 $NB_PYTHON_PREFIX/conda-meta /srv/conda/bin/conda | head`)
 	t.Log(got)
 	for _, want := range []string{
 		"hello from 2.1 in /srv/conda/envs/notebook", "libgreet                 3.1", "/srv/conda/bin/conda\n/srv/conda/bin/mamba\n", "notebook             ",
 		"GREETING=good 'day' GREET_HOME=/srv/conda/envs/notebook/share CONDA_PREFIX=/srv/conda/envs/notebook",
+		"does not know frobnicate.\ncode 2\n", "does not know the option --frobnicate.\ncode 2\n", "errexit        \toff",
 		"Python 3.10.16", "six 1.16.0", "linked", "now /srv/conda\n", "then /srv/conda/envs/notebook\n", `"url": "https://conda.anaconda.org/conda-forge/noarch/greet-2.1-py_0.conda"`,
 	} {
 		if !strings.Contains(got, want) {

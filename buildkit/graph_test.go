@@ -153,3 +153,48 @@ func TestTrouble(t *testing.T) {
 		}
 	}
 }
+
+func condaGraphJob() plan.Job {
+	env := &plan.CondaEnvironment{Channels: []string{"conda-forge"}, Specs: []string{"python=3.11", "numpy"}, File: "environment.yml", Lines: map[string]int{"numpy": 4}}
+	return plan.Job{Plan: plan.Plan{
+		Pack: plan.PackConda, Python: "3.11",
+		Env: []plan.Install{
+			{Tool: plan.ToolConda, Version: "3.11", Conda: env},
+			{Tool: plan.ToolCondaPip, Lines: []string{"six"}, From: "environment.yml"},
+		},
+	}}
+}
+
+// A comment above a line makes no other environment, a pip section no other conda environment.
+func TestCondaGraph(t *testing.T) {
+	ops, first := marshal(t, condaGraphJob())
+	moved := condaGraphJob()
+	moved.Plan.Env[0].Conda.Lines = map[string]int{"numpy": 5}
+	if _, second := marshal(t, moved); cmp.Diff(first, second) != "" {
+		t.Error("a comment above a dependency changes the graph")
+	}
+	another := condaGraphJob()
+	another.Plan.Env[1].Lines = []string{"attrs"}
+	_, third := marshal(t, another)
+	news := 0
+	for _, d := range third {
+		if !slices.Contains(first, d) {
+			news++
+		}
+	}
+	if news > 4 { // the lines' own file, the step, the files on top of it, the end
+		t.Errorf("another pip section changes %d steps", news)
+	}
+	solves := 0
+	for _, op := range ops {
+		if bytes.Contains(op, []byte(condaSecretID)) {
+			solves++
+		}
+		if bytes.Contains(op, []byte(condaSecretID)) && bytes.Contains(op, []byte("/bin/bash")) && bytes.Contains(op, []byte("conda-pip.sh")) {
+			t.Error("a step that runs packages sees the credentials of channels")
+		}
+	}
+	if solves != 2 {
+		t.Errorf("%d steps see the credentials of channels, want those that install the environment and the conda command", solves)
+	}
+}
