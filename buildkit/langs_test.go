@@ -128,8 +128,8 @@ func TestNix(t *testing.T) {
 	j := planned(t, "nix", dir, "BINDERY_NIX_CHANNEL", channel+"/channels/of-tests", "NIX_CONFIG", "substituters =")
 	made := solve(t, e, j)
 	got := inside(t, e, made.Image.Name, "/usr/sbin/chroot", "--userspec=1000:1000", "/", "/bin/sh", "-c", `cd /home/jovyan && exec "$@"`, "sh",
-		"/usr/local/bin/repo2docker-entrypoint", "/bin/bash", "-c", `echo "told $TOLD, started $STARTED, from nix $FROM_NIX"; cat ~/.nix-channels; jupyter lab --version`)
-	for _, want := range []string{"told yes, started yes, from nix yes\n", "https://nixos.org/channels/nixos-unstable nixpkgs\n", "\n4."} {
+		"/usr/local/bin/repo2docker-entrypoint", "/bin/bash", "-c", `echo "told $TOLD, started $STARTED, from nix $FROM_NIX"; cat ~/.nix-channels`)
+	for _, want := range []string{"told yes, started yes, from nix yes\n", "https://nixos.org/channels/nixos-unstable nixpkgs\n"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}

@@ -11,8 +11,8 @@ const nixBase = "debian:trixie"
 // nixLocalRE finds paths in a Nix expression: ./x, ../x, and ~/x, as opposed to <nixpkgs> and URLs.
 var nixLocalRE = regexp.MustCompile(`(?:^|[\s(\[{=:,;])(?:\.{1,2}|~)/|(?:^|[\s(\[=])\./?\s*[;)\]]`)
 
-// nix is the pack of Nix expressions. repo2docker gives it no Python environment; here the servers are there all the
-// same, so that a session starts even if the expression has none.
+// nix is the pack of Nix expressions. Everything runs inside of the environment that they describe, which has to bring
+// its own Jupyter server, as with repo2docker.
 func (d *detector) nix() (bool, error) {
 	file, err := d.first("default.nix")
 	if err != nil || file == "" {
