@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ var channelDir = sync.OnceValues(func() (string, error) {
 	}
 	all, err := condatest.Sample(context.Background(), "3.10")
 	if err != nil {
+		_ = os.RemoveAll(dir)
 		return "", err
 	}
 	return dir, condatest.Write(context.Background(), dir, all...)
@@ -60,9 +62,8 @@ var oldChannelDir = sync.OnceValues(func() (string, error) {
 
 // serveChannel serves the channel at /forge, and at /private for those who have the token.
 func serveChannel() (url string, stop func()) {
-	asked := false
 	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = true
+		askedChannel.Store(true)
 		dir, err := channelDir()
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -80,7 +81,7 @@ func serveChannel() (url string, stop func()) {
 		serve(w, r)
 	})))
 	mux.Handle("/old/", http.StripPrefix("/old", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = true
+		askedChannel.Store(true)
 		dir, err := oldChannelDir()
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -92,13 +93,19 @@ func serveChannel() (url string, stop func()) {
 	channelURL = s.URL
 	return s.URL, func() {
 		s.Close()
-		if dir, err := channelDir(); asked && err == nil {
+		if !askedChannel.Load() { // asking now would make it
+			return
+		}
+		if dir, err := channelDir(); err == nil {
 			_ = os.RemoveAll(dir)
 		}
 	}
 }
 
-var channelURL string // set by serveChannel
+var (
+	channelURL   string      // set by serveChannel
+	askedChannel atomic.Bool // the channel was made
+)
 
 // condaJob plans the files of dir, and makes a job of them.
 func condaJob(t *testing.T, name, dir string) plan.Job {
@@ -198,6 +205,7 @@ func TestCondaFaults(t *testing.T) {
 // lockOf is a conda-lock.yml with packages of the tests' channel, under the name that the world has for it.
 func lockOf(t *testing.T, files ...string) string {
 	t.Helper()
+	askedChannel.Store(true)
 	dir, err := channelDir()
 	if err != nil {
 		t.Fatal(err)
