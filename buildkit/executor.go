@@ -44,14 +44,22 @@ func (x *stepExecutor) Exec(ctx context.Context, id string, p executor.ProcessIn
 	return x.Executor.Exec(ctx, id, p)
 }
 
-// addMissing appends those of more that env does not set: what a repository sets itself wins.
+// systemBundle is where Debian keeps its certificates. An image that names it to a program asks for what is usual.
+const systemBundle = "/etc/ssl/certs/ca-certificates.crt"
+
+// addMissing appends those of more that env does not set: what a repository sets itself wins. Naming the system's own
+// certificates counts as not set: Nix has to be told of them in the image, and here they are the machine's.
 func addMissing(env, more []string) []string {
 	set := map[string]bool{}
+	var out []string
 	for _, kv := range env {
-		k, _, _ := strings.Cut(kv, "=")
+		k, v, _ := strings.Cut(kv, "=")
+		if v == systemBundle && slices.ContainsFunc(more, func(m string) bool { return strings.HasPrefix(m, k+"=") }) {
+			continue
+		}
 		set[k] = true
+		out = append(out, kv)
 	}
-	out := slices.Clone(env)
 	for _, kv := range more {
 		if k, _, _ := strings.Cut(kv, "="); !set[k] {
 			out = append(out, kv)

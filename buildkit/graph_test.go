@@ -130,8 +130,9 @@ func TestArchives(t *testing.T) {
 }
 
 func TestAddMissing(t *testing.T) {
-	got := addMissing([]string{"A=1", "PIP_CERT=mine"}, []string{"PIP_CERT=theirs", "B=2"})
-	if want := []string{"A=1", "PIP_CERT=mine", "B=2"}; !slices.Equal(got, want) {
+	bundle := "=/etc/ssl/certs/ca-certificates.crt"
+	got := addMissing([]string{"A=1", "PIP_CERT=mine", "NIX_SSL_CERT_FILE" + bundle, "C" + bundle}, []string{"PIP_CERT=theirs", "B=2", "NIX_SSL_CERT_FILE=machine"})
+	if want := []string{"A=1", "PIP_CERT=mine", "C" + bundle, "B=2", "NIX_SSL_CERT_FILE=machine"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
