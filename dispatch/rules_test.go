@@ -3,7 +3,9 @@ package dispatch_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -193,6 +195,12 @@ func TestStandings(t *testing.T) {
 			at time.Duration
 		}
 		var got []heard
+		var mu sync.Mutex
+		soFar := func() []heard {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(got)
+		}
 		begin, over := time.Now(), make(chan error, 1)
 		go func() {
 			for st, err := range h.Standings(t.Context(), third.ID) {
@@ -200,23 +208,25 @@ func TestStandings(t *testing.T) {
 					over <- err
 					return
 				}
+				mu.Lock()
 				got = append(got, heard{st, time.Since(begin)})
+				mu.Unlock()
 			}
 			over <- nil
 		}()
 		synctest.Wait()
-		if len(got) != 1 || got[0].Position != 2 || got[0].at != 0 {
+		if got := soFar(); len(got) != 1 || got[0].Position != 2 || got[0].at != 0 {
 			t.Fatalf("at once: %+v", got)
 		}
 		time.Sleep(time.Minute)
 		h.w.emit(first.ID, 1, built("a"))
 		time.Sleep(time.Second)
-		last := got[len(got)-1]
-		if last.Position != 1 || last.at > time.Minute+time.Second {
+		all := soFar()
+		if last := all[len(all)-1]; last.Position != 1 || last.at > time.Minute+time.Second {
 			t.Errorf("when the first was done: %+v", last)
 		}
-		if len(got) > 20 {
-			t.Errorf("told %d times in a minute", len(got))
+		if len(all) > 20 {
+			t.Errorf("told %d times in a minute", len(all))
 		}
 		h.w.emit(second.ID, 1, built("b"))
 		synctest.Wait()

@@ -173,10 +173,14 @@ func TestPlaces(t *testing.T) {
 		first, second := h.launch(t, b), h.launch(t, b)
 		var order []string
 		got := map[string]bindery.Session{}
+		var told []bindery.Standing
+		var mu sync.Mutex // of those three
 		var wg sync.WaitGroup
 		come := func(ctx context.Context, request string) {
 			wg.Go(func() {
 				s, err := h.Launch(ctx, b, bindery.Ask{Request: request})
+				mu.Lock()
+				defer mu.Unlock()
 				if err == nil {
 					order, got[request] = append(order, request), s
 				} else if !errors.Is(err, context.Canceled) {
@@ -190,10 +194,11 @@ func TestPlaces(t *testing.T) {
 		come(t.Context(), "a")
 		come(t.Context(), "b")
 		come(t.Context(), "a")
-		var told []bindery.Standing
 		wg.Go(func() {
 			for st := range h.Standings(t.Context(), "b") {
+				mu.Lock()
 				told = append(told, st)
+				mu.Unlock()
 			}
 		})
 		synctest.Wait()

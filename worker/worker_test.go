@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -140,8 +141,9 @@ func TestRest(t *testing.T) {
 
 func TestSlots(t *testing.T) {
 	w := serve(t, t.TempDir(), newFake(), func(c *worker.Config) { c.Slots = 1 })
-	start(t, w.Client, "a", "wait")
-	start(t, w.Client, "b", "wait")
+	for i := range 2 + 16 { // its slot, one that is being left, and those beside the slots
+		start(t, w.Client, "b"+strconv.Itoa(i), "wait")
+	}
 	wantKind(t, w.Start(t.Context(), request("c", "wait")), bindery.ErrNotReady, bindery.Transient)
 }
 

@@ -18,6 +18,8 @@ type buildsCmd struct {
 	Cancel buildsCancelCmd `cmd:"" help:"Stop builds that nobody should wait for any more."`
 	Retry  buildsRetryCmd  `cmd:"" help:"Build again what has failed, though its failure is remembered."`
 	Logs   buildsLogsCmd   `cmd:"" help:"Print what a build printed."`
+
+	Timeline buildsTimelineCmd `cmd:"" help:"Show when each step of a build ran; of one that runs, once it ends."`
 }
 
 type buildsLsCmd struct {
@@ -224,4 +226,30 @@ func (c *buildsLogsCmd) Run(ctx context.Context, a *app) error {
 	defer func() { _ = log.Close() }() // only read
 	_, err = io.Copy(a.stdout, log)
 	return err
+}
+
+type buildsTimelineCmd struct {
+	hubFlags
+	ID   string `arg:"" help:"The build."`
+	JSON bool   `help:"Print a JSON array of steps."`
+}
+
+// Run reads a build's events to the end and draws its steps. Those of an attempt that was given up are among them.
+func (c *buildsTimelineCmd) Run(ctx context.Context, a *app) error {
+	client, err := c.running(a)
+	if err != nil {
+		return err
+	}
+	t := &timeline{steps: []bindery.Step{}}
+	for e, err := range client.Events(ctx, c.ID, 0) {
+		if err != nil {
+			return err
+		}
+		t.Event(e)
+	}
+	if c.JSON {
+		return printJSON(a.stdout, t.steps)
+	}
+	t.write(a.stdout)
+	return nil
 }

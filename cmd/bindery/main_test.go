@@ -90,7 +90,7 @@ func try(t *testing.T, args ...string) (status int, stdout, stderr string) {
 
 func TestHelp(t *testing.T) {
 	for _, command := range []string{
-		"", "run", "build", "plan", "sessions", "sessions ls", "sessions stop", "sessions logs", "serve", "launch", "queue", "builds", "builds ls", "builds show", "builds cancel", "builds retry", "builds logs",
+		"", "run", "build", "plan", "sessions", "sessions ls", "sessions stop", "sessions logs", "serve", "launch", "queue", "builds", "builds ls", "builds show", "builds cancel", "builds retry", "builds logs", "builds timeline",
 		"ban", "ban add", "ban ls", "ban rm", "hold", "hold add", "quota", "quota add", "weight", "weight add", "audit", "worker", "sim", "sim run", "doctor", "version",
 	} {
 		t.Run(strings.ReplaceAll(command, " ", "-"), func(t *testing.T) {

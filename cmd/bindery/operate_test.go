@@ -75,7 +75,11 @@ func (archive) Events(context.Context, string, int64, int) ([]bindery.Event, err
 }
 
 func (o *office) Events(context.Context, string, int64) iter.Seq2[bindery.Event, error] {
-	return func(func(bindery.Event, error) bool) {}
+	began := time.Unix(1e9, 0).UTC()
+	return func(yield func(bindery.Event, error) bool) {
+		_ = yield(bindery.Event{Seq: 1, Phase: bindery.PhaseBuilding, Step: &bindery.Step{ID: "s", Name: "Install \x1b[2Jnumpy", Started: began, Ended: began.Add(2 * time.Second)}}, nil) &&
+			yield(bindery.Event{Seq: 2, Phase: bindery.PhaseFailed, Err: bindery.Errorf(bindery.ErrStep, bindery.User, "Fix it.", "It failed")}, nil)
+	}
 }
 func (o *office) Standings(context.Context, string) iter.Seq2[bindery.Standing, error] {
 	return func(func(bindery.Standing, error) bool) {}
@@ -160,6 +164,7 @@ func TestBuildsCommands(t *testing.T) {
 		{"builds cancel b-1 b-2 --reason stuck", 0, `b-1 is cancelled\nb-2 is cancelled`},
 		{"builds retry b-old", 0, `b-old is queued`},
 		{"builds logs b-1", 0, `Step 1\nStep 2\n$`},
+		{"builds timeline b-1", 0, `Install .*numpy +█+ +2\.0s\n$`},
 		{"audit", 0, `2001-09-09T01:46:40Z +local:ann +set ban +repository x +it floods`},
 		{"audit --json", 0, `"who": "local:ann"`},
 	} {
