@@ -4,8 +4,16 @@
 //   node clients.mjs HUB SPEC REPOSITORY REF PAGE
 //
 // It prints one JSON object: what each of them saw.
-import { BinderRepository } from '@jupyterhub/binderhub-client/client.js';
+import { register } from 'node:module';
 import { chromium } from 'playwright-core';
+
+// The client is published as ES modules without saying so. Bundlers do not ask, and Node.js finds out by itself from
+// version 20 on; Debian 12 has 18, which has to be told.
+register('data:text/javascript,' + encodeURIComponent(`
+  export const load = (url, context, next) =>
+    next(url, url.includes('/@jupyterhub/binderhub-client/') ? { ...context, format: 'module' } : context);
+`));
+const { BinderRepository } = await import('@jupyterhub/binderhub-client/client.js');
 
 const [hub, spec, repository, ref, pageURL] = process.argv.slice(2);
 const seen = { node: { phases: [] }, page: { phases: [] }, thebe: { phases: [] }, errors: [] };
