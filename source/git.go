@@ -24,18 +24,8 @@ type op struct {
 
 func (o *op) end() { o.s.guard.dismiss(o.ticket) }
 
-// gitConfig is the only configuration that git reads beside the repository's own, which we write as well.
-func (s *Sources) gitConfig() string {
-	var b strings.Builder
-	file := "never"
-	if len(s.cfg.Policy.Dirs) > 0 {
-		file = "always" // of the box's directories, which are the allowed ones
-	}
-	ssh := "never"
-	if len(s.cfg.Policy.SSH.Keys) > 0 {
-		ssh = "always" // to the hosts that the guard knows keys for
-	}
-	fmt.Fprintf(&b, `[core]
+// gitBasics is what holds for every repository. It wants two words: whether git may read files, and speak ssh.
+const gitBasics = `[core]
 	hooksPath = /dev/null
 	fsync = none
 	bigFileThreshold = 16m
@@ -83,7 +73,20 @@ func (s *Sources) gitConfig() string {
 	updateServerInfo = false
 [pack]
 	windowMemory = 64m
-`, file, ssh)
+`
+
+// gitConfig is the only configuration that git reads beside the repository's own, which we write as well.
+func (s *Sources) gitConfig() string {
+	var b strings.Builder
+	file := "never"
+	if len(s.cfg.Policy.Dirs) > 0 {
+		file = "always" // of the box's directories, which are the allowed ones
+	}
+	ssh := "never"
+	if len(s.cfg.Policy.SSH.Keys) > 0 {
+		ssh = "always" // to the hosts that the guard knows keys for
+	}
+	fmt.Fprintf(&b, gitBasics, file, ssh)
 	b.WriteString(fsckConfig())
 	b.WriteString(credentialConfig(s.cfg.Providers))
 	if s.lfs {
