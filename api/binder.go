@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,7 +63,8 @@ func (b Binder) Launch(ctx context.Context, spec string) iter.Seq2[LaunchEvent, 
 			if l.seen > before {
 				tries = 0
 			}
-			if !again(err) || ctx.Err() != nil || tries >= binderTries || (l.last == "" && l.launching) {
+			// A hub that has said nothing yet may be none: somebody waits to hear of it.
+			if !again(err) || ctx.Err() != nil || tries >= binderTries || (l.seen == 0 && tries > 0) || (l.last == "" && l.launching) {
 				yield(LaunchEvent{}, cmp.Or(ctx.Err(), err))
 				return
 			}
@@ -169,7 +171,7 @@ func ParseLaunchLink(text, ref string, providers []bindery.Provider) (LaunchLink
 	}
 	if u.Scheme == "" {
 		id, raw, ok := strings.Cut(strings.TrimPrefix(u.EscapedPath(), "v2/"), "/")
-		if !ok || raw == "" || u.RawQuery != "" {
+		if !ok || raw == "" || u.RawQuery != "" || climbs(u.EscapedPath()) {
 			return LaunchLink{}, wrong
 		}
 		return LaunchLink{Spec: id + "/" + raw}, nil
@@ -178,9 +180,20 @@ func ParseLaunchLink(text, ref string, providers []bindery.Provider) (LaunchLink
 		return LaunchLink{}, wrong
 	}
 	if base, spec, ok := strings.Cut(u.EscapedPath(), "/v2/"); ok && strings.Count(spec, "/") > 0 {
+		if climbs(spec) {
+			return LaunchLink{}, wrong
+		}
 		return LaunchLink{Hub: u.Scheme + "://" + u.Host + base, Spec: spec, Path: pathOf(u.Query())}, nil
 	}
 	return repositoryLink(u, ref, providers)
+}
+
+// climbs reports whether a spec would lead to another route of the hub than launches have.
+func climbs(spec string) bool {
+	return slices.ContainsFunc(strings.Split(spec, "/"), func(part string) bool {
+		part = strings.ReplaceAll(strings.ToLower(part), "%2e", ".")
+		return part == ".." || part == "."
+	})
 }
 
 // repositoryLink finds the provider whose pages a URL is one of, else takes the URL for one of a Git server.

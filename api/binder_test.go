@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -104,7 +105,8 @@ func TestParseLaunchLink(t *testing.T) {
 			t.Errorf("%s: %v %s", text, err, d)
 		}
 	}
-	for _, text := range []string{"", "o", "gh/", "javascript:alert(1)", "file:///etc", "--hub", "https://u:p@example.org/r", "https:///x", "http://%zz/"} {
+	for _, text := range []string{"", "o", "gh/", "javascript:alert(1)", "file:///etc", "--hub", "https://u:p@example.org/r", "https:///x", "http://%zz/",
+		"../../x", "gh/o/r/../../../api", "https://example.org/v2/gh/%2E%2e/r/main"} {
 		if got, err := api.ParseLaunchLink(text, "", bindery.DefaultProviders()); !errors.Is(err, bindery.ErrInvalid) {
 			t.Errorf("%q is %+v, %v", text, got, err)
 		}
@@ -132,3 +134,26 @@ func TestSessionLink(t *testing.T) {
 		t.Errorf("a session at %s", got)
 	}
 }
+
+// A hub that never said anything is asked once more, and then it is said who does not answer.
+func TestBinderThatIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		b := api.Binder{URL: "http://hub.example.org", HTTP: transport(func(*http.Request) (*http.Response, error) {
+			asked++
+			return nil, errors.New("connection refused")
+		})}
+		for _, err := range b.Launch(t.Context(), "gh/o/r/main") {
+			if e := bindery.AsError(err); !errors.Is(err, bindery.ErrUnreachable) || e.Fault != bindery.Transient || e.Remedy == "" {
+				t.Errorf("%v", err)
+			}
+		}
+		if asked != 2 {
+			t.Errorf("it is asked %d times", asked)
+		}
+	})
+}
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
