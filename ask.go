@@ -17,6 +17,10 @@ type Ask struct {
 	// RepoQuota is how many sessions of the repository there may be at once. 0: as the queue is configured. An
 	// operator's own quota for the repository wins over it.
 	RepoQuota int `json:"repo_quota,omitempty"`
+
+	// Launches says that a session is to follow the build. One that there would be no place for is refused before
+	// anything is built for it.
+	Launches bool `json:"launches,omitempty"`
 }
 
 // A Standing says where a build or a session stands that has not started.

@@ -43,10 +43,9 @@ func (d *Dispatcher) admit(ctx context.Context, b bindery.Build, ask bindery.Ask
 		}
 		t.refused, t.seated, w.came = sched.Refuse{}, nil, t.now
 		d.lobby[w.name] = w
-		t.step(sched.AskSession{
-			Session: rec.ID, Repo: rec.Source.Identity(), Owner: rec.Source.Owner(), Requester: ask.Requester,
-			Idle: rec.Limits.Idle, Age: rec.Limits.Age, RepoQuota: ask.RepoQuota, Wait: d.cfg.Wait && ask.RepoQuota == 0,
-		})
+		in := d.asksFor(rec.Source, ask)
+		in.Session, in.Idle, in.Age = rec.ID, rec.Limits.Idle, rec.Limits.Age
+		t.step(in)
 		if s = t.seated; s == nil {
 			// A refusal has taken it out of the lobby.
 			refused, waits = t.refused, d.lobby[w.name] == w
@@ -68,6 +67,14 @@ func (d *Dispatcher) admit(ctx context.Context, b bindery.Build, ask bindery.Ask
 		return s, err == nil, err
 	}
 	return s, mine, nil
+}
+
+// asksFor is what the queue must know of a session to say whether there is a place for it.
+func (d *Dispatcher) asksFor(src bindery.Source, ask bindery.Ask) sched.AskSession {
+	return sched.AskSession{
+		Repo: src.Identity(), Owner: src.Owner(), Requester: ask.Requester,
+		RepoQuota: ask.RepoQuota, Wait: d.cfg.Wait && ask.RepoQuota == 0,
+	}
 }
 
 // wait returns when a waiter has its place. mine: it is this call's, and goes when the call does.

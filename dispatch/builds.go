@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,12 +52,16 @@ func (d *Dispatcher) Submit(ctx context.Context, ask bindery.Ask) (bindery.Build
 	}
 	var answer, rejected string
 	var got bindery.Build
+	var noPlace error
 	err := d.do(ctx, func(t *turn) {
-		fresh.Created = t.now
+		fresh.Created, noPlace = t.now, nil
 		fresh.Quick = d.cfg.Quick && !local && d.made[directoryOf(src)]
 		t.fresh, t.answer = fresh, fresh.ID
 		if id, ok := d.succeeded[fresh.Key]; ok && !local {
 			t.answer = id // it has ended since we looked
+		} else if no, full := d.sched.Full(d.asksFor(src, ask)); full && ask.Launches {
+			noPlace = refusedError(no, src)
+			return
 		} else {
 			t.rejected = ""
 			t.step(submission(fresh, ask.Retry || local))
@@ -66,7 +71,7 @@ func (d *Dispatcher) Submit(ctx context.Context, ask bindery.Ask) (bindery.Build
 			got = b.Build
 		}
 	})
-	if err != nil {
+	if err = cmp.Or(err, noPlace); err != nil {
 		return bindery.Build{}, err
 	}
 	if rejected != "" {

@@ -12,6 +12,7 @@ import (
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/dispatch"
+	"github.com/bindery-hub/bindery/sched"
 )
 
 func (h *hub) launch(t *testing.T, b bindery.Build) bindery.Session {
@@ -299,5 +300,48 @@ func TestCommand(t *testing.T) {
 	}
 	if id := dispatch.RunID(bindery.Source{Provider: bindery.ProviderLocal, URL: "/"}); !regexp.MustCompile(`^r-[a-z0-9-]{1,37}$`).MatchString(id) {
 		t.Errorf("id %q", id)
+	}
+}
+
+// TestQuotaBeforeBuild refuses to build what could not be launched, and builds it for those who want no session.
+func TestQuotaBeforeBuild(t *testing.T) {
+	for name, c := range map[string]struct {
+		config func(*dispatch.Config)
+		quota  int
+		want   bindery.Kind
+	}{
+		"the repository's": {nil, 1, bindery.ErrRepoQuota},
+		"the hub's":        {func(c *dispatch.Config) { c.Policy = sched.Config{Sessions: 1} }, 0, bindery.ErrHubQuota},
+		"a place to wait":  {func(c *dispatch.Config) { c.Policy, c.Wait = sched.Config{Sessions: 1}, true }, 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, c.config, func(t *testing.T, h *hub) {
+				s := h.launch(t, h.make(t, "r"))
+				next := ask("r")
+				next.Source.Commit, next.RepoQuota, next.Launches = strings.Repeat("e", 40), c.quota, true
+				b, err := h.Submit(t.Context(), next)
+				if c.want == "" {
+					if err != nil || b.State.Ended() {
+						t.Errorf("with a place to wait: %+v, %v", b, err)
+					}
+					return
+				}
+				if q, qerr := h.Queue(t.Context()); !errors.Is(err, c.want) || qerr != nil || len(q.Running)+len(q.Waiting) != 0 {
+					t.Fatalf("%+v, %v; the queue %+v, %v", b, err, q, qerr)
+				}
+				alone := next
+				alone.Launches = false
+				if b := h.submit(t, alone); b.State.Ended() {
+					t.Errorf("without a session: %+v", b)
+				}
+				if _, err := h.Submit(t.Context(), next); !errors.Is(err, c.want) {
+					t.Errorf("while it is built: %v", err)
+				}
+				if err := h.StopSession(t.Context(), s.ID, "enough"); err != nil {
+					t.Fatal(err)
+				}
+				h.submit(t, next)
+			})
+		})
 	}
 }

@@ -42,6 +42,15 @@ func (in AskSession) apply(s *Scheduler, now time.Time) {
 	}
 }
 
+// Full says whether a session that asked now would be turned away for want of a place; nothing is reserved.
+func (s *Scheduler) Full(in AskSession) (no Refuse, full bool) {
+	reason, scope := s.noPlace(&Session{Repo: in.Repo, Owner: in.Owner, Requester: in.Requester, RepoQuota: in.RepoQuota})
+	if scope == "" || (in.Wait && len(s.lobby) < max(s.cfg.Places, 0)) {
+		return Refuse{}, false
+	}
+	return Refuse{Session: in.Session, Reason: reason, Full: scope}, true
+}
+
 // admit reserves the places of a session.
 func (s *Scheduler) admit(x *Session, now time.Time) {
 	x.Waiting, x.Created = false, now

@@ -75,7 +75,7 @@ func conform(c *web.Config) {
 func conforming(url string) conformance.Hub {
 	const at = "git/https%3A%2F%2Fexample.org%2Fo%2F"
 	return conformance.Hub{
-		URL: url, New: at + "new/main", Failing: at + "failing/main", Banned: at + "Banned/main", Full: at + "full/main",
+		URL: url, New: at + "new/main", Failing: at + "failing/main", Banned: at + "Banned/main", Full: at + "full/main", FullNew: at + "full/another",
 		NoRef: at + "new/noref", NoRepo: at + "norepo/main", RepoURL: "https://example.org/o/new", RefURL: "https://example.org/o/new",
 		Limit: 3, Window: limitWindow, BannedFrom: "198.51.100.9", BannedLabel: "a bad place",
 	}

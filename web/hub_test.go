@@ -77,6 +77,9 @@ func (h *hub) Resolve(_ context.Context, src bindery.Source) (bindery.Source, er
 		}
 	}
 	src.Commit = commit
+	if src.Ref == "another" {
+		src.Commit = strings.Repeat("e", 40)
+	}
 	return src, nil
 }
 
@@ -86,6 +89,11 @@ func (h *hub) Submit(_ context.Context, ask bindery.Ask) (b bindery.Build, err e
 		key := bindery.BuildKey(ask.Source, "g")
 		id := "b-" + key[:8]
 		old, ok := h.builds[id]
+		if ask.Launches && old.State != bindery.BuildSucceeded {
+			if err = h.full(ask.Source, ask.RepoQuota); err != nil {
+				return
+			}
+		}
 		switch {
 		case !ok:
 			h.add(id, bindery.Event{Phase: bindery.PhaseWaiting, Message: "Waiting for build to start...\n"})
@@ -96,7 +104,21 @@ func (h *hub) Submit(_ context.Context, ask bindery.Ask) (b bindery.Build, err e
 		h.builds[id] = old
 		b = old
 	})
-	return b, nil
+	return b, err
+}
+
+// full is the quota, with the lock held.
+func (h *hub) full(src bindery.Source, quota int) error {
+	same := 0
+	for _, s := range h.sessions {
+		if s.Source.Identity() == src.Identity() {
+			same++
+		}
+	}
+	if h.quota && quota > 0 && same >= quota {
+		return bindery.Errorf(bindery.ErrRepoQuota, bindery.Transient, "Try again.", "Too many users running %s", src.URL)
+	}
+	return nil
 }
 
 func (h *hub) Build(_ context.Context, id string) (bindery.Build, error) {
@@ -158,18 +180,15 @@ func (h *hub) Standings(ctx context.Context, id string) iter.Seq2[bindery.Standi
 }
 
 func (h *hub) Launch(ctx context.Context, b bindery.Build, ask bindery.Ask) (bindery.Session, error) {
-	var n, same int
+	var n int
+	var full error
 	h.change(func() {
 		h.launched++
 		n = h.launched
-		for _, s := range h.sessions {
-			if s.Source.Identity() == b.Source.Identity() {
-				same++
-			}
-		}
+		full = h.full(b.Source, ask.RepoQuota)
 	})
-	if h.quota && ask.RepoQuota > 0 && same >= ask.RepoQuota {
-		return bindery.Session{}, bindery.Errorf(bindery.ErrRepoQuota, bindery.Transient, "Try again.", "Too many users running %s", b.Source.URL)
+	if full != nil {
+		return bindery.Session{}, full
 	}
 	if h.launch != nil {
 		if err := h.launch(ctx, n); err != nil {

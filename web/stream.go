@@ -204,8 +204,9 @@ func (wa *watch) attach(ctx context.Context, src bindery.Source) (bindery.Build,
 		const text = "Building but not launching is not permitted when the API only mode is not enabled"
 		return bindery.Build{}, &refusal{http.StatusBadRequest, text + "\n", bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Leave build_only out.", text)}
 	}
-	wa.ask.Source = resolved
-	return wa.s.cfg.Builds.Submit(ctx, wa.ask)
+	wa.ask.Source, wa.ask.Launches = resolved, !wa.buildOnly
+	b, err := wa.s.cfg.Builds.Submit(ctx, wa.ask)
+	return b, cmp.Or(fullQuota(err), err)
 }
 
 // resolve asks what the ref is. GitHub's default branches were renamed while old links say master: those mean HEAD.
@@ -298,8 +299,9 @@ func (wa *watch) launch(ctx context.Context, b bindery.Build, fresh bool) error 
 	sess, err := start(ctx, b, ask)
 	stop()
 	wa.s.load.launching.Add(-1)
-	if timer.Stop(); errors.Is(err, bindery.ErrRepoQuota) || errors.Is(err, bindery.ErrHubQuota) {
-		return &refusal{0, bindery.AsError(err).Msg + "! Try again soon.\n", err}
+	timer.Stop()
+	if full := fullQuota(err); full != nil {
+		return full
 	}
 	announce()
 	wa.session = sess.ID
@@ -307,6 +309,14 @@ func (wa *watch) launch(ctx context.Context, b bindery.Build, fresh bool) error 
 		return &refusal{http.StatusInternalServerError, sentence(bindery.AsError(err)) + "\n", err}
 	}
 	return wa.ready(b, sess, cmp.Or(sess.Image, image))
+}
+
+// fullQuota words a full quota as BinderHub does; nil: err is something else.
+func fullQuota(err error) error {
+	if errors.Is(err, bindery.ErrRepoQuota) || errors.Is(err, bindery.ErrHubQuota) {
+		return &refusal{0, bindery.AsError(err).Msg + "! Try again soon.\n", err}
+	}
+	return nil
 }
 
 // ready ends a stream with where the session is.

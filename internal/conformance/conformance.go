@@ -22,6 +22,7 @@ type Hub struct {
 	Failing string // whose build fails
 	Banned  string // that the configuration refuses
 	Full    string // of a repository that may have one session, and has none
+	FullNew string // of another state of Full's repository, which has not been built
 	NoRef   string // of a ref that does not exist
 	NoRepo  string // of a repository that does not exist
 

@@ -197,6 +197,13 @@ func (h Hub) overQuota(t *testing.T) {
 	if _, coded := e["status_code"]; s.phases() != "built failed" || coded || !regexp.MustCompile(`^Too many users running .*! Try again soon\.\n$`).MatchString(e.text("message")) {
 		t.Errorf("the second: %s: %v", s.phases(), e)
 	}
+	if h.FullNew == "" {
+		return
+	}
+	s = h.stream(t, h.FullNew) // for which nothing is built now
+	if e := s.last(); s.phases() != "failed" || e["status_code"] != nil || !strings.HasPrefix(e.text("message"), "Too many users running ") {
+		t.Errorf("another commit, not built: %s: %v", s.phases(), e)
+	}
 }
 
 func (h Hub) rateLimit(t *testing.T) {

@@ -19,11 +19,13 @@ func TestConformance(t *testing.T) {
 		return r.URL
 	}
 	spec := func(repo, ref string) string { return "git/" + url.QueryEscape(repo) + "/" + ref }
-	fresh := repo("new", nil)
+	fresh, full := repo("new", nil), srv.Repo("ann/full")
+	full.Commit("main", requirements(nil))
+	full.Commit("another", requirements(map[string]string{"more.txt": "another commit\n"}))
 	conformance.Run(t, conformance.Hub{
 		URL: "http://" + h.listen, Within: 5 * time.Minute,
 		New: spec(fresh, "main"), Failing: spec(repo("failing", map[string]string{"postBuild": "#!/bin/sh\nexit 7\n"}), "main"),
-		Banned: spec(repo("banned", nil), "main"), Full: spec(repo("full", nil), "main"),
+		Banned: spec(repo("banned", nil), "main"), Full: spec(full.URL, "main"), FullNew: spec(full.URL, "another"),
 		NoRef: spec(fresh, "noref"), NoRepo: spec(fresh+"-that-is-not-there", "main"), RepoURL: fresh, RefURL: fresh,
 		Limit: 3, Window: 30 * time.Minute, BannedFrom: "198.51.100.9", BannedLabel: "a bad place",
 	})
