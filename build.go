@@ -170,44 +170,6 @@ type Mount struct {
 	Options []string `json:"options"`
 }
 
-// WorkerStatus is what a worker says of itself.
-type WorkerStatus struct {
-	Name       string         `json:"name"`
-	Version    string         `json:"version"`
-	Generation string         `json:"generation"`
-	PID        int            `json:"pid"` // in the hub's PID namespace; 0 if unknown
-	Slots      int            `json:"slots"`
-	Builds     []BuildAttempt `json:"builds"`   // running or not yet acknowledged
-	Prepared   []string       `json:"prepared"` // ids of sessions whose root file systems exist
-	Checks     []Check        `json:"checks"`
-	DiskFree   int64          `json:"disk_free"`
-	CacheSize  int64          `json:"cache_size"`
-	// Work is the processor time that all steps of builds have had so far: it grows while any of them computes, however
-	// silent it is. 0: the worker cannot say.
-	Work time.Duration `json:"work,omitempty"`
-	// GitHubLeft is how many questions GitHub's API said that it still takes; 0 until it was asked.
-	GitHubLeft int `json:"github_left,omitempty"`
-}
-
-// A BuildAttempt is one attempt of a build as its worker sees it.
-type BuildAttempt struct {
-	ID      string       `json:"id"`
-	Attempt int          `json:"attempt"`
-	Done    bool         `json:"done"`
-	LastSeq int64        `json:"last_seq"` // of its newest event
-	Result  *BuildResult `json:"result,omitempty"`
-	Err     *Error       `json:"error,omitempty"`
-}
-
-// A Check is one thing that a machine must have: found or not, and what to do about it.
-type Check struct {
-	Name   string `json:"name"`
-	OK     bool   `json:"ok"`
-	Level  string `json:"level"`            // "required" or "advised"
-	Found  string `json:"found"`            // what was seen
-	Remedy string `json:"remedy,omitempty"` // when not OK
-}
-
 // hashOf is the one way that keys are made: a domain word, then length-framed parts.
 func hashOf(parts ...string) string {
 	h := sha256.New()

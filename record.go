@@ -14,12 +14,16 @@ type Changes struct {
 	Rules    []Rule   // new ones, and those that replace one of the same kind, scope and name
 	Lifted   []Rule   // of which kind, scope and name count
 	Usage    *Usage   // replaces the one that is there
+
+	Workers []WorkerRecord // new ones, and new states of old ones
+	Removed []string       // workers, by name
+	Tokens  []JoinToken    // new ones, and what is left of old ones
 }
 
 // Empty reports whether there is nothing to write.
 func (c *Changes) Empty() bool {
 	return len(c.Builds)+len(c.Tails)+len(c.Known)+len(c.Forget)+len(c.Sessions)+len(c.Audit)+
-		len(c.Forgive)+len(c.Rules)+len(c.Lifted) == 0 && c.Usage == nil
+		len(c.Forgive)+len(c.Rules)+len(c.Lifted)+len(c.Workers)+len(c.Removed)+len(c.Tokens) == 0 && c.Usage == nil
 }
 
 // A Tail is the newest part of a build's event stream.
@@ -54,6 +58,9 @@ type Live struct {
 	Rules    []Rule      // that stand
 	Usage    Usage       // as it was written down last
 	Since    []Build     // that have ended since then, oldest first
+
+	Workers []WorkerRecord // by name
+	Tokens  []JoinToken    // that may still be used
 }
 
 // Usage is by how much each flow was ahead of its share at one time, without what was running then.

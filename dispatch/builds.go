@@ -155,7 +155,7 @@ func (t *turn) start(b *build, d sched.Start) {
 	if d.Attempt > 1 {
 		t.say(b, bindery.Event{Phase: bindery.PhaseWaiting, Message: fmt.Sprintf("Attempt %d starts.\n", d.Attempt)})
 	}
-	f := follower{id: b.ID, attempt: b.Attempt, req: request(b)}
+	f := follower{id: b.ID, attempt: b.Attempt, worker: b.Worker, req: request(b)}
 	t.then(func() { t.d.spawn(t.d.follow(f)) })
 }
 
@@ -287,7 +287,7 @@ func (d *Dispatcher) restoreBuilds(live bindery.Live) (effects []func(context.Co
 		d.openTopic(b.ID, b.seq)
 		if b.State == bindery.BuildRunning && !d.following[attempt{b.ID, b.Attempt}] {
 			effects = append(effects, d.follow(follower{
-				id: b.ID, attempt: b.Attempt, read: b.read, req: request(b),
+				id: b.ID, attempt: b.Attempt, worker: b.Worker, read: b.read, req: request(b),
 			}))
 		}
 	}

@@ -61,9 +61,14 @@ type LogReader interface {
 // Config configures a Dispatcher.
 type Config struct {
 	Store      Store    // required
-	Worker     Worker   // required
+	Worker     Worker   // the hub's own; it answers visitors' questions, too. required
 	Launcher   Launcher // required
 	Generation string   // of the builder; part of every build's key. required
+
+	// Connect returns the client of a worker that has joined. default: none can join
+	Connect func(bindery.WorkerRecord) (Worker, error)
+	// Minimums are what a pool wants of its workers. default: bindery.DefaultMinimums for each
+	Minimums func(pool string) bindery.Minimums
 
 	Policy sched.Config   // attempts, delays, number of sessions; the zero value has sane defaults
 	Limits bindery.Limits // of a session; Idle defaults to 10 minutes, Age to 6 hours, the rest to the launcher's
@@ -111,6 +116,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Minimums == nil {
+		c.Minimums = func(string) bindery.Minimums { return bindery.DefaultMinimums() }
+	}
 	if c.Probe == nil {
 		c.Probe = httpProbe()
 	}
@@ -138,14 +146,11 @@ type Dispatcher struct {
 	requests  map[string]string   // Ask.Request to session
 	lobby     map[string]*waiter  // by Ask.Request, or session: launches that wait for a place
 	rules     map[ruleName]bindery.Rule
-	drained   bindery.WorkerStatus // what the worker said when its disk was full; its name is empty when it is not
-	drainedAt time.Time
+	members   []*member // the hub's own worker first
+	tokens    map[string]bindery.JoinToken
 	traced    bool          // the trace has begun
-	work      time.Duration // that its steps have had when that was looked at last
-	workAt    time.Time
 	usageAt   time.Time     // when the flows were last written down
 	past      []sched.Learn // what builds of the past cost, until the first restore
-	worker    WorkerView
 
 	notes   sync.Mutex // guards what follows; never held while waiting, taken after mu
 	topics  map[string]*topic
@@ -168,5 +173,6 @@ func New(cfg Config) (*Dispatcher, error) {
 		sessions: map[string]*session{}, requests: map[string]string{},
 		topics: map[string]*topic{}, touched: map[string]time.Time{}, watched: map[string]int{},
 		lobby: map[string]*waiter{}, made: map[directory]bool{}, rules: map[ruleName]bindery.Rule{}, boards: map[string]*board{},
+		members: []*member{{conn: cfg.Worker}}, tokens: map[string]bindery.JoinToken{},
 	}, nil
 }

@@ -18,7 +18,8 @@ type attempt struct {
 type follower struct {
 	id      string
 	attempt int
-	read    int64 // the worker's number of the last event that is stored
+	worker  string // its name
+	read    int64  // the worker's number of the last event that is stored
 	req     bindery.BuildRequest
 }
 
@@ -40,6 +41,9 @@ func (d *Dispatcher) follow(f follower) func(context.Context) {
 		}()
 		told := false
 		for wait := backoff(0); ; {
+			if !d.runs(name) {
+				return // it moved, with its worker's removal
+			}
 			before := f.read
 			over, err := d.connect(ctx, &f)
 			if over || ctx.Err() != nil {
@@ -60,10 +64,18 @@ func (d *Dispatcher) follow(f follower) func(context.Context) {
 	}
 }
 
+// runs reports whether an attempt is still the running one of its build.
+func (d *Dispatcher) runs(a attempt) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b := d.builds[a.id]
+	return b != nil && b.State == bindery.BuildRunning && b.Attempt == a.n
+}
+
 // connect starts the attempt unless it is known to have started, and reads its events until the connection breaks.
 func (d *Dispatcher) connect(ctx context.Context, f *follower) (over bool, err error) {
 	if f.read == 0 {
-		if err := d.cfg.Worker.Start(ctx, f.req); err != nil {
+		if err := d.at(f.worker).Start(ctx, f.req); err != nil {
 			if e, ok := errors.AsType[*bindery.Error](err); ok && !passing(e.Kind) {
 				return d.end(ctx, f, e)
 			}
@@ -101,7 +113,7 @@ func (d *Dispatcher) readEvents(ctx context.Context, f *follower) (over bool, er
 	go func() {
 		defer close(done)
 		defer close(in)
-		for e, err := range d.cfg.Worker.Events(ctx, f.id, f.attempt, f.read) {
+		for e, err := range d.at(f.worker).Events(ctx, f.id, f.attempt, f.read) {
 			select {
 			case in <- incoming{e, err}:
 			case <-ctx.Done():
@@ -122,7 +134,7 @@ func (d *Dispatcher) readEvents(ctx context.Context, f *follower) (over bool, er
 			}
 			f.read = max(f.read, last.Seq)
 			// If this is lost the worker keeps the events until it is asked for its status.
-			_ = d.cfg.Worker.Ack(ctx, f.id, f.attempt, last.Seq)
+			_ = d.at(f.worker).Ack(ctx, f.id, f.attempt, last.Seq)
 			if gone || last.Last() {
 				return true, nil
 			}
@@ -209,11 +221,15 @@ func (d *Dispatcher) abort(a sched.Abort) func(context.Context) {
 			d.mu.Lock()
 			b := d.builds[a.Build]
 			over := b == nil || b.State != bindery.BuildRunning || b.Attempt != a.Attempt
+			where := ""
+			if !over {
+				where = b.Worker
+			}
 			d.mu.Unlock()
 			if over {
 				return
 			}
-			err := d.cfg.Worker.Cancel(ctx, a.Build, a.Attempt)
+			err := d.at(where).Cancel(ctx, a.Build, a.Attempt)
 			if err == nil || wait.sleep(ctx) != nil {
 				return
 			}

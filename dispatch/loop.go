@@ -43,7 +43,6 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		return err
 	}
 	close(d.restored)
-	d.spawn(d.watchWorker)
 	d.spawn(d.writeBoards)
 	return d.loop(ctx)
 }
@@ -198,6 +197,7 @@ func (d *Dispatcher) restore(ctx context.Context) error {
 	st.Rules, st.Past = d.restoreRules(live.Rules), d.past
 	d.past = nil
 	effects = append(effects, d.restoreLobby()...)
+	effects = append(effects, d.restoreWorkers(live)...)
 	st.Sessions = append(st.Sessions, d.waiting()...)
 	begin := sched.Traced{At: now, State: &st}
 	if !d.traced {

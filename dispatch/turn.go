@@ -28,6 +28,9 @@ type turn struct {
 	forgive       []string
 	audit         []bindery.Audit
 	usage         *bindery.Usage
+	workers       []bindery.WorkerRecord
+	removed       []string
+	tokens        []bindery.JoinToken
 
 	fresh    bindery.Build // that is being submitted
 	answer   string        // id of the build that answers it
@@ -37,7 +40,8 @@ type turn struct {
 }
 
 func (t *turn) changes() bindery.Changes {
-	c := bindery.Changes{Tails: t.tail, Known: t.known, Forget: t.forget, Rules: t.rules, Lifted: t.lifted, Forgive: t.forgive, Audit: t.audit, Usage: t.usage}
+	c := bindery.Changes{Tails: t.tail, Known: t.known, Forget: t.forget, Rules: t.rules, Lifted: t.lifted, Forgive: t.forgive, Audit: t.audit, Usage: t.usage,
+		Workers: t.workers, Removed: t.removed, Tokens: t.tokens}
 	for _, b := range t.built {
 		c.Builds = append(c.Builds, b.Build)
 	}

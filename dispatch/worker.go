@@ -3,140 +3,173 @@ package dispatch
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/sched"
 )
 
-// A WorkerView is a worker as the hub sees it.
-type WorkerView struct {
-	bindery.WorkerStatus
-	Up bool `json:"up"` // it answers
-}
-
-// Workers returns what each worker last said of itself, and whether it answers now.
-func (d *Dispatcher) Workers(ctx context.Context) ([]WorkerView, error) {
-	if err := d.ready(ctx); err != nil {
-		return nil, err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.worker.Name == "" {
-		return nil, nil
-	}
-	return []WorkerView{d.worker}, nil
+// A Prover is a Worker that looks at its machine. *worker.Client is one.
+type Prover interface {
+	// Preflight returns what it found last. It measures how fast it writes when it last did so before writes.
+	Preflight(ctx context.Context, writes time.Duration) (bindery.Preflight, error)
+	// MakeRoom has it drop of its cache what nothing holds.
+	MakeRoom(ctx context.Context) error
 }
 
 // sweepEvery is how often what should not be there is looked for.
 const sweepEvery = 30 * time.Second
 
-// watchWorker looks at the worker's status again and again: it tells the scheduler whether the worker is up, and
-// settles what the worker holds that the records do not know.
-func (d *Dispatcher) watchWorker(ctx context.Context) {
-	var swept time.Time
-	for wait := backoff(0); ; {
-		// What the records say is read after what is there: whatever has a record has it from before it exists.
-		st, err := d.status(ctx)
-		if ctx.Err() != nil {
+// lookAfter returns the work of looking at a worker again and again: it tells the scheduler whether the worker may have
+// builds, and settles what the worker holds that the records do not know.
+func (d *Dispatcher) lookAfter(m *member) func(context.Context) {
+	return func(ctx context.Context) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		var work sync.WaitGroup
+		defer work.Wait()
+		d.mu.Lock()
+		twice, gone := m.stop != nil, m.gone
+		m.stop = cancel
+		d.mu.Unlock()
+		if twice || gone {
 			return
 		}
-		d.noteWorker(ctx, st, err == nil)
-		if err != nil {
-			if wait.sleep(ctx) != nil {
+		var swept time.Time
+		for wait := backoff(0); ; {
+			// What the records say is read after what is there: whatever has a record has it from before it exists.
+			l := d.look(ctx, m)
+			if ctx.Err() != nil {
 				return
 			}
-			continue
-		}
-		wait = 0
-		d.settle(ctx, st)
-		if now := d.cfg.Now(); now.Sub(swept) >= sweepEvery {
-			swept = now
-			d.sweep(ctx, st.Prepared)
-		}
-		if pause(ctx, d.cfg.PollWorker) != nil {
-			return
+			if d.noteWorker(ctx, m, l) {
+				work.Go(func() { d.makeRoom(ctx, m) })
+			}
+			if l.err != nil {
+				if wait.sleep(ctx) != nil {
+					return
+				}
+				continue
+			}
+			wait = 0
+			d.settle(ctx, m.conn, l.status)
+			if now := d.cfg.Now(); now.Sub(swept) >= sweepEvery {
+				swept = now
+				d.sweep(ctx, l.status.Prepared)
+			}
+			if pause(ctx, d.cfg.PollWorker) != nil {
+				return
+			}
 		}
 	}
 }
 
-func (d *Dispatcher) status(ctx context.Context) (bindery.WorkerStatus, error) {
+// A look is what a worker answered.
+type look struct {
+	status bindery.WorkerStatus
+	found  bindery.Preflight
+	proves bool // it looks at its machine
+	err    error
+}
+
+// How often a worker measures how fast it writes: seldom, unless its pool has a minimum, which it has to prove within a
+// minute.
+const (
+	writesSeldom = 10 * time.Minute
+	writesOften  = 15 * time.Second
+)
+
+func (d *Dispatcher) look(ctx context.Context, m *member) (l look) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return d.cfg.Worker.Status(ctx)
-}
-
-// noteWorker tells the scheduler when the worker has come, gone or changed, and which of its builds live.
-func (d *Dispatcher) noteWorker(ctx context.Context, st bindery.WorkerStatus, up bool) {
+	if l.status, l.err = m.conn.Status(ctx); l.err != nil {
+		return l
+	}
+	p, ok := m.conn.(Prover)
+	if !ok {
+		return l
+	}
 	d.mu.Lock()
-	old := d.worker
-	same := old.Up == up && (!up || old.Name == st.Name && old.Slots == st.Slots && !moreDisk(old.DiskFree, st.DiskFree) && !d.roomAgain(st))
-	if up {
-		d.drained.DiskFree = min(d.drained.DiskFree, st.DiskFree)
-		disk := old.DiskFree
-		d.worker.WorkerStatus = st
-		if same {
-			d.worker.DiskFree = disk // what the scheduler knows
+	pool := cmp.Or(m.record.Pool, l.status.Pool)
+	d.mu.Unlock()
+	writes := writesSeldom
+	if d.cfg.Minimums(pool).WriteRate > 0 {
+		writes = writesOften
+	}
+	l.proves = true
+	before := d.cfg.Now()
+	if l.found, l.err = p.Preflight(ctx, writes); l.err == nil && !l.found.Clock.IsZero() {
+		took := d.cfg.Now().Sub(before)
+		l.found.Offset = l.found.Clock.Sub(before.Add(took / 2))
+		if l.found.Offset.Abs() <= took/2+100*time.Millisecond {
+			l.found.Offset = 0 // that is no more than the question took
 		}
 	}
+	return l
+}
+
+// noteWorker takes in what a worker answered, and tells the scheduler what follows from it. short: it lacks room, which
+// its cache may have.
+func (d *Dispatcher) noteWorker(ctx context.Context, m *member, l look) (short bool) {
+	d.mu.Lock()
+	old, known := m.view, m.known
+	m.see(l, d.cfg.Minimums, d.now())
+	same := m.view.State == old.State && !m.wants().differs(known)
+	short = m.shortOfRoom() && d.now().Sub(m.emptied) >= time.Minute
+	if short {
+		m.emptied = d.now()
+	}
+	now := m.view
 	d.mu.Unlock()
-	if up && old.Up {
-		d.noteWork(ctx, st)
+	if l.err == nil && old.Up {
+		d.noteWork(ctx, m, l.status)
 	}
 	if same {
-		return
+		return short
 	}
-	d.cfg.Log.InfoContext(ctx, "the worker changed", "up", up, "worker", st.Name, "slots", st.Slots, "free", st.DiskFree)
+	if now.State != old.State {
+		level := slog.LevelInfo
+		if now.State == bindery.WorkerRefused || now.State == bindery.WorkerFull {
+			level = slog.LevelError
+		}
+		d.cfg.Log.Log(ctx, level, "a worker changed", "worker", now.Name, "state", now.State, "reason", now.Reason, "slots", now.Slots, "free", now.DiskFree, "error", l.err)
+	}
 	_ = d.insist(ctx, func(t *turn) { // the hub stops otherwise
-		d.worker.Up = up
-		if old.Name != "" && (!up || old.Name != st.Name) {
-			t.step(sched.WorkerDown{Worker: old.Name})
+		t.tellOf(m)
+		if now.State != old.State && (now.State == bindery.WorkerRefused || old.State == bindery.WorkerRefused) {
+			t.note("hub", "find worker "+string(now.State), now.Name, now.Reason)
 		}
-		if !up || d.drained.Name == st.Name && !d.roomAgain(st) {
-			return
-		}
-		d.drained = bindery.WorkerStatus{}
-		in := sched.WorkerUp{Worker: st.Name, Slots: st.Slots}
-		if st.DiskFree > 0 {
-			// However little there is, one build of unknown size may try: if it does not fit it says so.
-			in.Disk = max(st.DiskFree, cmp.Or(d.cfg.Policy.Disk, 8<<30))
-		}
-		t.step(in)
 	})
+	return short
 }
 
-// moreDisk reports whether a worker's free space has changed by so much that the scheduler should know.
-func moreDisk(old, now int64) bool {
-	const much = 1 << 30
-	return now-old > much || old-now > much
+// makeRoom has a worker empty its cache. It gets no builds while it lacks room; the next look says whether that helped.
+func (d *Dispatcher) makeRoom(ctx context.Context, m *member) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	if err := m.conn.(Prover).MakeRoom(ctx); err != nil && ctx.Err() == nil {
+		d.cfg.Log.WarnContext(ctx, "a worker's cache cannot be emptied", "error", err)
+	}
 }
 
 // drain notes that a worker's disk is full. It gets work again when there is room.
 func (t *turn) drain(d sched.Drain) {
-	w := t.d.worker.WorkerStatus
-	if w.Name != d.Worker {
-		w = bindery.WorkerStatus{Name: d.Worker}
+	m := t.d.find(d.Worker)
+	if m == nil {
+		return
 	}
 	// It stays so even if this turn is not stored: a restored scheduler still knows which workers are up.
-	t.d.drained, t.d.drainedAt = w, t.now
+	m.full, m.fullAt, m.fullFree, m.known.up = true, t.now, m.view.DiskFree, false
+	m.become(bindery.WorkerFull, "Its disk was full under a build", t.now)
+	t.note("hub", "find worker full", d.Worker, d.Reason)
 	t.then(func() {
 		t.d.cfg.Log.Error("a worker gets no more work", "worker", d.Worker, "reason", d.Reason, "remedy", "make room on its disk")
 	})
-}
-
-// tryAgain is how long a worker whose disk was full is left alone although its free space has not grown: its cache may
-// have been emptied by what is not seen from here.
-const tryAgain = 5 * time.Minute
-
-// roomAgain reports whether a worker that was drained may be used again. It needs the state locked.
-func (d *Dispatcher) roomAgain(st bindery.WorkerStatus) bool {
-	if d.drained.Name == "" || d.drained.Name != st.Name {
-		return false
-	}
-	return st.DiskFree > d.drained.DiskFree && moreDisk(d.drained.DiskFree, st.DiskFree) || d.now().Sub(d.drainedAt) >= tryAgain
 }
 
 // idleShare is the share of one core below which the steps of a worker, all together, count as doing nothing.
@@ -144,16 +177,16 @@ const idleShare = 0.002
 
 // noteWork tells the scheduler that silent builds live, as far as that can be seen: processor time is counted for all
 // steps of a worker together, so while one of them computes none is taken for hung.
-func (d *Dispatcher) noteWork(ctx context.Context, st bindery.WorkerStatus) {
+func (d *Dispatcher) noteWork(ctx context.Context, m *member, st bindery.WorkerStatus) {
 	d.mu.Lock()
 	now := d.now()
-	since := now.Sub(d.workAt)
-	if since < workEvery && !d.workAt.IsZero() {
+	since := now.Sub(m.workAt)
+	if since < workEvery && !m.workAt.IsZero() {
 		d.mu.Unlock()
 		return
 	}
-	busy := st.Work == 0 || st.Work < d.work || (st.Work-d.work).Seconds() > idleShare*since.Seconds()
-	d.work, d.workAt = st.Work, now
+	busy := st.Work == 0 || st.Work < m.work || (st.Work-m.work).Seconds() > idleShare*since.Seconds()
+	m.work, m.workAt = st.Work, now
 	d.mu.Unlock()
 	if !busy {
 		return
@@ -171,7 +204,7 @@ func (d *Dispatcher) noteWork(ctx context.Context, st bindery.WorkerStatus) {
 const workEvery = 30 * time.Second
 
 // settle stops attempts of ours that no record wants, and lets the worker forget those whose end is stored.
-func (d *Dispatcher) settle(ctx context.Context, st bindery.WorkerStatus) {
+func (d *Dispatcher) settle(ctx context.Context, w Worker, st bindery.WorkerStatus) {
 	for _, a := range st.Builds {
 		if !strings.HasPrefix(a.ID, hubBuild) {
 			continue
@@ -185,9 +218,9 @@ func (d *Dispatcher) settle(ctx context.Context, st bindery.WorkerStatus) {
 		}
 		var err error
 		if a.Done {
-			err = d.cfg.Worker.Ack(ctx, a.ID, a.Attempt, a.LastSeq)
+			err = w.Ack(ctx, a.ID, a.Attempt, a.LastSeq)
 		} else {
-			err = d.cfg.Worker.Cancel(ctx, a.ID, a.Attempt)
+			err = w.Cancel(ctx, a.ID, a.Attempt)
 		}
 		if err != nil && ctx.Err() == nil {
 			d.cfg.Log.WarnContext(ctx, "an old attempt cannot be settled", "build", a.ID, "attempt", a.Attempt, "error", err)

@@ -12,6 +12,7 @@ import (
 // statements are prepared once, on the one connection that writes.
 type statements struct {
 	build, begin, tail, event, known, forget, session, audit, forgive, rule, lift, usage, leader *sql.Stmt
+	worker, dismiss, token *sql.Stmt
 }
 
 func (s *statements) all() map[string]**sql.Stmt {
@@ -19,6 +20,7 @@ func (s *statements) all() map[string]**sql.Stmt {
 		putBuild: &s.build, putBegin: &s.begin, putTail: &s.tail, putEvent: &s.event, putKnown: &s.known,
 		forgetKnown: &s.forget, putSession: &s.session, putAudit: &s.audit,
 		forgiveKey: &s.forgive, putRule: &s.rule, liftRule: &s.lift, putUsage: &s.usage, getEpoch: &s.leader,
+		putWorker: &s.worker, dropWorker: &s.dismiss, putToken: &s.token,
 	}
 }
 
@@ -63,6 +65,12 @@ const (
 	putRule    = `INSERT INTO rules (kind, scope, pattern, value, reason, message, who, created, expires) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		ON CONFLICT (kind, scope, pattern) DO UPDATE SET value = excluded.value, reason = excluded.reason, message = excluded.message,
 			who = excluded.who, created = excluded.created, expires = excluded.expires`
+	putWorker = `INSERT INTO workers (name, pool, address, shared, drained, who, reason, since, joined) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		ON CONFLICT (name) DO UPDATE SET pool = excluded.pool, address = excluded.address, shared = excluded.shared, drained = excluded.drained,
+			who = excluded.who, reason = excluded.reason, since = excluded.since, joined = excluded.joined`
+	dropWorker = `DELETE FROM workers WHERE name = $1`
+	putToken   = `INSERT INTO join_tokens (id, hash, pool, uses, who, created, expires) VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (id) DO UPDATE SET uses = excluded.uses`
 	liftRule = `DELETE FROM rules WHERE kind = $1 AND scope = $2 AND pattern = $3`
 	getEpoch = `SELECT epoch FROM leader`
 	putUsage = `INSERT INTO usage (one, time, flows) VALUES (1, $1, $2) ON CONFLICT (one) DO UPDATE SET time = excluded.time, flows = excluded.flows`
@@ -208,6 +216,9 @@ func (db *DB) writeQueue(w *writer, c bindery.Changes) error {
 			return fmt.Errorf("%s of %s: %w", r.Kind, r.Name, err)
 		}
 	}
+	if err := db.writeWorkers(w, c); err != nil {
+		return err
+	}
 	if c.Usage == nil {
 		return nil
 	}
@@ -217,6 +228,26 @@ func (db *DB) writeQueue(w *writer, c bindery.Changes) error {
 	}
 	if err != nil {
 		return fmt.Errorf("usage: %w", err)
+	}
+	return nil
+}
+
+// writeWorkers writes which workers there are, and who may become one.
+func (db *DB) writeWorkers(w *writer, c bindery.Changes) error {
+	for _, name := range c.Removed {
+		if _, err := w.exec(db.put.dismiss, name); err != nil {
+			return fmt.Errorf("remove the worker %s: %w", name, err)
+		}
+	}
+	for _, r := range c.Workers {
+		if _, err := w.exec(db.put.worker, r.Name, r.Pool, r.Address, r.Shared, r.Drained, r.Who, r.Reason, micros(r.Since), micros(r.Joined)); err != nil {
+			return fmt.Errorf("worker %s: %w", r.Name, err)
+		}
+	}
+	for _, t := range c.Tokens {
+		if _, err := w.exec(db.put.token, t.ID, t.Hash, t.Pool, t.Uses, t.Who, micros(t.Created), micros(t.Expires)); err != nil {
+			return fmt.Errorf("token %s: %w", t.ID, err)
+		}
 	}
 	return nil
 }

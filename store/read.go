@@ -47,6 +47,19 @@ func (db *DB) Live(ctx context.Context, since time.Time) (bindery.Live, error) {
 	return live, db.queue(ctx, tx, &live)
 }
 
+// workers reads which workers have joined, and who may still.
+func (db *DB) workers(ctx context.Context, tx *sql.Tx, live *bindery.Live) (err error) {
+	live.Workers, err = rows(ctx, tx, scanWorker, `SELECT name, pool, address, shared, drained, who, reason, since, joined FROM workers ORDER BY name`)
+	if err != nil {
+		return fmt.Errorf("read workers: %w", err)
+	}
+	live.Tokens, err = rows(ctx, tx, scanToken, `SELECT id, hash, pool, uses, who, created, expires FROM join_tokens WHERE uses > 0 AND expires > $1 ORDER BY created, id`, micros(db.cfg.Now()))
+	if err != nil {
+		return fmt.Errorf("read join tokens: %w", err)
+	}
+	return nil
+}
+
 // queue reads what the queue knows beside builds.
 func (db *DB) queue(ctx context.Context, tx *sql.Tx, live *bindery.Live) (err error) {
 	// A rule that has expired counts no more, whether or not its row is there.
@@ -54,6 +67,9 @@ func (db *DB) queue(ctx context.Context, tx *sql.Tx, live *bindery.Live) (err er
 		WHERE expires = 0 OR expires > $1 ORDER BY kind, scope, pattern`, micros(db.cfg.Now()))
 	if err != nil {
 		return fmt.Errorf("read rules: %w", err)
+	}
+	if err := db.workers(ctx, tx, live); err != nil {
+		return err
 	}
 	var at int64
 	var flows string
@@ -96,6 +112,20 @@ func scanRule(row scanner) (r bindery.Rule, err error) {
 	err = row.Scan(&r.Kind, &r.Scope, &r.Name, &r.Value, &r.Reason, &r.Message, &r.Who, &created, &until)
 	r.Created, r.Until = timeOf(created), timeOf(until)
 	return r, err
+}
+
+func scanWorker(row scanner) (r bindery.WorkerRecord, err error) {
+	var since, joined int64
+	err = row.Scan(&r.Name, &r.Pool, &r.Address, &r.Shared, &r.Drained, &r.Who, &r.Reason, &since, &joined)
+	r.Since, r.Joined = timeOf(since), timeOf(joined)
+	return r, err
+}
+
+func scanToken(row scanner) (t bindery.JoinToken, err error) {
+	var created, expires int64
+	err = row.Scan(&t.ID, &t.Hash, &t.Pool, &t.Uses, &t.Who, &created, &expires)
+	t.Created, t.Expires = timeOf(created), timeOf(expires)
+	return t, err
 }
 
 // Build returns one build.

@@ -36,7 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 	}{
 		{"Builds", builds}, {"States", states}, {"OnePerKey", onePerKey}, {"Events", events}, {"EventsHaveNoGaps", gaps},
 		{"Attempts", attempts}, {"Live", live}, {"Known", known}, {"Sessions", sessions}, {"AllOrNothing", allOrNothing},
-		{"NotFound", missing}, {"Together", together}, {"Queue", queue},
+		{"NotFound", missing}, {"Together", together}, {"Queue", queue}, {"Workers", workers},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}
@@ -469,4 +469,30 @@ func queue(t *testing.T, s Store) {
 	if live = read(); len(live.Rules) != 0 {
 		t.Errorf("lifted: %+v", live.Rules)
 	}
+}
+
+func workers(t *testing.T, s Store) {
+	joined := bindery.WorkerRecord{Name: "b", Pool: "build", Address: "tls:192.0.2.1:8588", Shared: true, Joined: At}
+	own := bindery.WorkerRecord{Name: "a", Drained: true, Who: "ann", Reason: "new disk", Since: At}
+	far := At.AddDate(100, 0, 0)
+	token := bindery.JoinToken{ID: "t1", Hash: "h", Pool: "build", Uses: 2, Who: "ann", Created: At, Expires: far}
+	old := bindery.JoinToken{ID: "t0", Hash: "h", Uses: 2, Who: "ann", Created: At.Add(-time.Hour), Expires: At}
+	commit(t, s, bindery.Changes{Workers: []bindery.WorkerRecord{joined, own}, Tokens: []bindery.JoinToken{token, old}})
+	read := func() bindery.Live {
+		t.Helper()
+		live, err := s.Live(t.Context(), At)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return live
+	}
+	live := read()
+	same(t, "workers", live.Workers, []bindery.WorkerRecord{own, joined})
+	same(t, "tokens that have not expired", live.Tokens, []bindery.JoinToken{token})
+	joined.Pool, joined.Shared = "", false
+	token.Uses = 0
+	commit(t, s, bindery.Changes{Workers: []bindery.WorkerRecord{joined}, Removed: []string{"a"}, Tokens: []bindery.JoinToken{token}})
+	live = read()
+	same(t, "workers that are left", live.Workers, []bindery.WorkerRecord{joined})
+	same(t, "tokens that are not used up", live.Tokens, []bindery.JoinToken{})
 }

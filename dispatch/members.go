@@ -1,0 +1,446 @@
+package dispatch
+
+import (
+	"cmp"
+	"context"
+	"crypto/subtle"
+	"slices"
+	"strings"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/sched"
+)
+
+// A member is a worker with what this process knows of it. The hub's own has no address.
+type member struct {
+	record bindery.WorkerRecord
+	conn   Worker
+	view   bindery.WorkerView // as it was seen last
+	known  told
+
+	full     bool // its disk was, under a build
+	fullAt   time.Time
+	fullFree int64 // the least room that was seen since
+
+	emptied time.Time     // when it was last told to make room
+	work    time.Duration // that its steps have had when that was looked at last
+	workAt  time.Time
+	stop    context.CancelFunc // of who watches it; nil: nobody yet
+	gone    bool               // it was removed
+}
+
+// told is what the scheduler knows of a worker.
+type told struct {
+	name  string
+	up    bool
+	slots int
+	free  int64
+}
+
+// differs reports whether the scheduler should hear of it.
+func (a told) differs(b told) bool {
+	return a.up != b.up || a.up && (a.name != b.name || a.slots != b.slots || moreDisk(a.free, b.free))
+}
+
+// moreDisk reports whether a worker's free space has changed by so much that the scheduler should know.
+func moreDisk(old, now int64) bool {
+	const much = 1 << 30
+	return now-old > much || old-now > much
+}
+
+func (m *member) own() bool { return m.record.Address == "" }
+
+// name is what builds know it by: the hub's own says it itself.
+func (m *member) name() string {
+	if m.own() {
+		return cmp.Or(m.view.Name, m.record.Name)
+	}
+	return m.record.Name
+}
+
+func (m *member) wants() told {
+	return told{name: m.name(), up: m.view.State == bindery.WorkerReady, slots: m.view.Slots, free: m.view.DiskFree}
+}
+
+// see takes in what the worker answered.
+func (m *member) see(l look, minimums func(string) bindery.Minimums, now time.Time) {
+	v := &m.view
+	v.Up = l.err == nil
+	if v.Up {
+		v.WorkerStatus, v.Seen = l.status, now
+		v.Found = l.found
+		v.Running = 0
+		for _, a := range l.status.Builds {
+			if !a.Done {
+				v.Running++
+			}
+		}
+	}
+	v.Wanted = minimums(m.pool())
+	if v.Up {
+		v.Problems = m.problems(l)
+	}
+	if m.full {
+		m.fullFree = min(m.fullFree, v.DiskFree)
+		if v.Up && m.roomAgain(now) {
+			m.full = false
+		}
+	}
+	m.judge(now)
+}
+
+func (m *member) pool() string { return cmp.Or(m.record.Pool, m.view.Pool) }
+
+// problems names what keeps it from building.
+func (m *member) problems(l look) []bindery.Problem {
+	out := []bindery.Problem{}
+	if !m.own() && l.status.Name != m.record.Name {
+		out = append(out, bindery.Problem{Check: bindery.CheckName, Measured: "it calls itself " + bindery.Printable(l.status.Name), Wanted: m.record.Name,
+			Remedy: "Remove it with `bindery workers rm`, and let it join again."})
+	}
+	if !m.own() && !m.record.Shared {
+		out = append(out, bindery.Problem{Check: bindery.CheckImages, Measured: "its images are on another machine", Wanted: "images that sessions of this hub can start from",
+			Remedy: "This hub starts sessions on its own machine, from the disks of its workers: run the worker there. Images do not travel yet."})
+	}
+	if l.proves {
+		wanted := m.view.Wanted
+		if m.view.State == bindery.WorkerRefused {
+			wanted = wanted.Raised()
+		}
+		out = append(out, wanted.Judge(l.found)...)
+	}
+	return out
+}
+
+// shortOfRoom reports whether it lacks what emptying its cache may give it.
+func (m *member) shortOfRoom() bool {
+	return m.view.Up && (m.full || slices.ContainsFunc(m.view.Problems, func(p bindery.Problem) bool {
+		return p.Check == bindery.CheckFree || p.Check == bindery.CheckInodes
+	})) && proves(m.conn)
+}
+
+func proves(w Worker) bool {
+	_, ok := w.(Prover)
+	return ok
+}
+
+// judge decides what state it is in.
+func (m *member) judge(now time.Time) {
+	switch {
+	case !m.view.Up:
+		m.become(bindery.WorkerAway, "It does not answer", now)
+	case m.record.Drained:
+		m.become(bindery.WorkerDrained, m.record.Reason, now)
+	case len(m.view.Problems) > 0:
+		m.become(bindery.WorkerRefused, bindery.ProblemText(m.view.Problems), now)
+	case m.full:
+		m.become(bindery.WorkerFull, "Its disk was full under a build", now)
+	default:
+		m.become(bindery.WorkerReady, "", now)
+	}
+}
+
+func (m *member) become(state bindery.WorkerState, reason string, now time.Time) {
+	if m.view.State != state {
+		m.view.Since = now
+	}
+	m.view.State, m.view.Reason = state, reason
+}
+
+// tryAgain is how long a worker whose disk was full is left alone although its free space has not grown: its cache may
+// have been emptied by what is not seen from here.
+const tryAgain = 5 * time.Minute
+
+// roomAgain reports whether a worker whose disk was full may be used again.
+func (m *member) roomAgain(now time.Time) bool {
+	return m.view.DiskFree > m.fullFree && moreDisk(m.fullFree, m.view.DiskFree) || now.Sub(m.fullAt) >= tryAgain
+}
+
+// tellOf tells the scheduler what has changed of a worker.
+func (t *turn) tellOf(m *member) {
+	want, known := m.wants(), m.known
+	if m.gone || !want.differs(known) {
+		return
+	}
+	if known.up && (!want.up || want.name != known.name) {
+		t.step(sched.WorkerDown{Worker: known.name})
+	}
+	m.known = want
+	if !want.up {
+		return
+	}
+	in := sched.WorkerUp{Worker: want.name, Slots: want.slots}
+	if want.free > 0 {
+		// However little there is, one build of unknown size may try: if it does not fit it says so.
+		in.Disk = max(want.free, cmp.Or(t.d.cfg.Policy.Disk, 8<<30))
+	}
+	t.step(in)
+}
+
+// find returns the worker of a name, or nil. It needs the state locked.
+func (d *Dispatcher) find(name string) *member {
+	for _, m := range d.members {
+		if m.name() == name {
+			return m
+		}
+	}
+	return nil
+}
+
+// at returns the worker that has a build. One that nobody knows any more had it: then the hub's own says that it is lost.
+func (d *Dispatcher) at(name string) Worker {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if m := d.find(name); m != nil {
+		return m.conn
+	}
+	return d.cfg.Worker
+}
+
+// restoreWorkers makes the members those that are stored, and returns the work of watching the new ones.
+func (d *Dispatcher) restoreWorkers(live bindery.Live) (effects []func(context.Context)) {
+	own := d.members[0]
+	own.record = bindery.WorkerRecord{}
+	kept := []*member{own}
+	for _, r := range live.Workers {
+		if r.Address == "" {
+			own.record = r
+			continue
+		}
+		i := slices.IndexFunc(d.members, func(m *member) bool { return m.record.Name == r.Name && m.record.Address == r.Address })
+		if i >= 0 {
+			d.members[i].record = r
+			kept = append(kept, d.members[i])
+		} else if m := d.reach(r); m != nil {
+			kept = append(kept, m)
+		}
+	}
+	for _, m := range d.members {
+		if !slices.Contains(kept, m) {
+			m.end()
+		}
+	}
+	d.members = kept
+	for _, m := range d.members {
+		m.judge(d.now())
+		if m.stop == nil {
+			effects = append(effects, d.lookAfter(m))
+		}
+	}
+	d.tokens = map[string]bindery.JoinToken{}
+	for _, t := range live.Tokens {
+		d.tokens[t.ID] = t
+	}
+	return effects
+}
+
+func (m *member) end() {
+	m.gone = true
+	if m.stop != nil {
+		m.stop()
+	}
+}
+
+// connectTo makes a member of a record.
+func (d *Dispatcher) connectTo(r bindery.WorkerRecord) (*member, error) {
+	if d.cfg.Connect == nil {
+		return nil, bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Use the hub's own worker.", "No worker can join this hub")
+	}
+	conn, err := d.cfg.Connect(r)
+	if err != nil {
+		return nil, err
+	}
+	m := &member{record: r, conn: conn}
+	m.view.Name, m.view.State, m.view.Problems = r.Name, bindery.WorkerAway, []bindery.Problem{}
+	return m, nil
+}
+
+// reach is connectTo for what is stored; nil: there is no way to it.
+func (d *Dispatcher) reach(r bindery.WorkerRecord) *member {
+	m, err := d.connectTo(r)
+	if err != nil {
+		d.cfg.Log.Error("there is no way to a worker", "worker", r.Name, "error", err)
+		return nil
+	}
+	return m
+}
+
+// Workers returns what each worker last said of itself, and what the hub makes of it, the hub's own first.
+func (d *Dispatcher) Workers(ctx context.Context) ([]bindery.WorkerView, error) {
+	if err := d.ready(ctx); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := []bindery.WorkerView{}
+	for _, m := range d.members {
+		v := m.view
+		if v.Name = m.name(); v.Name == "" {
+			continue // it has not answered yet
+		}
+		v.Record, v.Pool = m.record, m.pool()
+		v.Record.Name = v.Name
+		if v.Problems == nil {
+			v.Problems = []bindery.Problem{}
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+func noSuchWorker(name string) error {
+	return bindery.Errorf(bindery.ErrNotFound, bindery.User, "`bindery workers ls` lists them.", "There is no worker %q", bindery.Printable(name))
+}
+
+// DrainWorker lets a worker have no more builds until it is resumed; what runs there goes on.
+func (d *Dispatcher) DrainWorker(ctx context.Context, name, who, reason string) error {
+	return d.changeWorker(ctx, name, func(t *turn, m *member) error {
+		m.record.Drained, m.record.Who, m.record.Reason, m.record.Since = true, who, reason, t.now
+		t.note(who, "drain worker", name, reason)
+		return nil
+	})
+}
+
+// ResumeWorker undoes DrainWorker. A worker that lacks something still gets no builds.
+func (d *Dispatcher) ResumeWorker(ctx context.Context, name, who, reason string) error {
+	return d.changeWorker(ctx, name, func(t *turn, m *member) error {
+		m.record.Drained, m.record.Who, m.record.Reason, m.record.Since = false, "", "", time.Time{}
+		m.full = false // whoever says so has seen to it
+		t.note(who, "resume worker", name, reason)
+		return nil
+	})
+}
+
+// changeWorker changes a worker's record.
+func (d *Dispatcher) changeWorker(ctx context.Context, name string, f func(*turn, *member) error) error {
+	if err := d.ready(ctx); err != nil {
+		return err
+	}
+	var refused error
+	err := d.do(ctx, func(t *turn) {
+		m := d.find(name)
+		if name == "" || m == nil {
+			refused = noSuchWorker(name)
+			return
+		}
+		if refused = f(t, m); refused != nil || m.gone {
+			return
+		}
+		m.record.Name = name
+		t.workers = append(t.workers, m.record)
+		m.judge(t.now)
+		t.tellOf(m)
+	})
+	return cmp.Or(err, refused)
+}
+
+// RemoveWorker forgets a worker that has joined. What runs there starts again elsewhere, if forced; otherwise it is
+// refused while anything does.
+func (d *Dispatcher) RemoveWorker(ctx context.Context, name, who, reason string, force bool) error {
+	return d.changeWorker(ctx, name, func(t *turn, m *member) error {
+		running := 0
+		for _, b := range d.builds {
+			if b.State == bindery.BuildRunning && b.Worker == name {
+				running++
+			}
+		}
+		switch {
+		case m.own():
+			return bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Drain it instead.", "%s is the hub's own worker", name)
+		case running > 0 && !force:
+			return bindery.Errorf(bindery.ErrConflict, bindery.User, "Drain it and wait, or force it: its builds then start again elsewhere.", "The worker %s still runs %d builds", name, running)
+		}
+		m.gone = true
+		d.members = slices.DeleteFunc(d.members, func(x *member) bool { return x == m })
+		t.removed = append(t.removed, name)
+		t.note(who, "remove worker", name, reason)
+		t.step(sched.WorkerLost{Worker: name})
+		t.then(m.end)
+		t.otherwise(m.end) // there is a new one for the record then
+		return nil
+	})
+}
+
+// AddJoinToken lets workers join by a token. Whoever makes it keeps its secret: the token has its hash.
+func (d *Dispatcher) AddJoinToken(ctx context.Context, tok bindery.JoinToken) error {
+	if err := d.ready(ctx); err != nil {
+		return err
+	}
+	return d.do(ctx, func(t *turn) {
+		tok.Created, tok.Expires = t.now, tok.Expires.UTC().Truncate(time.Microsecond)
+		d.tokens[tok.ID] = tok
+		t.tokens = append(t.tokens, tok)
+		t.note(tok.Who, "make join token", tok.ID, "")
+	})
+}
+
+// JoinWorker makes a worker a member. It is asked by whoever may act for the hub, or shows a token: then its pool is
+// the token's. A worker that has joined already and is where it was is welcome again.
+func (d *Dispatcher) JoinWorker(ctx context.Context, r bindery.WorkerRecord, who, token, hash string) error {
+	if err := d.ready(ctx); err != nil {
+		return err
+	}
+	if err := bindery.CheckWorkerName(r.Name); err != nil {
+		return err
+	}
+	fresh, err := d.connectTo(r)
+	if err != nil {
+		return err
+	}
+	var refused error
+	err = d.do(ctx, func(t *turn) {
+		if refused = t.spend(&r, token, hash); refused == nil {
+			refused = t.admitWorker(fresh, r, who)
+		}
+	})
+	return cmp.Or(err, refused)
+}
+
+// spend uses up one use of a join token.
+func (t *turn) spend(r *bindery.WorkerRecord, id, hash string) error {
+	if id == "" {
+		return nil
+	}
+	tok, ok := t.d.tokens[id]
+	if subtle.ConstantTimeCompare([]byte(tok.Hash), []byte(hash)) != 1 || !ok || tok.Uses < 1 || !tok.Expires.After(t.now) {
+		return bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Make a new one with `bindery workers token`.", "The join token is not valid: it is unknown, used up or has expired")
+	}
+	if t.d.taken(r.Name, r.Address) {
+		return nil // it is refused, and may try another name
+	}
+	tok.Uses--
+	t.d.tokens[id], r.Pool = tok, cmp.Or(tok.Pool, r.Pool)
+	t.tokens = append(t.tokens, tok)
+	return nil
+}
+
+// taken reports whether another worker has a name.
+func (d *Dispatcher) taken(name, address string) bool {
+	m := d.find(name)
+	return m != nil && m.record.Address != address
+}
+
+func (t *turn) admitWorker(fresh *member, r bindery.WorkerRecord, who string) error {
+	d := t.d
+	if d.taken(r.Name, r.Address) {
+		return bindery.Errorf(bindery.ErrConflict, bindery.User, "Choose another name with --name, or remove the other one with `bindery workers rm "+r.Name+"`.", "Another worker is called %s", r.Name)
+	}
+	if m := d.find(r.Name); m != nil {
+		same := m.record.Pool == r.Pool && m.record.Shared == r.Shared
+		m.record.Pool, m.record.Shared = r.Pool, r.Shared
+		if !same {
+			t.workers = append(t.workers, m.record)
+		}
+		return nil
+	}
+	r.Joined = t.now
+	fresh.record, fresh.gone = r, false
+	fresh.view.Since = t.now
+	d.members = append(d.members, fresh)
+	slices.SortFunc(d.members[1:], func(a, b *member) int { return strings.Compare(a.record.Name, b.record.Name) })
+	t.workers = append(t.workers, r)
+	t.note(who, "join worker", r.Name, r.Pool)
+	t.then(func() { d.spawn(d.lookAfter(fresh)) })
+	return nil
+}
