@@ -52,7 +52,7 @@ type Minimums struct {
 	WriteRate int64         `json:"write_rate,omitempty"` // bytes a second
 	Memory    int64         `json:"memory,omitempty"`
 	CPUs      int           `json:"cpus,omitempty"`
-	Clock     time.Duration `json:"clock,omitempty"` // that its clock may differ from the hub's
+	Clock     time.Duration `json:"clock,omitempty"`      // that its clock may differ from the hub's
 	LocalDisk bool          `json:"local_disk,omitempty"` // its scratch is on a disk of its own
 	Network   bool          `json:"network,omitempty"`    // what it tried to reach must have answered
 }

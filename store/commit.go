@@ -12,7 +12,7 @@ import (
 // statements are prepared once, on the one connection that writes.
 type statements struct {
 	build, begin, tail, event, known, forget, session, audit, forgive, rule, lift, usage, leader *sql.Stmt
-	worker, dismiss, token *sql.Stmt
+	worker, dismiss, token                                                                       *sql.Stmt
 }
 
 func (s *statements) all() map[string]**sql.Stmt {
