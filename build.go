@@ -81,6 +81,7 @@ type Build struct {
 	Forced      int    `json:"forced,omitempty"`      // retries of its key so far that did not wait for a failure to be forgotten
 	Quarantined bool   `json:"quarantined,omitempty"` // it was too slow even for the slow lane
 	Disk        int64  `json:"disk,omitempty"`        // bytes that it took at most, if that is known
+	Generation  string `json:"generation,omitempty"`  // that is to make it; empty: whichever the worker has
 }
 
 // BuildKey coalesces requests: equal keys ask for the same image. It is known before the repository is fetched,
@@ -101,6 +102,9 @@ type BuildRequest struct {
 	Export  Export   `json:"export,omitzero"`
 	// Appendix is lines of a Dockerfile that are built onto the image; default: the worker's.
 	Appendix string `json:"appendix,omitempty"`
+	// Recipe is what a generation is made by, in the place of the worker's own base, appendix and suites. The rules stay
+	// the worker's: the result says which generation that came to.
+	Recipe *Recipe `json:"recipe,omitempty"`
 }
 
 // Compressions are the ways that layers may be compressed when they leave this machine, the default first.

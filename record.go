@@ -18,12 +18,17 @@ type Changes struct {
 	Workers []WorkerRecord // new ones, and new states of old ones
 	Removed []string       // workers, by name
 	Tokens  []JoinToken    // new ones, and what is left of old ones
+
+	Generations []Generation // new ones, and new states of old ones
+	Held        []Held       // images that could not be replaced
+	Unheld      []string     // keys that are tried again
+	Started     []Started    // images of which a session has answered
 }
 
 // Empty reports whether there is nothing to write.
 func (c *Changes) Empty() bool {
 	return len(c.Builds)+len(c.Tails)+len(c.Known)+len(c.Forget)+len(c.Sessions)+len(c.Audit)+
-		len(c.Forgive)+len(c.Rules)+len(c.Lifted)+len(c.Workers)+len(c.Removed)+len(c.Tokens) == 0 && c.Usage == nil
+		len(c.Forgive)+len(c.Rules)+len(c.Lifted)+len(c.Workers)+len(c.Removed)+len(c.Tokens)+len(c.Generations)+len(c.Held)+len(c.Unheld)+len(c.Started) == 0 && c.Usage == nil
 }
 
 // A Tail is the newest part of a build's event stream.
@@ -39,6 +44,14 @@ type Known struct {
 	Key    string // a BuildKey
 	Build  string // that made it
 	Result BuildResult
+	Proven time.Time // when a session of it answered first; zero: none has. It is read, not written
+}
+
+// A Started image is proven: a session of it has answered.
+type Started struct {
+	Image   string
+	At      time.Time
+	Visitor bool // it was a visitor's, which counts as use
 }
 
 // An Audit line says who did what, when and why.
@@ -61,6 +74,10 @@ type Live struct {
 
 	Workers []WorkerRecord // by name
 	Tokens  []JoinToken    // that may still be used
+
+	// Generations that are known, the oldest first, and what those that roll out could not replace.
+	Generations []Generation
+	Held        []Held
 }
 
 // Usage is by how much each flow was ahead of its share at one time, without what was running then.

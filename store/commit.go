@@ -13,6 +13,7 @@ import (
 type statements struct {
 	build, begin, tail, event, known, forget, session, audit, forgive, rule, lift, usage, leader *sql.Stmt
 	worker, dismiss, token                                                                       *sql.Stmt
+	generation, held, unheld, started                                                            *sql.Stmt
 }
 
 func (s *statements) all() map[string]**sql.Stmt {
@@ -21,15 +22,16 @@ func (s *statements) all() map[string]**sql.Stmt {
 		forgetKnown: &s.forget, putSession: &s.session, putAudit: &s.audit,
 		forgiveKey: &s.forgive, putRule: &s.rule, liftRule: &s.lift, putUsage: &s.usage, getEpoch: &s.leader,
 		putWorker: &s.worker, dropWorker: &s.dismiss, putToken: &s.token,
+		putGeneration: &s.generation, putHeld: &s.held, dropHeld: &s.unheld, putStarted: &s.started,
 	}
 }
 
 const (
 	// A new attempt begins to read its worker's events at the first.
 	putBuild = `INSERT INTO builds (id, key, source, class, requester, state, attempt, worker, charged, failures, until, created, started, ended, result, error,
-			kind, quick, slow, forced, quarantined, disk, evidence)
+			kind, quick, slow, forced, quarantined, disk, evidence, generation)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-			$17, $18, $19, $20, $21, $22, $23)
+			$17, $18, $19, $20, $21, $22, $23, $24)
 		ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, worker = excluded.worker,
 			charged = excluded.charged, failures = excluded.failures, until = excluded.until,
 			started = excluded.started, ended = excluded.ended, result = excluded.result, error = excluded.error,
@@ -39,9 +41,9 @@ const (
 	// The first events of a build come with its record, so that a build that is asked for and starts at once is one row
 	// written once.
 	putBegin = `INSERT INTO builds (id, key, source, class, requester, state, attempt, worker, charged, failures, until, created, started, ended, result, error,
-			kind, quick, slow, forced, quarantined, disk, evidence, last_seq, read_seq)
+			kind, quick, slow, forced, quarantined, disk, evidence, generation, last_seq, read_seq)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-			$17, $18, $19, $20, $21, $22, $23, $24, $25)
+			$17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
 		ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, worker = excluded.worker,
 			charged = excluded.charged, failures = excluded.failures, until = excluded.until,
 			started = excluded.started, ended = excluded.ended, result = excluded.result, error = excluded.error,
@@ -52,8 +54,9 @@ const (
 	putTail = `UPDATE builds SET last_seq = $4, read_seq = CASE WHEN attempt = $2 THEN $3 ELSE read_seq END
 		WHERE id = $1 AND last_seq = $5`
 	putEvent = `INSERT INTO events (build, seq, time, phase, message, more) VALUES ($1, $2, $3, $4, $5, $6)`
-	putKnown = `INSERT INTO images (key, build, image, result, created) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (key) DO UPDATE SET build = excluded.build, image = excluded.image, result = excluded.result, created = excluded.created`
+	putKnown = `INSERT INTO images (key, build, image, result, created, generation) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (key) DO UPDATE SET build = excluded.build, image = excluded.image, result = excluded.result, created = excluded.created,
+			generation = excluded.generation, proven = CASE WHEN excluded.image = images.image THEN images.proven ELSE 0 END`
 	forgetKnown = `DELETE FROM images WHERE key = $1`
 	putSession  = `INSERT INTO sessions (id, build, image, state, source, request, token, address, limits, reason, exit, created, ready, active, ended, requester)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
@@ -182,7 +185,7 @@ func (db *DB) writeAll(w *writer, c bindery.Changes) error {
 		if err != nil {
 			return err
 		}
-		if _, err := w.exec(db.put.known, k.Key, k.Build, k.Result.Image, string(result), w.now); err != nil {
+		if _, err := w.exec(db.put.known, k.Key, k.Build, k.Result.Image, string(result), w.now, k.Result.Generation); err != nil {
 			return fmt.Errorf("image for %s: %w", k.Key, err)
 		}
 	}
@@ -195,6 +198,9 @@ func (db *DB) writeAll(w *writer, c bindery.Changes) error {
 		if _, err := w.exec(db.put.audit, micros(a.Time), a.Who, a.Did, a.What, a.Reason); err != nil {
 			return fmt.Errorf("audit: %w", err)
 		}
+	}
+	if err := db.writeGenerations(w, c); err != nil {
+		return err
 	}
 	return db.writeQueue(w, c)
 }
@@ -269,7 +275,7 @@ func (db *DB) writeBuild(w *writer, b bindery.Build, t bindery.Tail, begins bool
 	args := []any{
 		b.ID, b.Key, string(source), string(b.Class), b.Requester, string(b.State), b.Attempt, b.Worker,
 		b.Charged, b.Row, micros(b.Until), micros(b.Created), micros(b.Started), micros(b.Ended), result, fault,
-		b.Kind, b.Quick, b.Slow, b.Forced, b.Quarantined, b.Disk, b.Evidence,
+		b.Kind, b.Quick, b.Slow, b.Forced, b.Quarantined, b.Disk, b.Evidence, b.Generation,
 	}
 	if !begins {
 		_, err = w.exec(db.put.build, args...)

@@ -12,7 +12,7 @@ import (
 )
 
 const buildColumns = `id, key, source, class, requester, state, attempt, worker, charged, failures, until, created, started, ended, result, error, last_seq, read_seq,
-	kind, quick, slow, forced, quarantined, disk, evidence`
+	kind, quick, slow, forced, quarantined, disk, evidence, generation`
 
 const sessionColumns = `id, build, image, state, source, request, token, address, limits, reason, exit, created, ready, active, ended, requester`
 
@@ -43,6 +43,9 @@ func (db *DB) Live(ctx context.Context, since time.Time) (bindery.Live, error) {
 	live.Sessions, err = rows(ctx, tx, scanSession, `SELECT `+sessionColumns+` FROM sessions WHERE state <> 'ended' ORDER BY created, id`)
 	if err != nil {
 		return live, fmt.Errorf("read sessions: %w", err)
+	}
+	if err := generations(ctx, tx, &live); err != nil {
+		return live, err
 	}
 	return live, db.queue(ctx, tx, &live)
 }
@@ -151,10 +154,12 @@ func (db *DB) Events(ctx context.Context, build string, after int64, limit int) 
 func (db *DB) Known(ctx context.Context, key string) (bindery.Known, error) {
 	k := bindery.Known{Key: key}
 	var result string
-	err := db.known.QueryRowContext(ctx, key).Scan(&k.Build, &result)
+	var proven int64
+	err := db.known.QueryRowContext(ctx, key).Scan(&k.Build, &result, &proven)
 	if err != nil {
 		return k, notFound(err, "image for the key", key)
 	}
+	k.Proven = timeOf(proven)
 	if err := json.Unmarshal([]byte(result), &k.Result); err != nil {
 		return k, fmt.Errorf("read image for %s: %w", key, err)
 	}
@@ -211,7 +216,7 @@ func scanBuild(row scanner) (b bindery.LiveBuild, err error) {
 	var until, created, started, ended int64
 	err = row.Scan(&b.ID, &b.Key, &source, &b.Class, &b.Requester, &b.State, &b.Attempt, &b.Worker, &b.Charged, &b.Row,
 		&until, &created, &started, &ended, &result, &fault, &b.Seq, &b.Read,
-		&b.Kind, &b.Quick, &b.Slow, &b.Forced, &b.Quarantined, &b.Disk, &b.Evidence)
+		&b.Kind, &b.Quick, &b.Slow, &b.Forced, &b.Quarantined, &b.Disk, &b.Evidence, &b.Generation)
 	if err != nil {
 		return b, err
 	}

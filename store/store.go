@@ -100,7 +100,7 @@ func (db *DB) prepare(ctx context.Context) error {
 		}
 	}
 	var err error
-	db.known, err = db.read.PrepareContext(ctx, `SELECT build, result FROM images WHERE key = $1`)
+	db.known, err = db.read.PrepareContext(ctx, `SELECT build, result, proven FROM images WHERE key = $1`)
 	return err
 }
 

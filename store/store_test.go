@@ -70,6 +70,17 @@ func TestStatesInSchema(t *testing.T) {
 			t.Errorf("the schema allows %v, the domain has %v", got, want)
 		}
 	}
+	if text, err = os.ReadFile("migrations/0007_generations.sql"); err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`CHECK \(state IN \(([^)]*)\)\)`).FindStringSubmatch(string(text))
+	var generations []string
+	for _, s := range bindery.GenerationStates() {
+		generations = append(generations, "'"+string(s)+"'")
+	}
+	if m == nil || m[1] != strings.Join(generations, ", ") {
+		t.Errorf("the schema allows %v, the domain has %v", m, generations)
+	}
 }
 
 func TestPragmasOnEveryConnection(t *testing.T) {

@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Builds", builds}, {"States", states}, {"OnePerKey", onePerKey}, {"Events", events}, {"EventsHaveNoGaps", gaps},
 		{"Attempts", attempts}, {"Live", live}, {"Known", known}, {"Sessions", sessions}, {"AllOrNothing", allOrNothing},
 		{"NotFound", missing}, {"Together", together}, {"Queue", queue}, {"Workers", workers},
+		{"Generations", generations}, {"Images", images},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}
