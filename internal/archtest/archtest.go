@@ -24,6 +24,10 @@ var rules = map[string]rule{
 		noStd: []string{"context", "os", "net", "sync", "log", "math/rand", "crypto/rand"}, pure: true,
 		why: "a function of state, time and input, so that every fault in it is a text file",
 	},
+	"rollout": {
+		noStd: []string{"context", "os", "net", "sync", "log", "math/rand", "crypto/rand"}, pure: true,
+		why: "how a generation takes over, as a function of state, time and input",
+	},
 	"plan": {
 		outside: []string{"github.com/moby/patternmatcher", "github.com/pelletier/go-toml/v2", "go.yaml.in/yaml/v3"},
 		noStd:   []string{"os", "net", "math/rand", "crypto/rand"}, pure: true,
@@ -35,7 +39,7 @@ var rules = map[string]rule{
 		why: "what an image has installed, read from its files; never run",
 	},
 	"sim": {
-		inside: []string{"sched"}, outside: []string{"golang.org/x/image"}, noStd: []string{"os", "net", "crypto/rand"}, pure: true,
+		inside: []string{"sched", "rollout"}, outside: []string{"golang.org/x/image"}, noStd: []string{"os", "net", "crypto/rand"}, pure: true,
 		why: "the same sched in a virtual machine room: no clock but its own, no chance but its seed's; letters of charts",
 	},
 	"api": {why: "wire types, shared by server and client"},
@@ -44,8 +48,8 @@ var rules = map[string]rule{
 	"build":  {inside: []string{"plan"}, why: "one build from start to end; what does the work comes in as interfaces"},
 	"worker": {inside: []string{"api"}, outside: []string{"golang.org/x/sys/unix"}, why: "serves builds over a socket; namespaces need system calls"},
 	"dispatch": {
-		inside: []string{"sched"}, outside: []string{"golang.org/x/sync"}, tests: []string{"store"}, bubbles: true,
-		why: "the shell round sched; that nothing is lost is tested with the real store",
+		inside: []string{"sched", "rollout"}, outside: []string{"golang.org/x/sync"}, tests: []string{"store"}, bubbles: true,
+		why: "the shell round sched and rollout; that nothing is lost is tested with the real store",
 	},
 	"proxy": {inside: []string{"api"}, why: "visitors' traffic to sessions"},
 	"web":   {inside: []string{"api"}, outside: []string{"github.com/golang-jwt/jwt/v5"}, why: "HTTP, pages, signed build tokens"},

@@ -91,8 +91,8 @@ func TestErrorKinds(t *testing.T) {
 // TestDiagrams compares the state diagrams of docs/ARCHITECTURE.md with the tables in the code.
 func TestDiagrams(t *testing.T) {
 	diagrams := regexp.MustCompile("(?s)```mermaid\nstateDiagram-v2\n(.*?)```").FindAllStringSubmatch(read(t, "docs/ARCHITECTURE.md"), -1)
-	if len(diagrams) != 2 {
-		t.Fatalf("docs/ARCHITECTURE.md has %d state diagrams, want those of builds and sessions", len(diagrams))
+	if len(diagrams) != 3 {
+		t.Fatalf("docs/ARCHITECTURE.md has %d state diagrams, want those of builds, sessions and generations", len(diagrams))
 	}
 	compare := func(what, diagram string, want []string) {
 		t.Helper()
@@ -108,6 +108,7 @@ func TestDiagrams(t *testing.T) {
 	}
 	compare("build", diagrams[0][1], moves(bindery.BuildStates(), bindery.BuildMoves))
 	compare("session", diagrams[1][1], moves(bindery.SessionStates(), bindery.SessionMoves))
+	compare("generation", diagrams[2][1], moves(bindery.GenerationStates(), bindery.GenerationMoves))
 }
 
 func moves[S ~string](states []S, next func(S) []S) []string {
