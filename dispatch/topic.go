@@ -128,6 +128,16 @@ func (d *Dispatcher) watch(id string, tp *topic, n int) {
 	d.notes.Unlock()
 }
 
+// Watch counts one more who watches a build that lives, beside those who read its events, until leave is called.
+func (d *Dispatcher) Watch(id string) (leave func()) {
+	tp := d.topic(id)
+	if tp == nil {
+		return func() {}
+	}
+	d.watch(id, tp, 1)
+	return func() { d.watch(id, tp, -1) }
+}
+
 // Events yields the events of a build that follow number after: those stored, then new ones as they come, until the
 // last. It ends early, with an error, when ctx ends or there is no such build.
 func (d *Dispatcher) Events(ctx context.Context, id string, after int64) iter.Seq2[bindery.Event, error] {

@@ -12,88 +12,112 @@ import (
 )
 
 // follow sends the story of the build until it is over, and keeps how it ended. A stored failure that is being tried
-// again is part of the story, not its end.
-func (wa *watch) follow(ctx context.Context) error {
-	stop := func() {}
-	defer func() { stop() }()
-	if wa.after > 0 && wa.build.State == bindery.BuildQueued {
-		stop = wa.watchQueue(ctx, wa.build.ID)
-	}
-	over := wa.build.State.Ended()
+// again is part of the story, not its end. While there is nothing to send but what all who watch the build are sent, the
+// stream is part of the build's audience; follow returns then, and is called again when the audience lets go of it.
+func (wa *watch) follow(ctx context.Context) (waits bool, err error) {
 	for {
 		before := wa.after
-		for e, err := range wa.s.cfg.Builds.Events(ctx, wa.build.ID, wa.after) {
-			if err != nil {
-				return err
+		if !wa.build.State.Ended() {
+			if waits, err = wa.attend(ctx); waits || err != nil {
+				return waits, err
 			}
-			wa.after = e.Seq
-			if err := wa.sendLine(wa.build.ID, e); err != nil {
-				return err
-			}
-			if e.Phase == bindery.PhaseWaiting && !over { // it was queued, or is again
-				stop()
-				stop = wa.watchQueue(ctx, wa.build.ID)
-			}
+		} else if err := wa.read(ctx, math.MaxInt64); err != nil {
+			return false, err
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if over, err := wa.look(ctx, before); over || err != nil {
+			return false, err
 		}
-		if err := wa.look(ctx); err != nil || wa.build.State.Ended() {
+	}
+}
+
+// attend joins the build's audience, after it has caught up with it.
+func (wa *watch) attend(ctx context.Context) (waits bool, err error) {
+	before := wa.after
+	next := func(err error) { // when the audience has let go
+		wa.advance(ctx, func() (bool, error) {
+			if err == nil { // it has been sent all that there was
+				over := false
+				if over, err = wa.look(ctx, before); over {
+					return false, err
+				}
+			}
+			if err != nil && err != errBehind {
+				return false, err
+			}
+			return wa.follow(ctx)
+		})
+	}
+	for {
+		behind, joined := wa.s.audiences.join(ctx, wa, next)
+		if joined {
+			return true, nil
+		}
+		if err := wa.read(ctx, behind); err != nil {
+			return false, err
+		}
+	}
+}
+
+// read sends the events up to number last that were not sent yet.
+func (wa *watch) read(ctx context.Context, last int64) error {
+	for e, err := range wa.s.cfg.Builds.Events(ctx, wa.build.ID, wa.after) {
+		if err != nil {
 			return err
 		}
-		if wa.after == before { // its events ended before it did: do not spin
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(time.Second):
+		wa.after = e.Seq
+		if line := wa.line(e); line != nil {
+			if err := wa.st.write(line); err != nil {
+				return err
 			}
 		}
+		if wa.after >= last {
+			break
+		}
 	}
+	return ctx.Err()
 }
 
-// look asks how the build is now.
-func (wa *watch) look(ctx context.Context) error {
+// look asks how the build is now. A build whose events end before it does is looked at once in a second.
+func (wa *watch) look(ctx context.Context, before int64) (over bool, err error) {
 	b, err := wa.s.cfg.Builds.Build(ctx, wa.build.ID)
-	if err == nil {
-		wa.build = b
+	if err != nil {
+		return false, err
 	}
-	return err
+	if wa.build = b; b.State.Ended() {
+		return true, nil
+	}
+	if wa.after == before {
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+	return false, nil
 }
 
-// sendLine sends one event of a build. Its last is not sent: what it means for this visitor is said after it, and
-// clients take the first failed event for the end.
-func (wa *watch) sendLine(build string, e bindery.Event) error {
+// line is what a stream is sent of one event of its build.
+func (wa *watch) line(e bindery.Event) []byte { return buildLine(wa.build.ID, e, wa.numbered) }
+
+// buildLine is one event of a build for those who follow it; nil: nothing of it is sent. Its last is not sent: what it
+// means for this visitor is said after it, and clients take the first failed event for the end.
+func buildLine(build string, e bindery.Event, numbered bool) []byte {
 	out := event{Phase: e.Phase, Message: e.Message}
 	if e.Phase == bindery.PhaseBuilt || e.Phase == bindery.PhaseFailed || e.Phase == bindery.PhaseReady {
 		out.Phase = bindery.PhaseBuilding
 	}
 	id := ""
-	if wa.numbered {
+	if numbered {
 		id, out.Step = build+"."+strconv.FormatInt(e.Seq, 10), e.Step
 	}
 	if e.Last() || (out.Message == "" && out.Step == nil) {
 		return nil
 	}
-	return wa.st.send(id, out)
-}
-
-// watchQueue tells where the build stands, at once and whenever that changes, until it starts or stop is called. What
-// comes before, "Waiting for build to start...", is part of the build's own story.
-func (wa *watch) watchQueue(ctx context.Context, id string) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for at, err := range wa.s.cfg.Builds.Standings(ctx, id) {
-			if err != nil || wa.st.send("", wa.waiting(at)) != nil {
-				return // the stream itself says what is wrong
-			}
-		}
-	}()
-	return func() {
-		cancel()
-		<-done
+	line, err := eventLine(id, out)
+	if err != nil {
+		return nil // its fields are plain
 	}
+	return line
 }
 
 // lobbyGap is how long a launch may take before it is looked up whether it waits for a place.
@@ -112,7 +136,7 @@ func (wa *watch) watchLobby(ctx context.Context, request string) (stop func()) {
 			case <-time.After(lobbyGap):
 			}
 			for at, err := range wa.s.cfg.Builds.Standings(ctx, request) {
-				if err != nil || wa.st.send("", wa.standing(bindery.PhaseLaunching, "Waiting to launch", at)) != nil {
+				if err != nil || wa.st.send("", wa.s.standing(bindery.PhaseLaunching, "Waiting to launch", at)) != nil {
 					return // the stream itself says what is wrong
 				}
 				told = true
@@ -128,12 +152,8 @@ func (wa *watch) watchLobby(ctx context.Context, request string) (stop func()) {
 	}
 }
 
-// waiting is a standing as a line that old clients simply print, with the parts that our page shows in its own way.
-func (wa *watch) waiting(at bindery.Standing) event {
-	return wa.standing(bindery.PhaseWaiting, "Waiting for build to start", at)
-}
-
-func (wa *watch) standing(phase bindery.Phase, waits string, at bindery.Standing) event {
+// standing is a standing as a line that old clients simply print, with the parts that our page shows in its own way.
+func (s *Server) standing(phase bindery.Phase, waits string, at bindery.Standing) event {
 	ev := event{Phase: phase, Position: at.Position, Reason: at.Reason, Message: waits + "...\n"}
 	if !at.From.IsZero() {
 		ev.From, ev.Likely, ev.To = &at.From, &at.Likely, &at.To
@@ -143,7 +163,7 @@ func (wa *watch) standing(phase bindery.Phase, waits string, at bindery.Standing
 		if at.Reason != "" {
 			text += ". " + strings.TrimSuffix(at.Reason, ".")
 		}
-		if when := interval(at, wa.s.cfg.Now()); when != "" {
+		if when := interval(at, s.cfg.Now()); when != "" {
 			text += ". It starts " + when
 		}
 		ev.Message = text + ".\n"

@@ -30,6 +30,7 @@ type hub struct {
 	sessions map[string]bindery.Session
 	asks     []bindery.Ask
 	launched int
+	watching map[string]int
 	standing bindery.Standing
 	rules    []bindery.Rule
 	audit    []bindery.Audit
@@ -40,7 +41,7 @@ type hub struct {
 }
 
 func newHub() *hub {
-	return &hub{changed: make(chan struct{}), builds: map[string]bindery.Build{}, events: map[string][]bindery.Event{}, sessions: map[string]bindery.Session{}}
+	return &hub{changed: make(chan struct{}), builds: map[string]bindery.Build{}, events: map[string][]bindery.Event{}, sessions: map[string]bindery.Session{}, watching: map[string]int{}}
 }
 
 func (h *hub) change(f func()) {
@@ -153,6 +154,11 @@ func (h *hub) Events(ctx context.Context, id string, after int64) iter.Seq2[bind
 			}
 		}
 	}
+}
+
+func (h *hub) Watch(id string) (leave func()) {
+	h.change(func() { h.watching[id]++ })
+	return func() { h.change(func() { h.watching[id]-- }) }
 }
 
 func (h *hub) Standings(ctx context.Context, id string) iter.Seq2[bindery.Standing, error] {

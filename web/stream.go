@@ -57,11 +57,12 @@ func (f *refusal) Unwrap() error { return f.err }
 
 // A watch is one request for a stream.
 type watch struct {
-	s    *Server
-	r    *http.Request
-	st   *sender
-	spec spec
-	ask  bindery.Ask
+	s     *Server
+	r     *http.Request
+	st    *sender
+	ended func() // is called when its stream is over
+	spec  spec
+	ask   bindery.Ask
 
 	token     bool // it came with a build token of a page of ours
 	provider  bindery.Provider
@@ -84,33 +85,68 @@ func (s *Server) buildStream(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		}
 	}
+	done := make(chan struct{})
 	st, ctx := s.newSender(w, r)
-	wa.tell(ctx, st, err)
+	wa.st, wa.ended = st, func() { close(done) }
+	wa.tell(ctx, err)
+	<-done
 	return nil
 }
 
-// tell is the stream: all of it, or why there is none.
-func (wa *watch) tell(ctx context.Context, st *sender, err error) {
-	defer st.close()
+// tell is the stream: all of it, or why there is none. It returns before that is over when an audience goes on with it.
+func (wa *watch) tell(ctx context.Context, err error) {
 	wa.s.load.streams.Add(1)
-	defer wa.s.load.streams.Add(-1)
-	wa.st = st
-	if err == nil {
-		err = wa.run(ctx)
-		wa.report(ctx, err)
+	if err != nil {
+		wa.end(ctx, err)
+		return
 	}
+	wa.advance(ctx, func() (bool, error) {
+		if err := wa.begin(ctx); err != nil {
+			return false, err
+		}
+		if wa.cached && wa.after == 0 && wa.build.State == bindery.BuildSucceeded {
+			return false, nil
+		}
+		return wa.follow(ctx)
+	})
+}
+
+// advance takes a step of the stream, and goes on to its end unless the step says that it waits.
+func (wa *watch) advance(ctx context.Context, step func() (waits bool, err error)) {
+	defer func() {
+		if p := recover(); p != nil {
+			wa.s.panicked(&response{status: http.StatusOK}, wa.r, fmt.Sprint(p))
+			wa.st.cancel(errors.New("panic"))
+			wa.end(ctx, nil)
+		}
+	}()
+	waits, err := step()
+	if waits {
+		return
+	}
+	if err == nil {
+		err = wa.finish(ctx)
+	}
+	wa.report(ctx, err)
 	if err == nil && wa.linger && ctx.Err() == nil { // a client that reconnects by itself must have had the time to see that it is done
-		st.flushNow()
+		wa.st.flushNow()
 		select {
 		case <-ctx.Done():
 		case <-time.After(wa.s.cfg.Linger):
 		}
 	}
-	if err == nil || ctx.Err() != nil {
-		return
+	wa.end(ctx, err)
+}
+
+// end says why a stream ends that had not come to its end.
+func (wa *watch) end(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		visitOf(wa.r.Context()).err = err
+		_ = wa.st.send("", failure(err)) // a client that has gone needs no answer
 	}
-	visitOf(wa.r.Context()).err = err
-	_ = st.send("", failure(err)) // a client that has gone needs no answer
+	wa.st.close()
+	wa.s.load.streams.Add(-1)
+	wa.ended()
 }
 
 func failure(err error) event {
@@ -138,20 +174,6 @@ func sentence(e *bindery.Error) string {
 		msg += "."
 	}
 	return msg + " " + e.Remedy
-}
-
-// run keeps what it knows in wa rather than on its stack, which is there for as long as the stream: so do those that it
-// calls while it waits.
-func (wa *watch) run(ctx context.Context) error {
-	if err := wa.begin(ctx); err != nil {
-		return err
-	}
-	if !wa.cached || wa.after > 0 || wa.build.State != bindery.BuildSucceeded {
-		if err := wa.follow(ctx); err != nil {
-			return err
-		}
-	}
-	return wa.finish(ctx)
 }
 
 // begin finds the build.

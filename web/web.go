@@ -34,6 +34,8 @@ type Builds interface {
 	Events(ctx context.Context, id string, after int64) iter.Seq2[bindery.Event, error]
 	// Standings yields where a build stands, now and at most a second after that has changed, until it starts.
 	Standings(ctx context.Context, id string) iter.Seq2[bindery.Standing, error]
+	// Watch counts one more who watches a build, beside those who read its events, until leave is called.
+	Watch(id string) (leave func())
 }
 
 // Sessions is the part of a dispatcher that runs them.
@@ -192,21 +194,22 @@ func CheckBase(base string) error {
 
 // A Server answers for the hub. Public is for visitors, Local for the socket of whoever owns the machine.
 type Server struct {
-	cfg      Config
-	assets   *assets
-	pages    *pages
-	launches *launches
-	health   *health
-	rules    *ruleset
-	limiter  *limiter
-	load     load
-	streams  sync.WaitGroup // those on connections that were taken over
-	agents   agents
-	replays  *replays
-	glance   *glance
-	openapi  []byte
-	public   http.Handler
-	local    http.Handler
+	cfg       Config
+	assets    *assets
+	pages     *pages
+	launches  *launches
+	audiences audiences
+	health    *health
+	rules     *ruleset
+	limiter   *limiter
+	load      load
+	streams   sync.WaitGroup // those on connections that were taken over
+	agents    agents
+	replays   *replays
+	glance    *glance
+	openapi   []byte
+	public    http.Handler
+	local     http.Handler
 }
 
 // New makes a Server; Run starts it.
@@ -216,6 +219,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, launches: newLaunches(cfg), health: newHealth(cfg), replays: newReplays(cfg.Now)}
+	s.audiences = audiences{s: s, all: map[string]*audience{}}
 	if s.rules, err = newRuleset(cfg.Rules); err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -13,8 +12,8 @@ import (
 
 // A wire is what a stream of events is written to.
 type wire interface {
-	Write(b []byte) (int, error)
-	Flush() error
+	// put returns when b, and the headers before it, were handed to the network.
+	put(b []byte) error
 	SetWriteDeadline(t time.Time) error
 }
 
@@ -24,19 +23,20 @@ type answerWire struct {
 	w http.ResponseWriter
 }
 
-func (a answerWire) Write(b []byte) (int, error) { return a.w.Write(b) }
+func (a answerWire) put(b []byte) error {
+	if _, err := a.w.Write(b); err != nil {
+		return err
+	}
+	return a.Flush()
+}
 
 // A chunkWire writes to a connection that was taken out of the HTTP server's hands. A stream lives for minutes and says
 // little: the server's buffers and the deep stack of its goroutine would be most of what a watcher costs.
 type chunkWire struct {
-	conn    net.Conn
-	head    []byte // not written yet
-	pending []byte // the chunk that is being filled; nil between two
-	sent    int64
+	conn net.Conn
+	head []byte // not written yet
+	sent int64
 }
-
-// mostPending bounds a chunk.
-const mostPending = 4 << 10
 
 var errGone = errors.New("the client has hung up")
 
@@ -61,26 +61,15 @@ func takeOver(w http.ResponseWriter, r *http.Request, now time.Time) (*chunkWire
 	return &chunkWire{conn: conn, head: bytes.Clone(head.Bytes())}, true
 }
 
-// Write fills the chunk.
-func (c *chunkWire) Write(b []byte) (int, error) {
-	if len(c.pending)+len(b) > mostPending && len(c.pending) > 0 {
-		if err := c.Flush(); err != nil {
-			return 0, err
-		}
-	}
-	c.pending = append(c.pending, b...)
-	return len(b), nil
-}
-
-// Flush sends the chunk, and keeps no buffer for the next one.
-func (c *chunkWire) Flush() error {
+// put sends one chunk.
+func (c *chunkWire) put(b []byte) error {
 	out := c.head
-	if n := len(c.pending); n > 0 {
-		out = append(strconv.AppendInt(out, int64(n), 16), "\r\n"...)
-		out = append(append(out, c.pending...), "\r\n"...)
+	if len(b) > 0 {
+		out = append(strconv.AppendInt(out, int64(len(b)), 16), "\r\n"...)
+		out = append(append(out, b...), "\r\n"...)
 	}
 	c.sent += int64(len(out))
-	c.head, c.pending = nil, nil
+	c.head = nil
 	if len(out) == 0 {
 		return nil
 	}
@@ -107,35 +96,30 @@ func (c *chunkWire) listen(gone context.CancelCauseFunc) {
 
 // end closes the connection, after the mark of the last chunk where the stream came to its end.
 func (c *chunkWire) end(whole bool) {
-	if whole && c.Flush() == nil {
+	if whole && c.put(nil) == nil {
 		_, _ = c.conn.Write([]byte("0\r\n\r\n")) // a client that has gone needs none
 	}
 	_ = c.conn.Close() // nothing is left to be written
 }
 
-// alone runs a stream on a connection that was taken over, in a goroutine of its own: the request's ends.
+// alone runs a stream on a connection that was taken over: the request's goroutine ends, and the stream has one of its
+// own only while there is something to do for it alone.
 func (s *Server) alone(line *chunkWire, wa *watch) {
 	full := wa.r.Context()
 	v := visitOf(full)
 	v.detached = true
 	base := context.WithoutCancel(full)
 	wa.r = slim(base, wa.r)
-	s.streams.Go(func() {
-		rec := &response{status: http.StatusOK}
-		whole := false
-		defer func() {
-			if p := recover(); p != nil {
-				s.panicked(rec, wa.r, fmt.Sprint(p))
-			}
-			line.end(whole)
-			rec.bytes = line.sent
-			s.logVisit(wa.r, rec, v, s.cfg.Now().Sub(wa.began))
-		}()
-		st, ctx := s.startSender(base, line)
-		go line.listen(st.cancel)
-		wa.tell(ctx, st, nil)
-		whole = context.Cause(ctx) == nil || errors.Is(context.Cause(ctx), context.Canceled)
-	})
+	s.streams.Add(1)
+	st, ctx := s.startSender(base, line)
+	wa.st = st
+	wa.ended = func() {
+		defer s.streams.Done()
+		line.end(context.Cause(ctx) == nil || errors.Is(context.Cause(ctx), context.Canceled))
+		s.logVisit(wa.r, &response{status: http.StatusOK, bytes: line.sent}, v, s.cfg.Now().Sub(wa.began))
+	}
+	go line.listen(st.cancel)
+	go wa.tell(ctx, nil)
 }
 
 // slim is what a stream needs of its request for as long as it lives.

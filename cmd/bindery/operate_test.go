@@ -81,6 +81,7 @@ func (o *office) Events(context.Context, string, int64) iter.Seq2[bindery.Event,
 			yield(bindery.Event{Seq: 2, Phase: bindery.PhaseFailed, Err: bindery.Errorf(bindery.ErrStep, bindery.User, "Fix it.", "It failed")}, nil)
 	}
 }
+func (o *office) Watch(string) func() { return func() {} }
 func (o *office) Standings(context.Context, string) iter.Seq2[bindery.Standing, error] {
 	return func(func(bindery.Standing, error) bool) {}
 }
