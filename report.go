@@ -25,6 +25,9 @@ type LaunchReport struct {
 	Evidence string
 	Err      *Error
 
+	Request    string // its id in the log
+	Generation string // that made the image
+
 	Token         bool   // it came with a build token of a page of ours
 	Origin        string // host that was asked
 	RequestOrigin string // the page that asked, else what the browser says of it
@@ -32,4 +35,35 @@ type LaunchReport struct {
 	Cached  bool          // there was an image already
 	Built   time.Duration // until there was an image
 	Started time.Duration // from there until the session answered
+}
+
+// Load is what of a hub only its event streams know.
+type Load struct {
+	Streams, Launching int   // open now; of these, those that wait for their session
+	Opened, Resumed    int64 // so far; of these, those that went on where another one had broken off
+}
+
+// A CanaryReport says how one build and launch of the hub's own went.
+type CanaryReport struct {
+	Time    time.Time // when it ended
+	Build   string
+	Session string
+	Took    map[string]time.Duration // by phase; those that it did not come to are not there
+	Failed  string                   // the phase in which it failed
+	Err     *Error
+}
+
+// The phases of a canary, in order.
+const (
+	CanaryHealth = "health" // the hub's /health says that all is well
+	CanaryQueue  = "queue"  // until its build started
+	CanaryBuild  = "build"
+	CanaryLaunch = "launch" // until the session answered
+	CanaryVisit  = "visit"  // a request as a visitor makes it, through the proxy
+	CanaryStop   = "stop"
+)
+
+// CanaryPhases lists them.
+func CanaryPhases() []string {
+	return []string{CanaryHealth, CanaryQueue, CanaryBuild, CanaryLaunch, CanaryVisit, CanaryStop}
 }

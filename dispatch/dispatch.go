@@ -91,6 +91,10 @@ type Config struct {
 	// Ended is told of each build that is over, once that is stored. It must not wait. default: nobody is
 	Ended func(bindery.Build)
 
+	// Resolved is told of each question to a provider: err is its answer, served says that an older answer did in its
+	// place. It must not wait. default: nobody is
+	Resolved func(src bindery.Source, err error, served bool)
+
 	// Trace is given one line for each thing that is done to the scheduler, in order: `bindery sim replay` does it again.
 	// It must not wait. default: nothing is traced
 	Trace func(line []byte)
@@ -119,6 +123,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Minimums == nil {
 		c.Minimums = func(string) bindery.Minimums { return bindery.DefaultMinimums() }
 	}
+	if c.Resolved == nil {
+		c.Resolved = func(bindery.Source, error, bool) {}
+	}
 	if c.Probe == nil {
 		c.Probe = httpProbe()
 	}
@@ -133,6 +140,7 @@ type Dispatcher struct {
 	restored chan struct{} // closed when the state is there
 	stopped  chan struct{} // closed when Run ends
 	resolver resolver
+	watches  watches
 	shown    sync.Map                        // of *shown, by session: what is stored
 	spawn    func(func(ctx context.Context)) // starts work that Run waits for; called by Run's goroutine only
 
@@ -165,8 +173,9 @@ func New(cfg Config) (*Dispatcher, error) {
 	if err != nil {
 		return nil, err
 	}
+	now := cfg.Now()
 	return &Dispatcher{
-		cfg: cfg, inbox: make(chan *message, mostMessages), kick: make(chan struct{}, 1),
+		cfg: cfg, watches: watches{last: map[string]time.Time{watchWorkers: now, watchSessions: now}}, inbox: make(chan *message, mostMessages), kick: make(chan struct{}, 1),
 		restored: make(chan struct{}), stopped: make(chan struct{}),
 		resolver: resolver{known: map[bindery.Source]resolved{}, pending: map[bindery.Source]*question{}},
 		sched:    sched.New(cfg.Policy), builds: map[string]*build{}, succeeded: map[string]string{}, following: map[attempt]bool{},

@@ -107,7 +107,10 @@ func (d *Dispatcher) ask(ctx context.Context, key bindery.Source) *question {
 	go func() {
 		defer close(q.done)
 		defer cancel()
-		q.src, q.err = d.cfg.Worker.Resolve(ctx, key)
+		var err error
+		q.src, err = d.cfg.Worker.Resolve(ctx, key)
+		q.err = err
+		defer func() { d.cfg.Resolved(key, err, err != nil && q.err == nil) }()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.pending[key] == q {

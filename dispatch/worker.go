@@ -57,6 +57,7 @@ func (d *Dispatcher) lookAfter(m *member) func(context.Context) {
 				continue
 			}
 			wait = 0
+			d.watches.looked(watchWorkers, d.cfg.Now())
 			d.settle(ctx, m.conn, l.status)
 			if now := d.cfg.Now(); now.Sub(swept) >= sweepEvery {
 				swept = now
@@ -235,7 +236,9 @@ func (d *Dispatcher) sweep(ctx context.Context, prepared []string) {
 		found[id] = true
 	}
 	running, err := d.cfg.Launcher.List(ctx)
-	if err != nil && ctx.Err() == nil {
+	if err == nil {
+		d.watches.looked(watchSessions, d.cfg.Now())
+	} else if ctx.Err() == nil {
 		d.cfg.Log.WarnContext(ctx, "the containers cannot be listed", "error", err)
 	}
 	for _, r := range running {

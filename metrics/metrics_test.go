@@ -34,15 +34,21 @@ func queue(context.Context) (bindery.Queue, error) {
 	}, nil
 }
 
-func worker(context.Context) (bindery.WorkerStatus, error) {
-	return bindery.WorkerStatus{DiskFree: 1 << 30, CacheSize: 5, Checks: []bindery.Check{{Level: "required"}, {Level: "advised"}}}, nil
+func workers(context.Context) ([]bindery.WorkerView, error) {
+	st := bindery.WorkerStatus{
+		Name: "w1", Slots: 2, DiskFree: 1 << 30, CacheSize: 5, Checks: []bindery.Check{{Level: "required"}, {Level: "advised"}}, GitHubLeft: 4000,
+		Builds: []bindery.BuildAttempt{{ID: "b-1"}, {ID: "b-0", Done: true}},
+	}
+	return []bindery.WorkerView{{WorkerStatus: st, Up: true, State: bindery.WorkerReady}, {WorkerStatus: bindery.WorkerStatus{Name: "w2"}, State: bindery.WorkerAway}}, nil
 }
 
 func recorder(t *testing.T, change ...func(*metrics.Config)) *metrics.Recorder {
 	t.Helper()
 	cfg := metrics.Config{
-		Queue: queue, Worker: worker, Load: func() (int, int) { return 9, 8 }, Version: "1", Generation: "g",
-		Now: func() time.Time { return at },
+		Queue: queue, Workers: workers, Version: "1", Generation: "g",
+		Load:    func() bindery.Load { return bindery.Load{Streams: 9, Launching: 8, Opened: 70, Resumed: 6} },
+		Watches: func() map[string]time.Time { return map[string]time.Time{"workers": at.Add(-5 * time.Second)} },
+		Now:     func() time.Time { return at },
 	}
 	for _, f := range change {
 		f(&cfg)
@@ -95,6 +101,7 @@ func TestSeries(t *testing.T) {
 	r.Launched(report(bindery.LaunchFailed, func(rep *bindery.LaunchReport) { rep.Session, rep.Started = "", 0 }))
 	r.Launched(report(bindery.LaunchFailed, func(rep *bindery.LaunchReport) { rep.Session = "" }))
 	r.Launched(report(bindery.LaunchLeft))
+	everything(r)
 	var got []string
 	for line := range strings.Lines(scrape(t, r)) {
 		if (strings.HasPrefix(line, "bindery") || strings.HasPrefix(line, "binderhub")) && !strings.Contains(line, "_bucket{") {
@@ -102,20 +109,23 @@ func TestSeries(t *testing.T) {
 		}
 	}
 	slices.Sort(got)
-	file := filepath.Join("testdata", "series.txt")
-	text := strings.Join(got, "\n") + "\n"
-	if os.Getenv("UPDATE") != "" {
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), text); d != "" {
-		t.Errorf("UPDATE=1 rewrites %s (-want +got):\n%s", file, d)
-	}
+	golden(t, "series.txt", strings.Join(got, "\n")+"\n")
+}
+
+// everything has the rest of what a Recorder is told.
+func everything(r *metrics.Recorder) {
+	src := bindery.Source{Provider: "git", URL: "https://example.org/o/r"}
+	r.Built(bindery.Build{
+		State: bindery.BuildSucceeded, Class: bindery.Background, Attempt: 4, Source: src, Created: at, Started: at.Add(40 * time.Second), Ended: at.Add(time.Minute),
+	})
+	r.Resolved(src, nil, false)
+	r.Resolved(src, bindery.Errorf(bindery.ErrRefNotFound, bindery.User, "", "no"), false)
+	r.Resolved(bindery.Source{Provider: bindery.ProviderZenodo}, bindery.Errorf(bindery.ErrUnreachable, bindery.Transient, "", "no"), true)
+	r.Resolved(src, errors.New("no"), false)
+	r.Canary(bindery.CanaryReport{Time: at.Add(-time.Minute), Took: map[string]time.Duration{bindery.CanaryQueue: time.Second, bindery.CanaryBuild: 2 * time.Second}})
+	r.Canary(bindery.CanaryReport{
+		Time: at, Failed: bindery.CanaryLaunch, Err: bindery.Errorf(bindery.ErrTimeout, bindery.Transient, "", "no"), Took: map[string]time.Duration{bindery.CanaryQueue: time.Second},
+	})
 }
 
 // TestBinderHubsSeries wants what BinderHub's dashboards ask for, by name, type, buckets.
@@ -170,9 +180,9 @@ func TestVisitorsDoNotMakeSeries(t *testing.T) {
 func TestBrokenQueueLeavesTheRest(t *testing.T) {
 	r := recorder(t, func(c *metrics.Config) {
 		c.Queue = func(context.Context) (bindery.Queue, error) { return bindery.Queue{}, errors.New("no") }
-		c.Worker = func(context.Context) (bindery.WorkerStatus, error) { return bindery.WorkerStatus{}, errors.New("no") }
+		c.Workers = func(context.Context) ([]bindery.WorkerView, error) { return nil, errors.New("no") }
 	})
-	if text := scrape(t, r); !strings.Contains(text, "bindery_worker_up 0") || strings.Contains(text, "bindery_slots") {
+	if text := scrape(t, r); !strings.Contains(text, "bindery_streams 9") || strings.Contains(text, "bindery_slots") {
 		t.Error(text)
 	}
 }

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,10 +13,17 @@ import (
 // lookFor bounds how long a scrape waits for the queue and the worker.
 const lookFor = 5 * time.Second
 
-// A gauge is a number that is looked up when somebody asks.
+// A gauge is a number that is looked up when somebody asks. One whose name ends in _total only grows.
 type gauge struct {
 	name, help string
 	labels     []string
+}
+
+func (g gauge) kind() prometheus.ValueType {
+	if strings.HasSuffix(g.name, "_total") {
+		return prometheus.CounterValue
+	}
+	return prometheus.GaugeValue
 }
 
 // The gauges. The first three are BinderHub's. What needs no label has none.
@@ -32,16 +40,29 @@ var gauges = [...]gauge{
 	{"bindery_queue_watchers", "Requests that wait for builds.", nil},
 	{"bindery_queue_watchers_most", "Requests that wait for the one build with the most of them.", nil},
 	{"bindery_queue_share_most", "Share of the slots that the busiest owner or requester has.", []string{"scope"}},
+	{"bindery_queue_work_seconds", "Slot-seconds that what waits and runs is expected to take still.", nil},
+	{"bindery_queue_waiting_most", "Builds that wait for the one owner or requester with the most of them.", []string{"scope"}},
+	{"bindery_queue_overdue", "Builds that have run for ten minutes and four times as long as expected.", nil},
 	{"bindery_queue_failures", "Failures that answer for their keys, quarantined ones apart.", []string{"quarantined"}},
 	{"bindery_queue_rules", "Rules of operators that stand.", []string{"kind"}},
 	{"bindery_sessions", "Sessions that have a place.", nil},
 	{"bindery_sessions_waiting", "Sessions that wait for one.", nil},
 	{"bindery_streams", "Event streams that are open.", nil},
 	{"bindery_repositories_last_hour", "Repositories that were launched in the last hour, each counted once.", nil},
-	{"bindery_worker_up", "Whether the worker answers.", nil},
-	{"bindery_worker_disk_free_bytes", "Bytes free on the worker's disk.", nil},
-	{"bindery_worker_cache_bytes", "Bytes of its build cache.", nil},
-	{"bindery_worker_checks_failed", "Required checks of the worker that fail.", nil},
+	{"bindery_streams_opened_total", "Event streams that were opened.", nil},
+	{"bindery_streams_resumed_total", "Of these, those that went on where another one had broken off.", nil},
+	{"bindery_watch_age_seconds", "Seconds since a loop that watches over something last had a look.", []string{"watch"}},
+	{"bindery_provider_budget", "Requests that a provider says it still takes; there once it was asked.", []string{"provider"}},
+	{"bindery_canary_age_seconds", "Seconds since the canary was last built and launched; before the first time, since the hub began.", nil},
+	{"bindery_canary_seconds", "Seconds that each phase of the canary's last run took.", []string{"phase"}},
+	{"bindery_worker_up", "Whether a worker answers.", []string{"worker"}},
+	{"bindery_worker_state", "1 for the state that a worker is in.", []string{"worker", "state"}},
+	{"bindery_worker_slots", "Slots of a worker.", []string{"worker"}},
+	{"bindery_worker_builds", "Builds that a worker says it runs.", []string{"worker"}},
+	{"bindery_worker_disk_free_bytes", "Bytes free on a worker's disk.", []string{"worker"}},
+	{"bindery_worker_disk_full_seconds", "Seconds until a worker's disk is full, if it goes on as in the last quarter of an hour; +Inf: it does not fill.", []string{"worker"}},
+	{"bindery_worker_cache_bytes", "Bytes of a worker's build cache.", []string{"worker"}},
+	{"bindery_worker_checks_failed", "Checks of a worker that fail.", []string{"worker", "level"}},
 }
 
 // A snapshot is the collector of the gauges, for one scrape: the library has no context for it.
@@ -66,65 +87,75 @@ func (s snapshot) Collect(out chan<- prometheus.Metric) {
 	set := func(name string, v float64, labels ...string) {
 		for _, g := range gauges {
 			if g.name == name {
-				out <- prometheus.MustNewConstMetric(g.desc(), prometheus.GaugeValue, v, labels...)
+				out <- prometheus.MustNewConstMetric(g.desc(), g.kind(), v, labels...)
 			}
 		}
 	}
 	cfg := s.r.cfg
-	streams, launching := cfg.Load()
-	set("binderhub_inprogress_launches", float64(launching))
-	set("bindery_streams", float64(streams))
+	load := cfg.Load()
+	set("binderhub_inprogress_launches", float64(load.Launching))
+	set("bindery_streams", float64(load.Streams))
+	set("bindery_streams_opened_total", float64(load.Opened))
+	set("bindery_streams_resumed_total", float64(load.Resumed))
 	set("bindery_info", 1, cfg.Version, cfg.Generation)
 	set("bindery_repositories_last_hour", float64(s.r.lastHour()))
+	for watch, at := range cfg.Watches() {
+		set("bindery_watch_age_seconds", cfg.Now().Sub(at).Seconds(), watch)
+	}
+	s.ofCanary(set)
 	if q, err := cfg.Queue(ctx); err == nil {
 		ofQueue(q, set)
 	} else {
 		cfg.Log.WarnContext(ctx, "the queue cannot be looked at for the metrics", "err", err)
 	}
-	w, err := cfg.Worker(ctx)
-	left, known := cfg.Budget()
-	if !known {
-		left = w.GitHubLeft
-	}
-	set("binderhub_github_rate_limit_remaining", float64(left))
-	up, failed := 1.0, 0
+	workers, err := cfg.Workers(ctx)
 	if err != nil {
-		up = 0
+		cfg.Log.WarnContext(ctx, "the workers cannot be looked at for the metrics", "err", err)
 	}
-	for _, c := range w.Checks {
-		if !c.OK && c.Level == "required" {
-			failed++
+	s.ofWorkers(workers, set)
+}
+
+func (s snapshot) ofCanary(set func(name string, v float64, labels ...string)) {
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	set("bindery_canary_age_seconds", s.r.cfg.Now().Sub(s.r.sung).Seconds())
+	for _, phase := range bindery.CanaryPhases() {
+		if took, ok := s.r.canary.Took[phase]; ok {
+			set("bindery_canary_seconds", took.Seconds(), phase)
 		}
 	}
-	set("bindery_worker_up", up)
-	set("bindery_worker_disk_free_bytes", float64(w.DiskFree))
-	set("bindery_worker_cache_bytes", float64(w.CacheSize))
-	set("bindery_worker_checks_failed", float64(failed))
 }
 
 // ofQueue sets the gauges of the queue. All values of a label are there at all times, so that a query finds zeros.
 func ofQueue(q bindery.Queue, set func(name string, v float64, labels ...string)) {
 	count := map[[2]string]int{}
 	var oldest, attended time.Duration
-	watchers, most := 0, 0
+	watchers, most, overdue := 0, 0, 0
+	var work time.Duration
 	look := func(list []bindery.QueuedBuild, state string) {
 		for _, b := range list {
 			count[[2]string{state, string(b.Class)}]++
 			watchers += b.Watchers
 			most = max(most, b.Watchers)
-			if state == "waiting" {
-				oldest = max(oldest, b.Age)
-				if b.Class == bindery.Attended {
-					attended = max(attended, b.Age)
+			if state == "running" {
+				work += max(b.Expected-b.Age, 0)
+				if b.Age > 10*time.Minute && b.Age > 4*b.Expected {
+					overdue++
 				}
+				continue
+			}
+			work += b.Expected
+			oldest = max(oldest, b.Age)
+			if b.Class == bindery.Attended {
+				attended = max(attended, b.Age)
 			}
 		}
 	}
 	look(q.Running, "running")
 	look(q.Waiting, "waiting")
 	for _, state := range []string{"running", "waiting"} {
-		for _, class := range []string{string(bindery.Attended), string(bindery.Unattended), string(bindery.Background)} {
-			set("bindery_queue_builds", float64(count[[2]string{state, class}]), state, class)
+		for _, class := range classes {
+			set("bindery_queue_builds", float64(count[[2]string{state, string(class)}]), state, string(class))
 		}
 	}
 	set("bindery_queue_builds", float64(q.More), "waiting", "unlisted")
@@ -135,18 +166,22 @@ func ofQueue(q bindery.Queue, set func(name string, v float64, labels ...string)
 	set("bindery_queue_attended_oldest_seconds", attended.Seconds())
 	set("bindery_queue_watchers", float64(watchers))
 	set("bindery_queue_watchers_most", float64(most))
+	set("bindery_queue_work_seconds", work.Seconds())
+	set("bindery_queue_overdue", float64(overdue))
 	set("bindery_sessions", float64(q.Sessions))
 	set("bindery_sessions_waiting", float64(len(q.Lobby)))
 	ofRules(q, set)
 }
 
 func ofRules(q bindery.Queue, set func(name string, v float64, labels ...string)) {
-	share := map[string]float64{"owner": 0, "requester": 0}
+	share, waiting := map[string]float64{"owner": 0, "requester": 0}, map[string]int{"owner": 0, "requester": 0}
 	for _, s := range q.Shares {
 		share[s.Scope] = max(share[s.Scope], s.Share)
+		waiting[s.Scope] = max(waiting[s.Scope], s.Waiting)
 	}
 	for scope, v := range share {
 		set("bindery_queue_share_most", v, scope)
+		set("bindery_queue_waiting_most", float64(waiting[scope]), scope)
 	}
 	failures := map[string]int{"false": 0, "true": 0}
 	for _, f := range q.Failures {
@@ -159,7 +194,7 @@ func ofRules(q bindery.Queue, set func(name string, v float64, labels ...string)
 	for label, n := range failures {
 		set("bindery_queue_failures", float64(n), label)
 	}
-	rules := map[string]int{"ban": 0, "hold": 0, "weight": 0, "quota": 0}
+	rules := map[string]int{"ban": 0, "hold": 0, "hold-launches": 0, "weight": 0, "quota": 0}
 	for _, r := range q.Rules {
 		rules[r.Kind]++
 	}

@@ -11,12 +11,13 @@ import (
 	bindery "github.com/bindery-hub/bindery"
 )
 
-// load is what of a hub only its event streams know.
-type load struct{ streams, launching atomic.Int64 }
+// load counts what of a hub only its event streams know.
+type load struct{ streams, launching, opened, resumed atomic.Int64 }
 
-// Load says how many event streams are open, and how many sessions are being started for them.
-func (s *Server) Load() (streams, launching int) {
-	return int(s.load.streams.Load()), int(s.load.launching.Load())
+// Load says how many event streams are open, how many sessions are being started for them, and how many there were.
+func (s *Server) Load() bindery.Load {
+	l := &s.load
+	return bindery.Load{Streams: int(l.streams.Load()), Launching: int(l.launching.Load()), Opened: l.opened.Load(), Resumed: l.resumed.Load()}
 }
 
 // A tale is what a watch remembers for its report.
@@ -42,6 +43,10 @@ func (wa *watch) report(ctx context.Context, err error) {
 		Time: now, Status: bindery.LaunchSucceeded, Provider: wa.provider, Spec: strings.TrimRight(wa.spec.raw, "/"), Source: wa.ask.Source,
 		Repo: wa.provider.RepoURL(wa.ask.Source), Build: wa.build.ID, Session: wa.session, Class: wa.ask.Class, Evidence: wa.ask.Evidence,
 		Token: wa.token, Origin: wa.r.Host, RequestOrigin: requestOrigin(wa.r), Cached: wa.cached,
+		Request: visitOf(wa.r.Context()).id,
+	}
+	if wa.build.Result != nil {
+		rep.Generation = wa.build.Result.Generation
 	}
 	switch {
 	case wa.session != "": // it got what it came for, whatever became of the stream

@@ -96,6 +96,10 @@ func (s *Server) buildStream(w http.ResponseWriter, r *http.Request) error {
 // tell is the stream: all of it, or why there is none. It returns before that is over when an audience goes on with it.
 func (wa *watch) tell(ctx context.Context, err error) {
 	wa.s.load.streams.Add(1)
+	wa.s.load.opened.Add(1)
+	if wa.seen != "" {
+		wa.s.load.resumed.Add(1)
+	}
 	if err != nil {
 		wa.end(ctx, err)
 		return

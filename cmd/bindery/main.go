@@ -60,6 +60,7 @@ type commandLine struct {
 	Quota    quotaCmd    `cmd:"" help:"Limit sessions of a repository, an owner or a requester."`
 	Weight   weightCmd   `cmd:"" help:"Weigh the share of an owner or a requester."`
 	Audit    auditCmd    `cmd:"" help:"Print who changed what on a hub, when and why."`
+	Metrics  metricsCmd  `cmd:"" help:"Print what Prometheus and Grafana need to watch a hub."`
 	Worker   workerCmd   `cmd:"" help:"Serve builds to the hub and the command line of one state directory."`
 	Sim      simCmd      `cmd:"" help:"Simulate the queue."`
 	Doctor   doctorCmd   `cmd:"" help:"Say what this machine lacks, and the remedy of each."`

@@ -16,12 +16,12 @@ import (
 type observed struct {
 	metrics *metrics.Recorder
 	archive *metrics.Archive
-	load    func() (streams, launching int)
+	load    func() bindery.Load
 }
 
 func (o *observed) open(a *app, p *parts, hub *dispatch.Dispatcher, log *slog.Logger) (err error) {
 	o.metrics, err = metrics.New(metrics.Config{
-		Queue: hub.Queue, Worker: p.workerStatus, Load: func() (int, int) { return o.load() },
+		Queue: hub.Queue, Workers: hub.Workers, Load: func() bindery.Load { return o.load() }, Watches: hub.Watches,
 		Version: thisRelease().Version, Generation: a.generation(), HideRepos: a.cfg.HideSources, Log: log,
 	})
 	if err != nil {
@@ -49,6 +49,12 @@ func (o *observed) run(ctx context.Context) error { return o.archive.Run(ctx) }
 func (o *observed) built(b bindery.Build) {
 	if o.metrics != nil {
 		o.metrics.Built(b)
+	}
+}
+
+func (o *observed) resolved(src bindery.Source, err error, served bool) {
+	if o.metrics != nil {
+		o.metrics.Resolved(src, err, served)
 	}
 }
 

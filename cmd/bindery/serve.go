@@ -178,7 +178,7 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	}
 	defer func() { _ = trace.close() }() // each line is written when it comes
 	hub, err := dispatch.New(dispatch.Config{
-		Ended: seen.built,
+		Ended: seen.built, Resolved: seen.resolved,
 		Store: db, Worker: visitorWorker{p.workers}, Launcher: hubLauncher{p.launcher}, Generation: a.generation(),
 		Policy: sched.Config{Sessions: a.cfg.Sessions.Max, Places: a.cfg.Sessions.Places}, Wait: true, Quick: true, Trace: trace.sink(), Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: p.hubLeases, Log: log,
 	})
