@@ -20,8 +20,8 @@ import (
 
 // Config configures a Recorder.
 type Config struct {
-	Queue   func(ctx context.Context) (bindery.Queue, error) // required
-	Workers func(ctx context.Context) ([]bindery.WorkerView, error)      // required
+	Queue   func(ctx context.Context) (bindery.Queue, error)        // required
+	Workers func(ctx context.Context) ([]bindery.WorkerView, error) // required
 	// Load says what the event streams do. Default: nothing.
 	Load func() bindery.Load
 	// Watches says when each loop that watches over something last had a look. Default: there is none.
