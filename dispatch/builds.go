@@ -285,7 +285,7 @@ func (d *Dispatcher) restoreBuilds(live bindery.Live) (effects []func(context.Co
 		b := &build{Build: l.Build, seq: l.Seq, read: l.Read}
 		d.builds[b.ID] = b
 		d.openTopic(b.ID, b.seq)
-		if b.State == bindery.BuildRunning && !d.following[attempt{b.ID, b.Attempt}] {
+		if _, followed := d.following.Load(attempt{b.ID, b.Attempt}); b.State == bindery.BuildRunning && !followed {
 			effects = append(effects, d.follow(follower{
 				id: b.ID, attempt: b.Attempt, worker: b.Worker, read: b.read, req: request(b),
 			}))

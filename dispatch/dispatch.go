@@ -134,22 +134,22 @@ func (c Config) withDefaults() (Config, error) {
 
 // A Dispatcher owns the queue and the sessions of one hub.
 type Dispatcher struct {
-	cfg      Config
-	inbox    chan *message
-	kick     chan struct{} // something was noted
-	restored chan struct{} // closed when the state is there
-	stopped  chan struct{} // closed when Run ends
-	resolver resolver
-	watches  watches
-	shown    sync.Map                        // of *shown, by session: what is stored
-	spawn    func(func(ctx context.Context)) // starts work that Run waits for; called by Run's goroutine only
+	cfg       Config
+	inbox     chan *message
+	kick      chan struct{} // something was noted
+	restored  chan struct{} // closed when the state is there
+	stopped   chan struct{} // closed when Run ends
+	resolver  resolver
+	watches   watches
+	shown     sync.Map                        // of *shown, by session: what is stored
+	following sync.Map                        // attempts that have a follower
+	spawn     func(func(ctx context.Context)) // starts work that Run waits for; called by Run's goroutine only
 
 	mu        sync.Mutex // guards what follows, and the records in it
 	sched     *sched.Scheduler
-	builds    map[string]*build  // not over
-	made      map[directory]bool // what there is an environment of, of this generation
-	succeeded map[string]string  // key to id of builds that have just succeeded
-	following map[attempt]bool
+	builds    map[string]*build   // not over
+	made      map[directory]bool  // what there is an environment of, of this generation
+	succeeded map[string]string   // key to id of builds that have just succeeded
 	sessions  map[string]*session // not over
 	requests  map[string]string   // Ask.Request to session
 	lobby     map[string]*waiter  // by Ask.Request, or session: launches that wait for a place
@@ -178,7 +178,7 @@ func New(cfg Config) (*Dispatcher, error) {
 		cfg: cfg, watches: watches{last: map[string]time.Time{watchWorkers: now, watchSessions: now}}, inbox: make(chan *message, mostMessages), kick: make(chan struct{}, 1),
 		restored: make(chan struct{}), stopped: make(chan struct{}),
 		resolver: resolver{known: map[bindery.Source]resolved{}, pending: map[bindery.Source]*question{}},
-		sched:    sched.New(cfg.Policy), builds: map[string]*build{}, succeeded: map[string]string{}, following: map[attempt]bool{},
+		sched:    sched.New(cfg.Policy), builds: map[string]*build{}, succeeded: map[string]string{},
 		sessions: map[string]*session{}, requests: map[string]string{},
 		topics: map[string]*topic{}, touched: map[string]time.Time{}, watched: map[string]int{},
 		lobby: map[string]*waiter{}, made: map[directory]bool{}, rules: map[ruleName]bindery.Rule{}, boards: map[string]*board{},

@@ -27,23 +27,12 @@ type follower struct {
 func (d *Dispatcher) follow(f follower) func(context.Context) {
 	name := attempt{f.id, f.attempt}
 	return func(ctx context.Context) {
-		d.mu.Lock()
-		twice := d.following[name]
-		d.following[name] = true
-		d.mu.Unlock()
-		if twice {
+		if _, twice := d.following.LoadOrStore(name, true); twice {
 			return
 		}
-		defer func() {
-			d.mu.Lock()
-			delete(d.following, name)
-			d.mu.Unlock()
-		}()
+		defer d.following.Delete(name)
 		told := false
 		for wait := backoff(0); ; {
-			if !d.runs(name) {
-				return // it moved, with its worker's removal
-			}
 			before := f.read
 			over, err := d.connect(ctx, &f)
 			if over || ctx.Err() != nil {
@@ -57,8 +46,8 @@ func (d *Dispatcher) follow(f follower) func(context.Context) {
 				d.cfg.Log.WarnContext(ctx, "a build's worker does not answer", "build", f.id, "attempt", f.attempt, "error", err)
 				d.tell(ctx, name, "The worker does not answer; waiting for it to come back.\n")
 			}
-			if wait.sleep(ctx) != nil {
-				return
+			if wait.sleep(ctx) != nil || !d.runs(name) {
+				return // at the latest when it moves, with its worker's removal
 			}
 		}
 	}
@@ -104,26 +93,46 @@ const (
 	readAhead  = 16  // events: each follower has room for them all the time, and there may be thousands
 )
 
-// readEvents stores events as they come, as many at once as there are.
+// readEvents stores events as they come, as many at once as there are. Whoever stores them begins with the first one:
+// an attempt that is silent as yet has one goroutine and no buffer.
 func (d *Dispatcher) readEvents(ctx context.Context, f *follower) (over bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	in := make(chan incoming, readAhead)
-	done := make(chan struct{})
-	defer func() { cancel(); <-done }()
-	go func() {
-		defer close(done)
-		defer close(in)
-		for e, err := range d.at(f.worker).Events(ctx, f.id, f.attempt, f.read) {
-			select {
-			case in <- incoming{e, err}:
-			case <-ctx.Done():
-				return
-			}
-			if err != nil {
-				return
-			}
+	defer cancel()
+	var in chan incoming
+	var end chan ending
+	for e, err := range d.at(f.worker).Events(ctx, f.id, f.attempt, f.read) {
+		if in == nil {
+			in, end = make(chan incoming, readAhead), make(chan ending, 1)
+			go func() {
+				defer cancel()
+				over, err := d.recordAll(ctx, f, in)
+				end <- ending{over, err}
+			}()
 		}
-	}()
+		select {
+		case in <- incoming{e, err}:
+		case <-ctx.Done():
+		}
+		if err != nil || ctx.Err() != nil {
+			break
+		}
+	}
+	if in == nil {
+		return false, nil
+	}
+	close(in)
+	x := <-end
+	return x.over, x.err
+}
+
+// An ending is how the recording of an attempt's events ended.
+type ending struct {
+	over bool
+	err  error
+}
+
+// recordAll stores what comes in until that is all, or the attempt has ended.
+func (d *Dispatcher) recordAll(ctx context.Context, f *follower, in <-chan incoming) (over bool, err error) {
 	for first := range in {
 		events, err := drain(first, in)
 		if len(events) > 0 {

@@ -12,7 +12,7 @@ import (
 // closed, then replaced, when there is more: a watcher has a number to go on from, nothing else.
 type topic struct {
 	mu       sync.Mutex
-	wake     chan struct{}
+	wake     chan struct{}   // made by the first who waits
 	recent   []bindery.Event // the newest, without a gap
 	last     int64           // number of the newest stored event
 	over     bool            // there will be no more
@@ -25,7 +25,7 @@ const (
 	pageSize    = 500 // events read from the store at once
 )
 
-func newTopic(last int64) *topic { return &topic{wake: make(chan struct{}), last: last} }
+func newTopic(last int64) *topic { return &topic{last: last} }
 
 // publish shows stored events. Readers hold parts of recent: it is appended to or replaced, never written over.
 func (tp *topic) publish(events []bindery.Event) {
@@ -55,14 +55,19 @@ func (tp *topic) end() {
 }
 
 func (tp *topic) ring() {
-	close(tp.wake)
-	tp.wake = make(chan struct{})
+	if tp.wake != nil {
+		close(tp.wake)
+		tp.wake = nil
+	}
 }
 
 // read returns what follows number after. stored: those events are in the store only. over: nothing will follow.
 func (tp *topic) read(after int64) (events []bindery.Event, wake <-chan struct{}, stored, over bool) {
 	tp.mu.Lock()
 	defer tp.mu.Unlock()
+	if tp.wake == nil {
+		tp.wake = make(chan struct{})
+	}
 	if after >= tp.last {
 		return nil, tp.wake, false, tp.over
 	}

@@ -42,6 +42,7 @@ type turn struct {
 func (t *turn) changes() bindery.Changes {
 	c := bindery.Changes{Tails: t.tail, Known: t.known, Forget: t.forget, Rules: t.rules, Lifted: t.lifted, Forgive: t.forgive, Audit: t.audit, Usage: t.usage,
 		Workers: t.workers, Removed: t.removed, Tokens: t.tokens}
+	c.Builds = make([]bindery.Build, 0, len(t.built))
 	for _, b := range t.built {
 		c.Builds = append(c.Builds, b.Build)
 	}

@@ -11,14 +11,16 @@ import (
 
 // statements are prepared once, on the one connection that writes.
 type statements struct {
-	build, begin, tail, event, known, forget, session, audit, forgive, rule, lift, usage, leader *sql.Stmt
-	worker, dismiss, token                                                                       *sql.Stmt
-	generation, held, unheld, started                                                            *sql.Stmt
+	build, tail, known, forget, session, audit, forgive, rule, lift, usage, leader *sql.Stmt
+	worker, dismiss, token                                                         *sql.Stmt
+	generation, held, unheld, started                                              *sql.Stmt
+	begin, event                                                                   [2]*sql.Stmt // for one row, for many
 }
 
 func (s *statements) all() map[string]**sql.Stmt {
 	return map[string]**sql.Stmt{
-		putBuild: &s.build, putBegin: &s.begin, putTail: &s.tail, putEvent: &s.event, putKnown: &s.known,
+		putBuild: &s.build, putTail: &s.tail, putKnown: &s.known,
+		putBegin.text(1): &s.begin[0], putBegin.text(many): &s.begin[1], putEvent.text(1): &s.event[0], putEvent.text(many): &s.event[1],
 		forgetKnown: &s.forget, putSession: &s.session, putAudit: &s.audit,
 		forgiveKey: &s.forgive, putRule: &s.rule, liftRule: &s.lift, putUsage: &s.usage, getEpoch: &s.leader,
 		putWorker: &s.worker, dropWorker: &s.dismiss, putToken: &s.token,
@@ -38,22 +40,9 @@ const (
 			class = excluded.class, evidence = excluded.evidence, requester = excluded.requester, kind = excluded.kind, quick = excluded.quick, slow = excluded.slow,
 			forced = excluded.forced, quarantined = excluded.quarantined, disk = excluded.disk,
 			read_seq = CASE WHEN excluded.attempt = builds.attempt THEN builds.read_seq ELSE 0 END`
-	// The first events of a build come with its record, so that a build that is asked for and starts at once is one row
-	// written once.
-	putBegin = `INSERT INTO builds (id, key, source, class, requester, state, attempt, worker, charged, failures, until, created, started, ended, result, error,
-			kind, quick, slow, forced, quarantined, disk, evidence, generation, last_seq, read_seq)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-			$17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
-		ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, worker = excluded.worker,
-			charged = excluded.charged, failures = excluded.failures, until = excluded.until,
-			started = excluded.started, ended = excluded.ended, result = excluded.result, error = excluded.error,
-			class = excluded.class, evidence = excluded.evidence, requester = excluded.requester, kind = excluded.kind, quick = excluded.quick, slow = excluded.slow,
-			forced = excluded.forced, quarantined = excluded.quarantined, disk = excluded.disk,
-			last_seq = excluded.last_seq, read_seq = excluded.read_seq WHERE builds.last_seq = 0`
 	// Only events that follow what is stored may be added: a writer that has lost track is refused.
 	putTail = `UPDATE builds SET last_seq = $4, read_seq = CASE WHEN attempt = $2 THEN $3 ELSE read_seq END
 		WHERE id = $1 AND last_seq = $5`
-	putEvent = `INSERT INTO events (build, seq, time, phase, message, more) VALUES ($1, $2, $3, $4, $5, $6)`
 	putKnown = `INSERT INTO images (key, build, image, result, created, generation) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (key) DO UPDATE SET build = excluded.build, image = excluded.image, result = excluded.result, created = excluded.created,
 			generation = excluded.generation, proven = CASE WHEN excluded.image = images.image THEN images.proven ELSE 0 END`
@@ -86,7 +75,8 @@ func (db *DB) Commit(ctx context.Context, c bindery.Changes) error {
 		return fmt.Errorf("commit: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	w := writer{ctx: ctx, tx: tx, now: micros(db.cfg.Now()), fault: db.cfg.Fault}
+	// The driver would start a watcher of ctx for each statement; between two of them it is looked at here.
+	w := writer{ctx: context.WithoutCancel(ctx), over: ctx.Done(), tx: tx, now: micros(db.cfg.Now()), fault: db.cfg.Fault}
 	if err := db.leads(&w); err != nil {
 		return err
 	}
@@ -134,6 +124,7 @@ func (db *DB) leads(w *writer) error {
 // writer is one transaction. It lives as long as the call whose context it has.
 type writer struct {
 	ctx   context.Context
+	over  <-chan struct{} // closed when nobody waits for it any more
 	tx    *sql.Tx
 	now   int64
 	fault func() error
@@ -143,37 +134,17 @@ func (w *writer) exec(st *sql.Stmt, args ...any) (sql.Result, error) {
 	if err := w.fault(); err != nil {
 		return nil, err
 	}
+	select {
+	case <-w.over:
+		return nil, context.Canceled
+	default:
+	}
 	return w.tx.StmtContext(w.ctx, st).ExecContext(w.ctx, args...)
 }
 
 func (db *DB) writeAll(w *writer, c bindery.Changes) error {
-	first, written := map[string]bindery.Tail{}, map[string]bool{} // tails that begin
-	for _, t := range c.Tails {
-		if len(t.Events) > 0 && t.Events[0].Seq == 1 {
-			first[t.Build] = t
-		}
-	}
-	for _, b := range c.Builds {
-		t, begins := first[b.ID]
-		if err := db.writeBuild(w, b, t, begins); err != nil {
-			return fmt.Errorf("build %s: %w", b.ID, err)
-		}
-		if !begins {
-			continue
-		}
-		if err := db.writeEvents(w, t); err != nil {
-			return fmt.Errorf("events of %s: %w", b.ID, err)
-		}
-		delete(first, b.ID)
-		written[b.ID] = true
-	}
-	for _, t := range c.Tails {
-		if written[t.Build] {
-			continue
-		}
-		if err := db.writeTail(w, t); err != nil {
-			return fmt.Errorf("events of %s: %w", t.Build, err)
-		}
+	if err := db.writeStories(w, c); err != nil {
+		return err
 	}
 	for _, key := range c.Forget {
 		if _, err := w.exec(db.put.forget, key); err != nil {
@@ -253,97 +224,6 @@ func (db *DB) writeWorkers(w *writer, c bindery.Changes) error {
 	for _, t := range c.Tokens {
 		if _, err := w.exec(db.put.token, t.ID, t.Hash, t.Pool, t.Uses, t.Who, micros(t.Created), micros(t.Expires)); err != nil {
 			return fmt.Errorf("token %s: %w", t.ID, err)
-		}
-	}
-	return nil
-}
-
-// writeBuild writes a record, together with the place that its events have reached if they begin now.
-func (db *DB) writeBuild(w *writer, b bindery.Build, t bindery.Tail, begins bool) error {
-	source, err := json.Marshal(b.Source)
-	if err != nil {
-		return err
-	}
-	result, err := optional(b.Result)
-	if err != nil {
-		return err
-	}
-	fault, err := optional(b.Err)
-	if err != nil {
-		return err
-	}
-	args := []any{
-		b.ID, b.Key, string(source), string(b.Class), b.Requester, string(b.State), b.Attempt, b.Worker,
-		b.Charged, b.Row, micros(b.Until), micros(b.Created), micros(b.Started), micros(b.Ended), result, fault,
-		b.Kind, b.Quick, b.Slow, b.Forced, b.Quarantined, b.Disk, b.Evidence, b.Generation,
-	}
-	if !begins {
-		_, err = w.exec(db.put.build, args...)
-		return err
-	}
-	if err := whole(t); err != nil {
-		return err
-	}
-	read := int64(0)
-	if t.Attempt == b.Attempt {
-		read = t.Read
-	}
-	res, err := w.exec(db.put.begin, append(args, t.Events[len(t.Events)-1].Seq, read)...)
-	if err != nil {
-		return err
-	}
-	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return fmt.Errorf("event 1 does not follow what is stored: %w", bindery.ErrConflict)
-	}
-	return nil
-}
-
-// more is the parts of an event that most events do not have.
-type more struct {
-	Step   *bindery.Step        `json:"step,omitempty"`
-	Result *bindery.BuildResult `json:"result,omitempty"`
-	Err    *bindery.Error       `json:"error,omitempty"`
-}
-
-func (db *DB) writeTail(w *writer, t bindery.Tail) error {
-	if len(t.Events) == 0 {
-		return nil
-	}
-	if err := whole(t); err != nil {
-		return err
-	}
-	first, last := t.Events[0].Seq, t.Events[len(t.Events)-1].Seq
-	res, err := w.exec(db.put.tail, t.Build, t.Attempt, t.Read, last, first-1)
-	if err != nil {
-		return err
-	}
-	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return fmt.Errorf("event %d does not follow what is stored: %w", first, bindery.ErrConflict)
-	}
-	return db.writeEvents(w, t)
-}
-
-// whole refuses a tail with gaps.
-func whole(t bindery.Tail) error {
-	first, last := t.Events[0].Seq, t.Events[len(t.Events)-1].Seq
-	if last != first+int64(len(t.Events))-1 {
-		return fmt.Errorf("%d events from %d to %d have gaps", len(t.Events), first, last)
-	}
-	return nil
-}
-
-func (db *DB) writeEvents(w *writer, t bindery.Tail) error {
-	for _, e := range t.Events {
-		var rest any
-		if e.Step != nil || e.Result != nil || e.Err != nil {
-			text, err := json.Marshal(more{e.Step, e.Result, e.Err})
-			if err != nil {
-				return err
-			}
-			rest = string(text)
-		}
-		if _, err := w.exec(db.put.event, t.Build, e.Seq, micros(e.Time), string(e.Phase), e.Message, rest); err != nil {
-			return err
 		}
 	}
 	return nil
