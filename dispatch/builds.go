@@ -37,7 +37,7 @@ func (d *Dispatcher) Submit(ctx context.Context, ask bindery.Ask) (bindery.Build
 		}
 	}
 	fresh := bindery.Build{
-		ID: buildID(), Key: bindery.BuildKey(src, d.cfg.Generation), Source: src, Class: ask.Class, Evidence: ask.Evidence, Requester: ask.Requester,
+		ID: buildID(d.cfg.Now()), Key: bindery.BuildKey(src, d.cfg.Generation), Source: src, Class: ask.Class, Evidence: ask.Evidence, Requester: ask.Requester,
 		State: bindery.BuildQueued,
 	}
 	if fresh.Class == "" {

@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -20,23 +19,10 @@ type bulk struct {
 // its rows.
 const many = 20
 
+// text has nameless parameters: the driver looks for the name of each one, which takes longer the more there are.
 func (b bulk) text(rows int) string {
-	var t strings.Builder
-	t.WriteString(b.head)
-	for i := range rows * b.columns {
-		switch {
-		case i == 0:
-			t.WriteString("($")
-		case i%b.columns == 0:
-			t.WriteString("), ($")
-		default:
-			t.WriteString(", $")
-		}
-		t.WriteString(strconv.Itoa(i + 1))
-	}
-	t.WriteString(") ")
-	t.WriteString(b.tail)
-	return t.String()
+	row := "(?" + strings.Repeat(", ?", b.columns-1) + ")"
+	return b.head + row + strings.Repeat(", "+row, rows-1) + " " + b.tail
 }
 
 // insert writes rows, whose values follow each other. Each row must change one.
