@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -42,20 +43,25 @@ func (e *Engine) checkBoot(ctx context.Context) error {
 	return writeDurably(e.bootFile(), now)
 }
 
-// wipe removes everything but the lock, the boot file and the bases, which were brought to the disk when they were
-// made. The boot file goes last, by being written anew: a wipe that is cut short is done again.
+// wipe sets everything aside but the lock, the boot file and the bases, which were brought to the disk when they were
+// made. The boot file is written anew after it: a wipe that is cut short is done again. Deleting a large cache takes
+// minutes, so Run does that, when the engine works already.
 func (e *Engine) wipe() error {
-	keep := map[string]bool{filepath.Base(e.bootFile()): true, filepath.Base(e.lock.Path()): true}
 	entries, err := os.ReadDir(e.cfg.Dir)
 	if err != nil {
 		return fmt.Errorf("wipe the build cache: %w", err)
 	}
+	dead, err := os.MkdirTemp(e.cfg.Dir, deadPrefix)
+	if err != nil {
+		return fmt.Errorf("wipe the build cache: %w", err)
+	}
+	keep := []string{filepath.Base(e.bootFile()), filepath.Base(e.lock.Path())}
 	for _, d := range entries {
 		p := filepath.Join(e.cfg.Dir, d.Name())
-		if keep[d.Name()] || p == filepath.Clean(e.cfg.BaseDir) {
+		if slices.Contains(keep, d.Name()) || strings.HasPrefix(d.Name(), deadPrefix) || p == filepath.Clean(e.cfg.BaseDir) {
 			continue
 		}
-		if err := os.RemoveAll(p); err != nil {
+		if err := os.Rename(p, filepath.Join(dead, d.Name())); err != nil {
 			return fmt.Errorf("wipe the build cache: %w", err)
 		}
 	}
@@ -63,6 +69,47 @@ func (e *Engine) wipe() error {
 		return os.Remove(e.bootFile())
 	}
 	return nil
+}
+
+const (
+	deadPrefix   = "dead-"
+	buriedLevels = 4 // dead-*/worker/snapshots/snapshots: below are single layers
+)
+
+// bury deletes what wipe has set aside, until ctx ends; what is left then is for the next engine.
+func (e *Engine) bury(ctx context.Context) {
+	dead, _ := filepath.Glob(filepath.Join(e.cfg.Dir, deadPrefix+"*"))
+	for _, dir := range dead {
+		if err := removeSlowly(ctx, dir, buriedLevels); err != nil && ctx.Err() == nil {
+			e.cfg.Log.WarnContext(ctx, "an old build cache is left", "dir", dir, "err", err)
+		}
+	}
+}
+
+// removeSlowly is os.RemoveAll, but looks at ctx between the directories of the first levels.
+func removeSlowly(ctx context.Context, dir string, levels int) error {
+	if levels == 0 {
+		return os.RemoveAll(dir)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, d := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p := filepath.Join(dir, d.Name())
+		if d.IsDir() {
+			err = removeSlowly(ctx, p, levels-1)
+		} else {
+			err = os.Remove(p)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return os.Remove(dir)
 }
 
 // settleBoot brings everything to the disk and releases the claim.

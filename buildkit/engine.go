@@ -150,6 +150,9 @@ func (e *Engine) open(ctx context.Context) error {
 func (e *Engine) Run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- e.server.Serve(e.listener) }()
+	var buried sync.WaitGroup
+	defer buried.Wait()
+	buried.Go(func() { e.bury(ctx) })
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for {

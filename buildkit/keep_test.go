@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -137,6 +138,17 @@ func TestCacheIsWipedAfterTheMachineDied(t *testing.T) {
 		t.Errorf("after the machine died: got %v, want not found", err)
 	}
 	solve(t, e, small(t, "anew", "four"))
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
+		dead, err := filepath.Glob(filepath.Join(dir, "dead-*"))
+		if err == nil && len(dead) == 0 {
+			return
+		}
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("the old cache is still there: %v, %v", dead, err)
+		}
+	}
 }
 
 func TestPushAndLayout(t *testing.T) {
