@@ -11,6 +11,7 @@ if ! uv pip check --quiet --python "$NB_PYTHON_PREFIX" >/dev/null 2>&1; then
 	# Some of what conda brought does not go with the rest: let uv find what does, near to what is there.
 	uv pip install --python "$NB_PYTHON_PREFIX" --requirement "$ASSETS/server.in"
 fi
+. "$ASSETS/quick.sh"
 if [ -x "$NB_PYTHON_PREFIX/bin/R" ]; then
 	"$NB_PYTHON_PREFIX/bin/R" --no-save --no-restore --quiet -e "IRkernel::installspec(prefix='$NB_PYTHON_PREFIX')" ||
 		echo "R's kernel could not be registered."

@@ -13,3 +13,4 @@ case $("$NB_PYTHON_PREFIX/bin/python" -I -c 'import sys; print("%d.%d" % sys.ver
 3.8) lock=$ASSETS/server-3.8.lock ;; # the last servers that ran with it
 esac
 uv pip install --python "$NB_PYTHON_PREFIX" --require-hashes --requirement "$lock"
+. "$ASSETS/quick.sh"
