@@ -110,6 +110,41 @@ type LiftRule struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// NewWorker says where a worker serves that is to join, for the hub's own machine.
+type NewWorker struct {
+	Name   string `json:"name"`
+	Pool   string `json:"pool,omitempty"`
+	Socket string `json:"socket"` // its unix socket, an absolute path
+}
+
+// ChangeWorker says why a worker is drained or resumed; the audit log keeps it.
+type ChangeWorker struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+// RemoveWorker says why a worker is removed. Force: although builds run there; they start again elsewhere.
+type RemoveWorker struct {
+	Reason string `json:"reason,omitempty"`
+	Force  bool   `json:"force,omitempty"`
+}
+
+// NewJoinToken asks for a token by which workers join over the network.
+type NewJoinToken struct {
+	Pool string        `json:"pool,omitempty"` // that they belong to
+	Uses int           `json:"uses,omitempty"` // how many workers; default: 1
+	For  time.Duration `json:"for,omitempty"`  // default: an hour
+}
+
+// A JoinToken is such a token. Token is told once.
+type JoinToken struct {
+	ID      string    `json:"id"`
+	Token   string    `json:"token"`
+	Pool    string    `json:"pool,omitempty"`
+	Uses    int       `json:"uses"`
+	Expires time.Time `json:"expires"`
+	URL     string    `json:"url,omitempty"` // where to join, as far as the hub knows
+}
+
 // An AuditLine says who did what, when and why.
 type AuditLine struct {
 	Time   time.Time `json:"time"`

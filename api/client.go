@@ -134,6 +134,49 @@ func (c *Client) LiftRule(ctx context.Context, id, reason string) error {
 	return c.call(ctx, "DELETE", "/api/v1/rules/"+url.PathEscape(id), LiftRule{Reason: reason}, nil)
 }
 
+// Workers lists the workers of a hub.
+func (c *Client) Workers(ctx context.Context) ([]bindery.WorkerView, error) {
+	var out []bindery.WorkerView
+	return out, c.call(ctx, "GET", "/api/v1/workers", nil, &out)
+}
+
+func workerPath(name string) string { return "/api/v1/workers/" + url.PathEscape(name) }
+
+// Worker returns one worker.
+func (c *Client) Worker(ctx context.Context, name string) (bindery.WorkerView, error) {
+	var out bindery.WorkerView
+	return out, c.call(ctx, "GET", workerPath(name), nil, &out)
+}
+
+// AddWorker has a worker of the hub's own machine join. Only the hub's socket takes it.
+func (c *Client) AddWorker(ctx context.Context, in NewWorker) (bindery.WorkerView, error) {
+	var out bindery.WorkerView
+	return out, c.call(ctx, "POST", "/api/v1/workers", in, &out)
+}
+
+// DrainWorker lets a worker have no more builds until it is resumed.
+func (c *Client) DrainWorker(ctx context.Context, name, reason string) (bindery.WorkerView, error) {
+	var out bindery.WorkerView
+	return out, c.call(ctx, "POST", workerPath(name)+"/drain", ChangeWorker{Reason: reason}, &out)
+}
+
+// ResumeWorker undoes DrainWorker.
+func (c *Client) ResumeWorker(ctx context.Context, name, reason string) (bindery.WorkerView, error) {
+	var out bindery.WorkerView
+	return out, c.call(ctx, "POST", workerPath(name)+"/resume", ChangeWorker{Reason: reason}, &out)
+}
+
+// RemoveWorker has the hub forget a worker that has joined.
+func (c *Client) RemoveWorker(ctx context.Context, name string, in RemoveWorker) error {
+	return c.call(ctx, "DELETE", workerPath(name), in, nil)
+}
+
+// AddJoinToken makes a token by which workers join.
+func (c *Client) AddJoinToken(ctx context.Context, in NewJoinToken) (JoinToken, error) {
+	var out JoinToken
+	return out, c.call(ctx, "POST", "/api/v1/join-tokens", in, &out)
+}
+
 // Audit returns the newest lines of the audit log, newest first; at most limit, 100 when it is 0.
 func (c *Client) Audit(ctx context.Context, limit int) ([]AuditLine, error) {
 	var out []AuditLine

@@ -424,7 +424,7 @@ func (d *Dispatcher) taken(name, address string) bool {
 func (t *turn) admitWorker(fresh *member, r bindery.WorkerRecord, who string) error {
 	d := t.d
 	if d.taken(r.Name, r.Address) {
-		return bindery.Errorf(bindery.ErrConflict, bindery.User, "Choose another name with --name, or remove the other one with `bindery workers rm "+r.Name+"`.", "Another worker is called %s", r.Name)
+		return bindery.Errorf(bindery.ErrConflict, bindery.User, "Choose another name with --name, or remove the other one with `bindery workers rm "+r.Name+"`.", "There is a worker %s already, elsewhere", r.Name)
 	}
 	if m := d.find(r.Name); m != nil {
 		same := m.record.Pool == r.Pool && m.record.Shared == r.Shared

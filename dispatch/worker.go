@@ -3,6 +3,7 @@ package dispatch
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -102,9 +103,12 @@ func (d *Dispatcher) look(ctx context.Context, m *member) (l look) {
 	if d.cfg.Minimums(pool).WriteRate > 0 {
 		writes = writesOften
 	}
-	l.proves = true
 	before := d.cfg.Now()
-	if l.found, l.err = p.Preflight(ctx, writes); l.err == nil && !l.found.Clock.IsZero() {
+	l.found, l.err = p.Preflight(ctx, writes)
+	if l.proves = !errors.Is(l.err, bindery.ErrNotFound); !l.proves {
+		l.err = nil // it is of an older version, and will be replaced
+	}
+	if l.err == nil && !l.found.Clock.IsZero() {
 		took := d.cfg.Now().Sub(before)
 		l.found.Offset = l.found.Clock.Sub(before.Add(took / 2))
 		if l.found.Offset.Abs() <= took/2+100*time.Millisecond {

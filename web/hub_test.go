@@ -406,5 +406,5 @@ func (m past) Events(_ context.Context, build string, after int64, limit int) ([
 
 // operated is for servers whose queue can be worked with.
 func operated(h *hub) func(*web.Config) {
-	return func(c *web.Config) { c.Queue, c.History = h, past{h} }
+	return func(c *web.Config) { c.Queue, c.History, c.Workers = h, past{h}, newCrew() }
 }

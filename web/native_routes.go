@@ -56,6 +56,7 @@ func askForToken(w http.ResponseWriter, r *http.Request, err error) {
 // nativeRoutes is the whole native API. Those that change something take an Idempotency-Key.
 func (s *Server) nativeRoutes() []route {
 	const builds, sessions, rules = "/api/v1/builds", "/api/v1/sessions", "/api/v1/rules"
+	const workers = "/api/v1/workers"
 	few := param{name: "limit", about: "how many at most", kind: "integer", most: maxListed}
 	many := param{name: "limit", about: "how many waiting builds at most", kind: "integer", most: maxListed}
 	follow := param{name: "follow", about: "1: go on until the end", kind: "string"}
@@ -84,6 +85,13 @@ func (s *Server) nativeRoutes() []route {
 		{method: "GET", path: rules, scope: read, id: "listRules", summary: "Rules that stand", out: []api.Rule{}, h: call(s.getRules, nothing)},
 		{method: "POST", path: rules, scope: admin, id: "addRule", summary: "Make a rule, or replace the one of its kind and pattern", in: api.NewRule{}, out: api.Rule{}, h: once(call(s.postRule, body))},
 		{method: "DELETE", path: rules + "/{id}", scope: admin, id: "liftRule", summary: "End a rule", in: api.LiftRule{}, optional: true, h: call(s.deleteRule, aboutIt)},
+		{method: "GET", path: workers, scope: read, id: "listWorkers", summary: "Workers, the hub's own first", out: []bindery.WorkerView{}, h: call(s.getWorkers, nothing)},
+		{method: "POST", path: workers, scope: admin, id: "addWorker", summary: "Have a worker of the hub's own machine join, by the hub's socket only", in: api.NewWorker{}, out: bindery.WorkerView{}, h: once(call(s.postWorker, body))},
+		{method: "GET", path: workers + "/{id}", scope: read, id: "getWorker", summary: "One worker: what it found, what it lacks", out: bindery.WorkerView{}, h: call(s.getWorker, id)},
+		{method: "DELETE", path: workers + "/{id}", scope: admin, id: "removeWorker", summary: "Forget a worker that has joined", in: api.RemoveWorker{}, optional: true, h: call(s.deleteWorker, aboutIt)},
+		{method: "POST", path: workers + "/{id}/drain", scope: admin, id: "drainWorker", summary: "Let a worker have no more builds", in: api.ChangeWorker{}, optional: true, out: bindery.WorkerView{}, h: once(call(s.drainWorker, aboutIt))},
+		{method: "POST", path: workers + "/{id}/resume", scope: admin, id: "resumeWorker", summary: "Let a worker that was drained have builds again", in: api.ChangeWorker{}, optional: true, out: bindery.WorkerView{}, h: once(call(s.resumeWorker, aboutIt))},
+		{method: "POST", path: "/api/v1/join-tokens", scope: admin, id: "addJoinToken", summary: "Make a token by which workers join; it is told once", in: api.NewJoinToken{}, optional: true, out: api.JoinToken{}, h: once(call(s.postJoinToken, orBody))},
 		{method: "GET", path: "/api/v1/audit", scope: admin, id: "listAudit", summary: "Who did what, when and why, newest first", query: []param{few}, out: []api.AuditLine{}, h: call(s.getAudit, upTo(100))},
 	}
 }

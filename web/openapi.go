@@ -161,6 +161,9 @@ func (d document) named(t reflect.Type) object {
 	if t.PkgPath() == reflect.TypeFor[api.Session]().PkgPath() && t == reflect.TypeFor[api.Session]() {
 		name = "LaunchedSession" // bindery.Session is another one
 	}
+	if t == reflect.TypeFor[api.JoinToken]() {
+		name = "TokenToJoin"
+	}
 	if t == reflect.TypeFor[api.Rule]() {
 		name = "StandingRule"
 	}
@@ -210,6 +213,7 @@ func isAsked(t reflect.Type) bool {
 	return slices.Contains([]reflect.Type{
 		reflect.TypeFor[api.NewBuild](), reflect.TypeFor[api.NewSession](), reflect.TypeFor[api.NewRule](), reflect.TypeFor[bindery.Source](),
 		reflect.TypeFor[api.CancelBuild](), reflect.TypeFor[api.StopSession](), reflect.TypeFor[api.LiftRule](),
+		reflect.TypeFor[api.NewWorker](), reflect.TypeFor[api.ChangeWorker](), reflect.TypeFor[api.RemoveWorker](), reflect.TypeFor[api.NewJoinToken](),
 	}, t)
 }
 
@@ -220,6 +224,8 @@ func needed(t reflect.Type, field string) bool {
 		return field == "url"
 	case reflect.TypeFor[api.NewRule]():
 		return field == "kind" || field == "pattern" || field == "reason"
+	case reflect.TypeFor[api.NewWorker]():
+		return field == "name" || field == "socket"
 	}
 	return true
 }
@@ -237,6 +243,8 @@ func enumOf(t reflect.Type) []string {
 		return texts(bindery.Attended, bindery.Unattended, bindery.Background)
 	case reflect.TypeFor[bindery.Fault]():
 		return texts(bindery.User, bindery.Transient, bindery.Ours)
+	case reflect.TypeFor[bindery.WorkerState]():
+		return texts(bindery.WorkerReady, bindery.WorkerRefused, bindery.WorkerFull, bindery.WorkerDrained, bindery.WorkerAway)
 	case reflect.TypeFor[bindery.Phase]():
 		return texts(bindery.PhaseWaiting, bindery.PhaseFetching, bindery.PhaseBuilding, bindery.PhasePushing, bindery.PhaseBuilt, bindery.PhaseLaunching, bindery.PhaseReady, bindery.PhaseFailed)
 	}

@@ -83,6 +83,8 @@ func TestScopes(t *testing.T) {
 	for _, c := range []struct{ method, path, body, may string }{
 		{"GET", "status", "", "rla"}, {"GET", "queue", "", "-rla"}, {"GET", "builds", "", "rla"}, {"GET", "sessions", "", "rla"}, {"GET", "rules", "", "rla"},
 		{"GET", "openapi.json", "", "-rla"}, {"GET", "audit", "", "a"}, {"POST", "builds", body, "la"},
+		{"GET", "workers", "", "rla"}, {"GET", "workers/b", "", "rla"}, {"POST", "workers/b/drain", "", "a"}, {"POST", "workers/b/resume", "{}", "a"},
+		{"DELETE", "workers/b", `{"reason":"r"}`, "a"}, {"POST", "join-tokens", "", "a"},
 		{"POST", "rules", `{"kind":"ban","pattern":"gh/o/r","reason":"r"}`, "a"},
 	} {
 		for _, token := range []string{"-", "r", "l", "a"} {
@@ -313,7 +315,7 @@ func TestDocumentDescribesEveryRoute(t *testing.T) {
 	}
 	bodies := map[string]string{
 		"submitBuild": `{"source":{"url":"https://example.org/o/r"}}`, "launchSession": `{"build":"` + b.ID + `"}`,
-		"addRule": `{"kind":"ban","pattern":"gh/o/r","reason":"r"}`,
+		"addRule": `{"kind":"ban","pattern":"gh/o/r","reason":"r"}`, "addWorker": `{"name":"c","socket":"/s"}`,
 	}
 	ids := map[string]bool{}
 	for path, methods := range doc.Paths {
@@ -322,10 +324,16 @@ func TestDocumentDescribesEveryRoute(t *testing.T) {
 				t.Errorf("%s %s has no name of its own: %q", method, path, op.OperationID)
 			}
 			ids[op.OperationID] = true
-			at := strings.NewReplacer("builds/{id}", "builds/"+b.ID, "sessions/{id}", "sessions/s1", "rules/{id}", "rules/none").Replace(path)
+			at := strings.NewReplacer("builds/{id}", "builds/"+b.ID, "sessions/{id}", "sessions/s1", "rules/{id}", "rules/none", "workers/{id}", "workers/b").Replace(path)
 			resp, answer := ask(t, strings.ToUpper(method), ts.URL+at, bodies[op.OperationID], "Authorization", "Bearer a", "Content-Type", "application/json")
 			if strings.HasPrefix(path, "/api/v1/rules/") {
 				if resp.StatusCode != 404 {
+					t.Errorf("%s %s: %d", method, path, resp.StatusCode)
+				}
+				continue
+			}
+			if op.OperationID == "addWorker" { // by the hub's socket only
+				if resp.StatusCode != 403 {
 					t.Errorf("%s %s: %d", method, path, resp.StatusCode)
 				}
 				continue
@@ -336,7 +344,7 @@ func TestDocumentDescribesEveryRoute(t *testing.T) {
 			}
 		}
 	}
-	if len(ids) != 19 {
+	if len(ids) != 26 {
 		t.Errorf("the document has %d operations", len(ids))
 	}
 }

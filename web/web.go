@@ -56,6 +56,17 @@ type Queue interface {
 	LiftRule(ctx context.Context, r bindery.Rule, who, reason string) error
 }
 
+// Workers is the part of a hub that knows its workers.
+type Workers interface {
+	Workers(ctx context.Context) ([]bindery.WorkerView, error)
+	DrainWorker(ctx context.Context, name, who, reason string) error
+	ResumeWorker(ctx context.Context, name, who, reason string) error
+	RemoveWorker(ctx context.Context, name, who, reason string, force bool) error
+	// AddWorker has a worker of this machine join.
+	AddWorker(ctx context.Context, who string, in api.NewWorker) error
+	AddJoinToken(ctx context.Context, who string, in api.NewJoinToken) (api.JoinToken, error)
+}
+
 // History is the part of a store that remembers.
 type History interface {
 	// Past returns builds that have ended, the last first.
@@ -71,6 +82,7 @@ type Config struct {
 	Builds     Builds   // required
 	Sessions   Sessions // required
 	Queue      Queue    // default: nothing is known of the queue, no rule is made
+	Workers    Workers  // default: nothing is known of them
 	History    History  // default: only what lives is known
 	SessionLog func(ctx context.Context, id string, follow bool) (io.ReadCloser, error)
 	Worker     func(ctx context.Context) (bindery.WorkerStatus, error)

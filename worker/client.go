@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,9 +21,10 @@ import (
 	bindery "github.com/bindery-hub/bindery"
 )
 
-// A Client talks to the worker at a socket. It may be used by many at once.
+// A Client talks to a worker, at a socket or over the network. It may be used by many at once.
 type Client struct {
-	socket string
+	socket string // empty: it is reached over the network
+	base   string
 	http   *http.Client
 }
 
@@ -31,7 +33,15 @@ func NewClient(socket string) *Client {
 	t := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, socket) },
 	}
-	return &Client{socket: socket, http: &http.Client{Transport: t}}
+	return &Client{socket: socket, base: "http://worker", http: &http.Client{Transport: t}}
+}
+
+// newTLSClient makes the Client of a worker at a host and port. A connection that is silent is found broken in half a
+// minute: a machine may vanish without a word.
+func newTLSClient(address string, cfg *tls.Config) *Client {
+	d := &net.Dialer{Timeout: 5 * time.Second, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
+	t := &http.Transport{DialContext: d.DialContext, TLSClientConfig: cfg, TLSHandshakeTimeout: 5 * time.Second}
+	return &Client{base: "https://" + address, http: &http.Client{Transport: t}}
 }
 
 // do sends one request and decodes the answer into out, when there is one.
@@ -60,7 +70,7 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 		}
 		body = bytes.NewReader(raw)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://worker"+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +87,9 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 	defer resp.Body.Close()
 	var e bindery.Error
 	if json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&e) != nil || e.Kind == "" {
+		if resp.StatusCode == http.StatusNotFound {
+			return nil, bindery.Errorf(bindery.ErrNotFound, bindery.Ours, "Restart it.", "The worker is of an older version: it does not know %s", path)
+		}
 		return nil, fmt.Errorf("%s %s: the worker answered %s", method, path, resp.Status)
 	}
 	return nil, &e
@@ -162,8 +175,24 @@ func (c *Client) Status(ctx context.Context) (bindery.WorkerStatus, error) {
 	return out, nil
 }
 
+// Preflight returns what the worker found of its machine. It measures how fast it writes when it last did so before
+// writes.
+func (c *Client) Preflight(ctx context.Context, writes time.Duration) (bindery.Preflight, error) {
+	var out bindery.Preflight
+	err := c.do(ctx, http.MethodGet, "/v1/preflight?writes="+url.QueryEscape(writes.String()), nil, &out)
+	return out, err
+}
+
+// MakeRoom has the worker drop of its cache what nothing holds.
+func (c *Client) MakeRoom(ctx context.Context) error {
+	return c.do(ctx, http.MethodPut, "/v1/room", nil, nil)
+}
+
 // pid asks the kernel who listens at the socket.
 func (c *Client) pid(ctx context.Context) int {
+	if c.socket == "" {
+		return 0
+	}
 	conn, err := dial(ctx, c.socket)
 	if err != nil {
 		return 0

@@ -25,6 +25,8 @@ func (s *Server) handler() http.Handler {
 		"GET /v1/status":                       s.getStatus,
 		"GET /v1/alive":                        getAlive,
 		"PUT /v1/drain":                        s.putDrain,
+		"GET /v1/preflight":                    s.getPreflight,
+		"PUT /v1/room":                         s.putRoom,
 		"POST /v1/resolve":                     s.postResolve,
 		"POST /v1/plan":                        s.postPlan,
 		"GET /v1/images":                       s.getImages,
@@ -202,6 +204,7 @@ func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) error {
 	out := bindery.WorkerStatus{
 		Name: s.cfg.Name, Version: s.cfg.Version, Generation: s.cfg.Generation,
 		Slots: s.cfg.Slots, Builds: s.list(), Prepared: prepared, Checks: []bindery.Check{},
+		Pool: s.cfg.Pool, Labels: s.cfg.Labels, Machine: s.cfg.Machine,
 	}
 	if s.cfg.Checks != nil {
 		out.Checks = s.cfg.Checks(r.Context())
@@ -218,6 +221,46 @@ func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return writeJSON(w, http.StatusOK, out)
+}
+
+// getPreflight answers with the last look at the machine, and has the next one begin. Only the first is waited for, a
+// while: a disk that hangs must not hold up whoever asks.
+func (s *Server) getPreflight(w http.ResponseWriter, r *http.Request) error {
+	p := s.cfg.Probe
+	if p == nil {
+		return bindery.Errorf(bindery.ErrNotFound, bindery.Ours, "Use another worker.", "This worker does not look at its machine")
+	}
+	writes, err := time.ParseDuration(r.URL.Query().Get("writes"))
+	if err != nil {
+		return bindery.Errorf(bindery.ErrInvalid, bindery.Ours, "Give a duration such as 15s.", "It is not said how old the write rate may be")
+	}
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		p.Refresh(context.WithoutCancel(r.Context()), writes)
+	}()
+	if p.Last().At.IsZero() {
+		select {
+		case <-looked:
+		case <-time.After(firstLook):
+		case <-r.Context().Done():
+		}
+	}
+	return writeJSON(w, http.StatusOK, p.Last())
+}
+
+// firstLook is how long the first look at the machine is waited for.
+const firstLook = 5 * time.Second
+
+// putRoom drops of the cache what nothing holds.
+func (s *Server) putRoom(w http.ResponseWriter, r *http.Request) error {
+	if s.cfg.Room != nil {
+		if err := s.cfg.Room(r.Context()); err != nil {
+			return err
+		}
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 func getAlive(w http.ResponseWriter, _ *http.Request) error {

@@ -64,6 +64,11 @@ type Config struct {
 	Usage    func(context.Context) (size, free int64, err error) // of the cache and its disk; may be nil
 	Work     func() time.Duration                                // processor time of all steps so far; may be nil
 	Checks   func(context.Context) []bindery.Check               // may be nil
+	Probe    *Probe                                              // looks at the machine; default: nobody does
+	Room     func(context.Context) error                         // drops what of the cache nothing holds; may be nil
+	Labels   map[string]string                                   // of its node
+	Pool     string                                              // that it belongs to
+	Machine  string                                              // type of its machine
 	IdleExit time.Duration                                       // Run ends when nothing was asked for so long; 0: never
 	MaxLog   int64                                               // bytes of events kept of one attempt; default: 64 MiB
 	Secrets  []string                                            // never to appear in an event
@@ -109,9 +114,9 @@ func New(cfg Config) (*Server, error) {
 // shutdownTime is how long builds and streams get to end.
 const shutdownTime = 20 * time.Second
 
-// Run serves on l until ctx ends, until it is idle for IdleExit, or until it was told to drain and the last build has
+// Run serves on l, and on more, until ctx ends, until it is idle for IdleExit, or until it was told to drain and the last build has
 // ended. Builds that still run then end as lost, which their askers try again.
-func (s *Server) Run(ctx context.Context, l net.Listener) error {
+func (s *Server) Run(ctx context.Context, l net.Listener, more ...net.Listener) error {
 	if err := s.recover(); err != nil {
 		return fmt.Errorf("read the event logs: %w", err)
 	}
@@ -124,8 +129,11 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		go reap(base)
 	}
 	srv := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 30 * time.Second, ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug)}
-	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(l) }()
+	all := append([]net.Listener{l}, more...)
+	ended := make(chan error, len(all))
+	for _, l := range all {
+		go func() { ended <- srv.Serve(l) }()
+	}
 	err := s.wait(ctx, ended)
 	s.mu.Lock()
 	s.base = nil // no build starts any more
