@@ -384,14 +384,10 @@ func (d *Dispatcher) JoinWorker(ctx context.Context, r bindery.WorkerRecord, who
 	if err := bindery.CheckWorkerName(r.Name); err != nil {
 		return err
 	}
-	fresh, err := d.connectTo(r)
-	if err != nil {
-		return err
-	}
 	var refused error
-	err = d.do(ctx, func(t *turn) {
+	err := d.do(ctx, func(t *turn) {
 		if refused = t.spend(&r, token, hash); refused == nil {
-			refused = t.admitWorker(fresh, r, who)
+			refused = t.admitWorker(r, who)
 		}
 	})
 	return cmp.Or(err, refused)
@@ -421,7 +417,8 @@ func (d *Dispatcher) taken(name, address string) bool {
 	return m != nil && m.record.Address != address
 }
 
-func (t *turn) admitWorker(fresh *member, r bindery.WorkerRecord, who string) error {
+// admitWorker makes a worker a member.
+func (t *turn) admitWorker(r bindery.WorkerRecord, who string) error {
 	d := t.d
 	if d.taken(r.Name, r.Address) {
 		return bindery.Errorf(bindery.ErrConflict, bindery.User, "Choose another name with --name, or remove the other one with `bindery workers rm "+r.Name+"`.", "There is a worker %s already, elsewhere", r.Name)
@@ -435,7 +432,10 @@ func (t *turn) admitWorker(fresh *member, r bindery.WorkerRecord, who string) er
 		return nil
 	}
 	r.Joined = t.now
-	fresh.record, fresh.gone = r, false
+	fresh, err := d.connectTo(r)
+	if err != nil {
+		return err
+	}
 	fresh.view.Since = t.now
 	d.members = append(d.members, fresh)
 	slices.SortFunc(d.members[1:], func(a, b *member) int { return strings.Compare(a.record.Name, b.record.Name) })

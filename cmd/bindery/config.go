@@ -35,6 +35,7 @@ type config struct {
 	Listen        string   `yaml:"listen"`
 	SessionListen string   `yaml:"session_listen"`
 	SessionURL    string   `yaml:"session_url"`
+	WorkerListen  string   `yaml:"worker_listen"`
 	PublicURL     string   `yaml:"public_url"`
 	Base          string   `yaml:"base"`
 	Appendix      string   `yaml:"appendix"`
@@ -43,6 +44,9 @@ type config struct {
 	AllowSource   []string `yaml:"allow_source"`
 	LogFormat     string   `yaml:"log_format"`
 	Trace         *size    `yaml:"trace"`
+
+	Pools  string       `yaml:"pools"`
+	Worker workerConfig `yaml:"worker"`
 
 	IdleExit       time.Duration `yaml:"idle_exit"`
 	APITokens      []tokenConfig `yaml:"api_tokens"`
@@ -63,6 +67,24 @@ type config struct {
 	Python   pythonConfig  `yaml:"python"`
 	Cache    cacheConfig   `yaml:"cache"`
 	Network  networkConfig `yaml:"network"`
+}
+
+// A workerConfig says who the worker of this state directory is.
+type workerConfig struct {
+	Name    string            `yaml:"name"`
+	Pool    string            `yaml:"pool"`
+	Labels  map[string]string `yaml:"labels"`
+	Machine string            `yaml:"machine_type"`
+}
+
+// check refuses names that are none.
+func (w workerConfig) check() error {
+	for key, name := range map[string]string{"name": w.Name, "pool": w.Pool} {
+		if name != "" && bindery.CheckWorkerName(name) != nil {
+			return fmt.Errorf("worker.%s: %q is not a name", key, bindery.Printable(name))
+		}
+	}
+	return nil
 }
 
 type pagesConfig struct {
@@ -230,7 +252,7 @@ func (c *config) check() error {
 			return fmt.Errorf("steps: %s: %w", key, err)
 		}
 	}
-	if err := errors.Join(c.Providers.check(), c.Registries.check(), c.SSH.check()); err != nil {
+	if err := errors.Join(c.Providers.check(), c.Registries.check(), c.SSH.check(), c.Worker.check()); err != nil {
 		return err
 	}
 	if err := c.Conda.check(); err != nil {

@@ -232,9 +232,13 @@ func checkTrust(steps stepConfig, getenv func(string) string) bindery.Check {
 		Remedy: unless(file != "", "Install them, or build steps bring their own only: apt-get install ca-certificates")}
 }
 
+func indexURL(steps stepConfig, getenv func(string) string) string {
+	return cmp.Or(machineEnv(config{Steps: steps}, getenv)["UV_DEFAULT_INDEX"], "https://pypi.org/simple/")
+}
+
 // checkIndex asks the package index that Python builds use.
 func checkIndex(ctx context.Context, steps stepConfig, getenv func(string) string) bindery.Check {
-	index := cmp.Or(machineEnv(config{Steps: steps}, getenv)["UV_DEFAULT_INDEX"], "https://pypi.org/simple/")
+	index := indexURL(steps, getenv)
 	k := bindery.Check{Name: "package index", Level: advised, Found: redacted(index)}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -210,4 +212,19 @@ func (s staff) join(ctx context.Context, r bindery.WorkerRecord, token, hash str
 		r.Pool = all[i].Record.Pool
 	}
 	return s.JoinWorker(ctx, r, "worker:"+r.Name, token, hash)
+}
+
+// serve lets workers join over the network until ctx ends.
+func (s staff) serve(ctx context.Context, l net.Listener, log *slog.Logger) error {
+	gate := &worker.Gate{Authority: s.fleet.authority, Join: s.join, Log: log}
+	srv := &http.Server{
+		Handler: gate.Handler(), TLSConfig: s.fleet.authority.ServerTLS(), ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
+		MaxHeaderBytes: 1 << 14, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() }) // joining again is harmless
+	defer stop()
+	if err := srv.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
 }

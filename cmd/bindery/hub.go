@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/runc"
@@ -81,6 +82,24 @@ func (v visitorWorker) Status(ctx context.Context) (bindery.WorkerStatus, error)
 		return bindery.WorkerStatus{}, err
 	}
 	return c.Status(ctx)
+}
+
+// Preflight says what it found of its machine.
+func (v visitorWorker) Preflight(ctx context.Context, writes time.Duration) (bindery.Preflight, error) {
+	c, err := v.w.client(ctx)
+	if err != nil {
+		return bindery.Preflight{}, err
+	}
+	return c.Preflight(ctx, writes)
+}
+
+// MakeRoom has it empty its cache.
+func (v visitorWorker) MakeRoom(ctx context.Context) error {
+	c, err := v.w.client(ctx)
+	if err != nil {
+		return err
+	}
+	return c.MakeRoom(ctx)
 }
 
 // hubSessions begins the ids of a hub's sessions.

@@ -62,6 +62,8 @@ type commandLine struct {
 	Audit    auditCmd    `cmd:"" help:"Print who changed what on a hub, when and why."`
 	Metrics  metricsCmd  `cmd:"" help:"Print what Prometheus and Grafana need to watch a hub."`
 	Worker   workerCmd   `cmd:"" help:"Serve builds to the hub and the command line of one state directory."`
+	Workers  workersCmd  `cmd:"" help:"List, show, drain and remove a hub's workers; make tokens to join by."`
+	Pool     poolCmd     `cmd:"" help:"Node pools: list them, print the commands that make them, compare them with the workers."`
 	Sim      simCmd      `cmd:"" help:"Simulate the queue."`
 	Doctor   doctorCmd   `cmd:"" help:"Say what this machine lacks, and the remedy of each."`
 	Version  versionCmd  `cmd:"" help:"Say which version this is."`

@@ -21,14 +21,15 @@ import (
 type parts struct {
 	inst     instance
 	workers  workers
+	images   runc.Images
 	net      *bridge.Network
 	launcher *runc.Launcher
 	log      *slog.Logger
 }
 
 // open makes the parts and raises the network. Nothing of it needs closing: the network stays for others.
-func (a *app) open(ctx context.Context, w workers, log *slog.Logger) (*parts, error) {
-	p, err := a.parts(ctx, w, log)
+func (a *app) open(ctx context.Context, w workers, images runc.Images, log *slog.Logger) (*parts, error) {
+	p, err := a.parts(ctx, w, images, log)
 	if err != nil {
 		return nil, err
 	}
@@ -36,11 +37,11 @@ func (a *app) open(ctx context.Context, w workers, log *slog.Logger) (*parts, er
 }
 
 // parts is open without the network.
-func (a *app) parts(ctx context.Context, w workers, log *slog.Logger) (*parts, error) {
+func (a *app) parts(ctx context.Context, w workers, images runc.Images, log *slog.Logger) (*parts, error) {
 	if err := a.inst.create(); err != nil {
 		return nil, err
 	}
-	p := &parts{inst: a.inst, workers: w, log: log}
+	p := &parts{inst: a.inst, workers: w, images: images, log: log}
 	var err error
 	if p.net, err = a.network(ctx, log); err != nil {
 		return nil, err
@@ -83,7 +84,7 @@ func (a *app) launcher(p *parts, log *slog.Logger) (*runc.Launcher, error) {
 	}
 	return runc.New(runc.Config{
 		Dir: a.inst.path("sessions"), Runtime: program, CgroupParent: a.inst.cgroup() + "/sessions",
-		Images: p.workers, Network: ports{p.net}, Nameserver: p.net.Gateway().String(),
+		Images: p.images, Network: ports{p.net}, Nameserver: p.net.Gateway().String(),
 		Env: env, Binds: binds, Shim: []string{ourselves(), shimCommand}, Defaults: a.cfg.Sessions.limits(), Log: log,
 	})
 }

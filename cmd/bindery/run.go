@@ -155,7 +155,7 @@ func (o *owner) run(ctx context.Context, src bindery.Source) (err error) {
 	if err != nil {
 		return err
 	}
-	if o.parts, err = o.app.open(ctx, w, slog.New(slog.DiscardHandler)); err != nil {
+	if o.parts, err = o.app.open(ctx, w, w, slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}
 	if err := o.sweep(ctx); err != nil {

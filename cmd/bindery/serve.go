@@ -23,6 +23,7 @@ import (
 	"github.com/bindery-hub/bindery/sched"
 	"github.com/bindery-hub/bindery/store"
 	"github.com/bindery-hub/bindery/web"
+	"github.com/bindery-hub/bindery/worker"
 )
 
 type serveCmd struct {
@@ -30,6 +31,7 @@ type serveCmd struct {
 	SessionListen string   `help:"Address of the sessions, an origin of their own (default ${session_listen})." placeholder:"ADDR" env:"BINDERY_SESSION_LISTEN"`
 	SessionURL    string   `name:"session-url" help:"Where visitors reach the sessions' address, behind a proxy." placeholder:"URL" env:"BINDERY_SESSION_URL"`
 	PublicURL     string   `name:"public-url" help:"Where visitors reach the hub, behind a proxy." placeholder:"URL" env:"BINDERY_PUBLIC_URL"`
+	WorkerListen  string   `help:"Address at which workers join over the network, by TLS (default: none do)." placeholder:"ADDR" env:"BINDERY_WORKER_LISTEN"`
 	AllowSource   []string `help:"Let visitors build repositories at these addresses, or below this directory. Repeatable." placeholder:"CIDR|file:DIR" sep:"none"`
 	Slots         int      `help:"Builds at once (default: one per core, at least 2)." placeholder:"N" env:"BINDERY_SLOTS"`
 	Base          string   `help:"What to build on: debian:SUITE or an image (default ${base})." placeholder:"BASE" env:"BINDERY_BASE"`
@@ -69,6 +71,7 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 func (c *serveCmd) settle(cfg config) error {
 	c.Listen = cmp.Or(c.Listen, cfg.Listen, defaultListen)
 	c.SessionListen = cmp.Or(c.SessionListen, cfg.SessionListen, defaultSessionListen)
+	c.WorkerListen = cmp.Or(c.WorkerListen, cfg.WorkerListen)
 	c.SessionURL = cmp.Or(c.SessionURL, cfg.SessionURL)
 	c.PublicURL = cmp.Or(c.PublicURL, cfg.PublicURL)
 	c.Slots = cmp.Or(c.Slots, cfg.Slots)
@@ -104,7 +107,7 @@ func lockHub(inst instance) (unlock func(), err error) {
 }
 
 // doors are where the hub listens.
-type doors struct{ public, sessions, local net.Listener }
+type doors struct{ public, sessions, local, workers net.Listener }
 
 func (c *serveCmd) openDoors(inst instance) (d doors, err error) {
 	defer func() {
@@ -117,6 +120,11 @@ func (c *serveCmd) openDoors(inst instance) (d doors, err error) {
 	}
 	if d.sessions, err = listen(c.SessionListen, "--session-listen"); err != nil {
 		return d, err
+	}
+	if c.WorkerListen != "" {
+		if d.workers, err = listen(c.WorkerListen, "--worker-listen"); err != nil {
+			return d, err
+		}
 	}
 	sock := inst.path("hub.sock")
 	if err := os.Remove(sock); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a hub that was killed: we hold its lock
@@ -132,7 +140,7 @@ func (c *serveCmd) openDoors(inst instance) (d doors, err error) {
 }
 
 func (d doors) close() {
-	for _, l := range []net.Listener{d.public, d.sessions, d.local} {
+	for _, l := range []net.Listener{d.public, d.sessions, d.local, d.workers} {
 		if l != nil {
 			_ = l.Close() // a server may have closed it
 		}
@@ -159,7 +167,12 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	if err != nil {
 		return err
 	}
-	p, err := a.open(ctx, w, log)
+	authority, err := worker.OpenAuthority(a.inst.path("authority"))
+	if err != nil {
+		return err
+	}
+	crew, limits := newFleet(w, authority, log), newPoolFile(a.cfg.Pools, log)
+	p, err := a.open(ctx, w, crew, log)
 	if err != nil {
 		return err
 	}
@@ -179,7 +192,7 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	defer func() { _ = trace.close() }() // each line is written when it comes
 	hub, err := dispatch.New(dispatch.Config{
 		Ended: seen.built, Resolved: seen.resolved,
-		Store: db, Worker: visitorWorker{p.workers}, Launcher: hubLauncher{p.launcher}, Generation: a.generation(),
+		Store: db, Worker: visitorWorker{p.workers}, Connect: crew.connect, Minimums: limits.minimums, Launcher: hubLauncher{p.launcher}, Generation: a.generation(),
 		Policy: sched.Config{Sessions: a.cfg.Sessions.Max, Places: a.cfg.Sessions.Places}, Wait: true, Quick: true, Trace: trace.sink(), Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: p.hubLeases, Log: log,
 	})
 	if err != nil {
@@ -188,7 +201,11 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	if err := seen.open(a, p, hub, log); err != nil {
 		return err
 	}
-	pages, err := c.web(a, p, hub, db, seen, d, log)
+	people := staff{hub, crew, ""}
+	if d.workers != nil {
+		people.gate = d.workers.Addr().String()
+	}
+	pages, err := c.web(a, p, hub, people, db, seen, d, log)
 	if err != nil {
 		return err
 	}
@@ -204,6 +221,10 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	group.Go(func() error { return visits.Run(ctx, d.sessions) })
 	group.Go(func() error { return quietly(ctx, p.net.ServeDNS(ctx)) })
 	group.Go(func() error { return p.workers.supervise(ctx, log) })
+	group.Go(func() error { return limits.run(ctx) })
+	if d.workers != nil {
+		group.Go(func() error { return people.serve(ctx, d.workers, log) })
+	}
 	log.InfoContext(ctx, "the hub serves", "url", "http://"+d.public.Addr().String()+"/", "sessions", c.sessionURL(d), "state", a.inst.dir)
 	err = group.Wait()
 	log.InfoContext(ctx, "the hub ends; sessions and builds go on", "err", err)
@@ -261,7 +282,7 @@ func (c *serveCmd) proxy(a *app, hub *dispatch.Dispatcher, d doors, log *slog.Lo
 	return proxy.New(proxy.Config{Sessions: hub, Hub: link, URL: c.SessionURL, Proxies: proxies, Log: log})
 }
 
-func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, db *store.DB, seen *observed, d doors, log *slog.Logger) (*web.Server, error) {
+func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, people staff, db *store.DB, seen *observed, d doors, log *slog.Logger) (*web.Server, error) {
 	secret, err := a.buildSecret()
 	if err != nil {
 		return nil, err
@@ -276,7 +297,7 @@ func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, db *store.DB,
 	}
 	b := a.cfg.Binder
 	return web.New(web.Config{
-		Builds: hub, Sessions: hub, Queue: hub, History: db, SessionLog: p.launcher.Log,
+		Builds: hub, Sessions: hub, Queue: hub, Workers: people, History: db, SessionLog: p.launcher.Log,
 		Worker: p.workerStatus, Report: seen.launched, Metrics: seen.handler(),
 		Checks: func(ctx context.Context) []bindery.Check { return a.vital() },
 		Secret: secret,

@@ -204,7 +204,7 @@ func (a *app) stopOwned(ctx context.Context, o owned) error {
 	if err != nil {
 		return err
 	}
-	p, err := a.open(ctx, w, slog.New(slog.DiscardHandler))
+	p, err := a.open(ctx, w, w, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ func (c *sessionsLogsCmd) open(ctx context.Context, a *app) (io.ReadCloser, erro
 		if err != nil {
 			return nil, err
 		}
-		p, err := a.parts(ctx, w, slog.New(slog.DiscardHandler))
+		p, err := a.parts(ctx, w, w, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return nil, err
 		}

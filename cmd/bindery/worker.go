@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,11 +25,19 @@ import (
 )
 
 type workerCmd struct {
-	AllowSource []string      `help:"Build repositories at these addresses, or below this directory, for visitors. Repeatable." placeholder:"CIDR|file:DIR" sep:"none"`
-	Slots       int           `help:"Builds at once (default: one per core, at least 2)." placeholder:"N" env:"BINDERY_SLOTS"`
-	Base        string        `help:"What to build on: debian:SUITE or an image (default ${base})." placeholder:"BASE" env:"BINDERY_BASE"`
-	IdleExit    time.Duration `help:"End after so long without anything to do (default: never)." placeholder:"DURATION"`
-	LogFormat   string        `help:"text or json (default text)." enum:",text,json" default:"" placeholder:"FORMAT" env:"BINDERY_LOG_FORMAT"`
+	AllowSource []string          `help:"Build repositories at these addresses, or below this directory, for visitors. Repeatable." placeholder:"CIDR|file:DIR" sep:"none"`
+	Slots       int               `help:"Builds at once (default: one per core, at least 2)." placeholder:"N" env:"BINDERY_SLOTS"`
+	Base        string            `help:"What to build on: debian:SUITE or an image (default ${base})." placeholder:"BASE" env:"BINDERY_BASE"`
+	IdleExit    time.Duration     `help:"End after so long without anything to do (default: never)." placeholder:"DURATION"`
+	Name        string            `help:"What the hub calls it (default: this machine's name)." placeholder:"NAME" env:"BINDERY_WORKER_NAME"`
+	Pool        string            `help:"The pool that it belongs to." placeholder:"POOL" env:"BINDERY_WORKER_POOL"`
+	Label       map[string]string `help:"Label of its node, for bindery pool check. Repeatable." placeholder:"KEY=VALUE" mapsep:"none"`
+	MachineType string            `help:"Type of its machine, for the same." placeholder:"TYPE" env:"BINDERY_MACHINE_TYPE"`
+	Join        string            `help:"Join the hub of this state directory, or the one whose workers' address this is." placeholder:"DIR|HOST:PORT" env:"BINDERY_JOIN"`
+	Listen      string            `help:"Address to serve the hub at, over the network." placeholder:"ADDR" env:"BINDERY_WORKER_ADDRESS"`
+	TokenFile   string            `help:"File with the token to join by, from bindery workers token." placeholder:"FILE" env:"BINDERY_JOIN_TOKEN_FILE"`
+
+	LogFormat string `help:"text or json (default text)." enum:",text,json" default:"" placeholder:"FORMAT" env:"BINDERY_LOG_FORMAT"`
 
 	Contained bool `hidden:"" help:"We are in namespaces of our own already."`
 }
@@ -36,7 +45,9 @@ type workerCmd struct {
 // Run serves builds until ctx ends. The process that a person starts only watches over the one that does the work, in
 // namespaces of its own.
 func (c *workerCmd) Run(ctx context.Context, a *app) error {
-	c.settle(a.cfg)
+	if err := c.settle(a.cfg); err != nil {
+		return err
+	}
 	if err := a.ready(); err != nil {
 		return err
 	}
@@ -101,13 +112,20 @@ func (c *workerCmd) serve(ctx context.Context, a *app, policy source.Policy, log
 	if err != nil {
 		return err
 	}
+	door, err := c.door(a, log)
+	if err != nil {
+		return err
+	}
 	log.InfoContext(ctx, "the worker serves", "state", a.inst.dir, "slots", c.Slots, "pid", os.Getpid())
 	group.Go(func() error { return engine.Run(ctx) })
 	group.Go(func() error { return quietly(ctx, net.ServeDNS(ctx)) })
 	group.Go(func() error {
 		defer stop() // it may end by itself: idle, or drained
-		return server.Run(ctx, listener)
+		return server.Run(ctx, listener, door.listeners()...)
 	})
+	if c.Join != "" {
+		group.Go(func() error { return quietly(ctx, door.join(ctx)) })
+	}
 	return group.Wait()
 }
 
@@ -125,7 +143,8 @@ func (c *workerCmd) server(a *app, sources *repositories, engine *buildkit.Engin
 	}
 	return worker.New(worker.Config{
 		Builder: builder, Images: engine, Resolver: sources, Planner: planner{builder},
-		Dir: a.inst.path("worker"), Name: hostname(), Version: thisRelease().Version, Generation: a.generation(),
+		Dir: a.inst.path("worker"), Name: c.Name, Pool: c.Pool, Labels: c.Label, Machine: c.MachineType, Room: engine.Prune,
+		Probe: &worker.Probe{Dir: a.inst.path("worker"), Reach: a.reach}, Version: thisRelease().Version, Generation: a.generation(),
 		Packages: packages(engine), Slots: c.Slots, Usage: engine.Usage, Work: engine.Work, GitHub: sources.visitors.GitHubLeft, Checks: net.Checks, IdleExit: c.IdleExit, Log: log,
 		Secrets: append(slices.Concat(passwords(trustEnv(a.cfg, a.getenv)), condaSecrets(a.cfg.Conda)), a.cfg.Providers.tokens()...),
 	})
@@ -179,10 +198,17 @@ func (c *workerCmd) engine(ctx context.Context, a *app, net *bridge.Network, log
 func defaultSlots() int { return max(2, runtime.NumCPU()) }
 
 // settle fills in what the command line leaves out.
-func (c *workerCmd) settle(cfg config) {
+func (c *workerCmd) settle(cfg config) error {
+	c.Name = cmp.Or(c.Name, cfg.Worker.Name, hostname())
+	c.Pool = cmp.Or(c.Pool, cfg.Worker.Pool)
+	c.MachineType = cmp.Or(c.MachineType, cfg.Worker.Machine)
+	if c.Label == nil {
+		c.Label = cfg.Worker.Labels
+	}
 	c.Slots = cmp.Or(c.Slots, cfg.Slots, defaultSlots())
 	c.Base = cmp.Or(c.Base, cfg.Base)
 	c.LogFormat = cmp.Or(c.LogFormat, cfg.LogFormat)
+	return c.checkJoin()
 }
 
 // policy are the flags that tell this worker from another one of the same program.
@@ -197,9 +223,11 @@ func (c *workerCmd) policy() []string {
 	return args
 }
 
+// hostname is the name of a worker that was given none.
 func hostname() string {
 	name, err := os.Hostname()
-	if err != nil {
+	name = strings.ToLower(name)
+	if err != nil || bindery.CheckWorkerName(name) != nil {
 		return "worker"
 	}
 	return name

@@ -88,7 +88,7 @@ func (a *app) program() string {
 	if info, err := os.Stat("/proc/self/exe"); err == nil {
 		parts = append(parts, strconv.FormatInt(info.Size(), 10), info.ModTime().String())
 	}
-	text, _ := json.Marshal([]any{a.cfg.Steps, a.cfg.Cache, a.cfg.Network, a.cfg.Python, a.cfg.Base, a.cfg.Slots, a.cfg.AllowSource, a.cfg.Providers, a.cfg.Registries, a.cfg.SSH}) // plain data
+	text, _ := json.Marshal([]any{a.cfg.Steps, a.cfg.Cache, a.cfg.Network, a.cfg.Python, a.cfg.Base, a.cfg.Slots, a.cfg.AllowSource, a.cfg.Providers, a.cfg.Registries, a.cfg.SSH, a.cfg.Worker}) // plain data
 	return bindery.Key("program", append(parts, string(text))...)
 }
 
