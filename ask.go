@@ -21,6 +21,9 @@ type Ask struct {
 	// Launches says that a session is to follow the build. One that there would be no place for is refused before
 	// anything is built for it.
 	Launches bool `json:"launches,omitempty"`
+
+	// Address is where the request came from, for rules about networks; it is kept nowhere.
+	Address string `json:"-"`
 }
 
 // A Standing says where a build or a session stands that has not started.

@@ -12,11 +12,12 @@ const (
 	OnOwner      = "owner"
 	OnRequester  = "requester" // a person, a token, an address block as requests are charged to
 	OnNetwork    = "network"   // addresses wider or narrower than such a block
+	OnSpec       = "spec"      // a regular expression: specs that it matches, see Source.Spec
 )
 
 // A Pattern names the repositories or requesters that a rule is about.
 type Pattern struct {
-	Scope string // OnRepository, OnOwner, OnRequester or OnNetwork
+	Scope string // OnRepository, OnOwner, OnRequester, OnNetwork or OnSpec
 	// Names are what it stands for, as Source.Identity, Source.Owner and Ask.Requester have it, or a network in CIDR
 	// notation. However a link names a repository, by the forge's prefix or by its URL, it has one identity.
 	Names []string
@@ -55,13 +56,17 @@ func PatternText(scope, name string) string {
 //	zenodo:https://zenodo.org/records/3242074            a data set, by the page that its DOI leads to
 //	192.0.2.7, 192.0.2.0/24, 2001:db8::/48               who asks from there
 //	token:1234abcd, local, user:jane                     who asks by that name
+//	^gh/owner/course-.*, ^gl/                            specs that a regular expression matches at their start
 func ParsePattern(text string) (Pattern, error) {
 	text = strings.TrimSpace(text)
-	bad := Errorf(ErrInvalid, User, "Write gh/owner/repository, gh/owner/*, https://host/owner/repository, an address, a network or a requester.",
+	bad := Errorf(ErrInvalid, User, "Write gh/owner/repository, gh/owner/*, https://host/owner/repository, an address, a network, a requester, or a regular expression that begins with ^.",
 		"%q is not a pattern of a rule", Printable(text))
 	switch {
 	case text == "" || len(text) > 500 || hasControl(text) || strings.ContainsAny(text, " \t"):
 		return Pattern{}, bad
+	case strings.HasPrefix(text, "^"):
+		_, err := NewMatcher(OnSpec, text)
+		return Pattern{OnSpec, []string{text}}, err
 	case text == "local" || strings.HasPrefix(text, "token:") || strings.HasPrefix(text, "user:"):
 		return Pattern{OnRequester, []string{text}}, nil
 	}
@@ -145,8 +150,11 @@ func (p Pattern) Concerns(src Source, requester string, addr netip.Addr) bool {
 	case OnRequester:
 		return slices.Contains(p.Names, requester)
 	case OnNetwork:
-		n, err := netip.ParsePrefix(p.Names[0])
-		return err == nil && addr.IsValid() && n.Contains(addr.Unmap())
+		m, err := NewMatcher(OnNetwork, p.Names[0])
+		return err == nil && addr.IsValid() && m.Matches(addr.String())
+	case OnSpec:
+		m, err := NewMatcher(OnSpec, p.Names[0])
+		return err == nil && m.Matches(src.Spec())
 	}
 	return false
 }

@@ -3,6 +3,7 @@ package bindery_test
 import (
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -68,5 +69,67 @@ func TestConcerns(t *testing.T) {
 		if got := p.Concerns(src, "192.0.2.0/24", addr); got != want {
 			t.Errorf("%s: %v", text, got)
 		}
+	}
+}
+
+// TestExpressions is about rules in the form of BinderHub's banned_specs.
+func TestExpressions(t *testing.T) {
+	p, err := bindery.ParsePattern(`^gh/(jupyterlab|rasahq)/.*/(main|master)$`)
+	if err != nil || p.Scope != bindery.OnSpec || p.String() != p.Names[0] {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	at := func(url, ref string) bool {
+		src, err := bindery.ParseGitSource(url, ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Concerns(src, "local", netip.Addr{})
+	}
+	for url, want := range map[string]bool{
+		"https://github.com/JupyterLab/jupyterlab-demo": true, "https://github.com/jupyterlab/jupyterlab-demo.git": true,
+		"https://www.github.com/RasaHQ/rasa_core": true, "https://github.com/other/rasa": false, "https://gitlab.com/jupyterlab/demo": false,
+	} {
+		if got := at(url, "main"); got != want {
+			t.Errorf("%s: %v", url, got)
+		}
+	}
+	if at("https://github.com/jupyterlab/demo", "other") {
+		t.Error("another ref")
+	}
+	for name, text := range map[string]string{
+		"unclosed": "^gh/(", "look-behind": "^(?<=x)", "large": "^(((a{100}){100}){100})", "much": "^" + strings.Repeat("a", 400),
+		"repeated": "^(abc){900}", "space": "^gh/a b",
+	} {
+		if _, err := bindery.ParsePattern(text); !errors.Is(err, bindery.ErrInvalid) || bindery.AsError(err).Remedy == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// What takes a backtracking engine years.
+	m, err := bindery.NewMatcher(bindery.OnSpec, `^(a|a|aa)*$`)
+	if err != nil || m.Matches(strings.Repeat("a", 100_000)+"b") != true { // only its start is looked at
+		t.Errorf("a hostile expression: %v", err)
+	}
+}
+
+// TestNetworks is about networks of any size: an address, or the block that is all that is known of it.
+func TestNetworks(t *testing.T) {
+	for network, subjects := range map[string]map[string]bool{
+		"192.0.0.0/16":  {"192.0.2.7": true, "192.0.2.0/24": true, "192.1.2.7": false, "::ffff:192.0.2.7": true, "": false, "token:x": false},
+		"192.0.2.6/31":  {"192.0.2.7": true, "192.0.2.8": false, "192.0.2.0/24": false},
+		"2001:db8::/32": {"2001:db8:1::5": true, "2001:db8:1::/48": true, "2001:db9::1": false, "192.0.2.7": false},
+		"0.0.0.0/0":     {"192.0.2.7": true, "2001:db8::1": false},
+	} {
+		m, err := bindery.NewMatcher(bindery.OnNetwork, network)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for subject, want := range subjects {
+			if got := m.Matches(subject); got != want {
+				t.Errorf("%s in %s: %v", subject, network, got)
+			}
+		}
+	}
+	if _, err := bindery.NewMatcher(bindery.OnNetwork, "192.0.2.0/33"); !errors.Is(err, bindery.ErrInvalid) {
+		t.Error(err)
 	}
 }

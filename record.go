@@ -56,11 +56,21 @@ type Started struct {
 
 // An Audit line says who did what, when and why.
 type Audit struct {
+	ID     int64 // of the line, growing; 0 before it is stored
 	Time   time.Time
 	Who    string
 	Did    string
 	What   string // the thing it was done to
 	Reason string
+}
+
+// An AuditQuery chooses lines of the audit log.
+type AuditQuery struct {
+	Who, What string    // the line holds these, in any case; What is looked for in Did, What and Reason
+	Since     time.Time // zero: from the first line
+	Until     time.Time // zero: to the last one
+	Before    int64     // lines before this one only, to go on where a page ended; 0: all
+	Limit     int       // default: 100
 }
 
 // Live is what a hub starts from: everything that is not over.

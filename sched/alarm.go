@@ -76,7 +76,7 @@ func (s *Scheduler) ring(now time.Time) {
 		case aboutSession:
 			s.cull(a.id, now)
 		case aboutRules:
-			s.expire(now)
+			s.enact(now)
 		case aboutDebts:
 			s.forgive(now)
 		}

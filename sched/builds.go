@@ -15,7 +15,7 @@ func (in Submit) apply(s *Scheduler, now time.Time) {
 	if in.Class == "" {
 		in.Class = bindery.Attended
 	}
-	if reason := s.banned(in.Repo, in.Owner, in.Requester); reason != "" {
+	if reason := s.banned(target{in.Repo, in.Ref, in.Owner, in.Requester, in.Spec, in.Address}); reason != "" {
 		s.decide(Reject{Build: in.Build, Reason: reason})
 		return
 	}
@@ -37,6 +37,9 @@ func (in Submit) apply(s *Scheduler, now time.Time) {
 		ID: in.Build, Key: in.Key, Repo: in.Repo, Ref: in.Ref, Owner: in.Owner, Requester: in.Requester, Class: in.Class,
 		Kind: in.Kind, Quick: in.Quick, Created: now,
 	}}
+	if in.Spec != "" || in.Address != "" {
+		b.From = &Origin{in.Spec, in.Address}
+	}
 	b.age()
 	s.builds[b.ID], s.keys[b.Key] = b, b
 	s.decide(Queue{Build: b.ID, Forced: s.failures[b.Key].Forced})
@@ -72,7 +75,13 @@ func (s *Scheduler) welcome(b *build, in Submit, now time.Time) {
 	if b.run != nil && b.run.stopping == WasCancelled {
 		b.run.revived = true // it cannot be called back, but it starts again when it has ended
 	}
-	if rank(in.Class) < rank(b.Class) {
+	switch {
+	case b.aside.is: // nobody makes it more urgent
+		if rank(in.Class) < int(b.aside.rank) {
+			b.aside.rank = uint8(rank(in.Class))
+			s.decide(Promote{Build: b.ID, Class: in.Class})
+		}
+	case rank(in.Class) < rank(b.Class):
 		s.requeue(b, now, func() { b.Class = in.Class })
 		s.decide(Promote{Build: b.ID, Class: in.Class})
 	}
@@ -169,6 +178,9 @@ func (s *Scheduler) finish(b *build, o Outcome, now time.Time) {
 		s.forget(b)
 		delete(s.failures, b.Key)
 		s.decide(Done{Build: b.ID})
+		if len(s.built(b)) > 0 {
+			s.enact(now)
+		}
 	case (r.stopping == WasCancelled || o == WasCancelled) && r.revived:
 		s.again(b, WasCancelled, now)
 	case r.stopping == WasCancelled || o == WasCancelled:

@@ -36,14 +36,16 @@ type (
 		Build   string
 		Attempt int
 		Worker  string
-		Quick   bool // beside the slots
-		Slow    bool // in the slow lane
+		Quick   bool   // beside the slots
+		Slow    bool   // in the slow lane
+		Reason  string // why it is built aside, in words; empty: it is not
 	}
 	// Slow lets a running attempt that reached its age limit go on, as a build of the slow lane, since it crowds nobody
 	// out. Who forgets it loses nothing: after Restore the limit is reached again at once.
 	Slow struct {
 		Build   string
 		Attempt int
+		Reason  string // an operator wants that; empty: it has run for long
 	}
 	// Again puts a build back into the queue. It is not started before Until.
 	Again struct {
@@ -74,6 +76,11 @@ type (
 	}
 	// Drop ends a build that is not wanted any more, for a reason in words. By: the build that is wanted instead, if any.
 	Drop struct{ Build, Reason, By string }
+	// Lifted ends a rule, since a build is done.
+	Lifted struct {
+		Rule  Rule
+		Build string
+	}
 	// Drain says that a worker gets no more work, for a reason in words, until it is up again.
 	Drain struct{ Worker, Reason string }
 
@@ -98,10 +105,10 @@ func (d Recall) String() string {
 func (d Reject) String() string  { return fmt.Sprintf("reject %s%s", d.Build, because(d.Reason)) }
 func (d Promote) String() string { return fmt.Sprintf("promote %s to %s", d.Build, d.Class) }
 func (d Start) String() string {
-	return fmt.Sprintf("start %s attempt %d on %s%s%s", d.Build, d.Attempt, d.Worker, word(d.Quick, " quick"), word(d.Slow, " slow"))
+	return fmt.Sprintf("start %s attempt %d on %s%s%s%s", d.Build, d.Attempt, d.Worker, word(d.Quick, " quick"), word(d.Slow, " slow"), because(d.Reason))
 }
 func (d Slow) String() string {
-	return fmt.Sprintf("%s attempt %d goes on in the slow lane", d.Build, d.Attempt)
+	return fmt.Sprintf("%s attempt %d goes on in the slow lane%s", d.Build, d.Attempt, because(d.Reason))
 }
 func (d Again) String() string {
 	return fmt.Sprintf("requeue %s (%s) charged=%d not before %s%s", d.Build, d.Outcome, d.Charged, clock(d.Until), word(d.Slow, " slow"))
@@ -119,6 +126,9 @@ func (d Drop) String() string {
 		s += " for " + d.By
 	}
 	return s + because(d.Reason)
+}
+func (d Lifted) String() string {
+	return fmt.Sprintf("lift %s of %s %s: %s is built", d.Rule.Kind, d.Rule.Scope, d.Rule.Name, d.Build)
 }
 func (d Drain) String() string  { return fmt.Sprintf("drain %s: %s", d.Worker, d.Reason) }
 func (d Admit) String() string  { return "admit " + d.Session }

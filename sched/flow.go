@@ -2,6 +2,7 @@ package sched
 
 import (
 	"math"
+	"strconv"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -58,6 +59,18 @@ type lane struct {
 
 type laneName struct{ owner, repo, requester string }
 
+// laneName is the lane that a build waits in. Those that a broad rule holds back wait apart from the others of the same
+// names, of which the rule may not be about all.
+func (b *build) laneName() laneName {
+	n := laneName{b.Owner, b.Repo, b.Requester}
+	if b.mark != 0 {
+		n.requester += markSign + strconv.Itoa(int(b.mark))
+	}
+	return n
+}
+
+const markSign = "\x00"
+
 // A bucket is all that waits of one class. Classes share no flows: what bots use is not held against a person.
 type bucket struct {
 	class   bindery.Class
@@ -80,7 +93,7 @@ func newBucket(class bindery.Class) *bucket {
 
 func (p *post) place(i int)  { p.at = i }
 func (l *lane) place(i int)  { l.at = i }
-func (b *build) place(i int) { b.at = i }
+func (b *build) place(i int) { b.at = int32(i) }
 
 // before orders builds of equal tags: the older ones first, where each doubling of its watchers makes a build a while
 // older. So many watchers go before one, and nobody is overtaken for ever by what is more popular.
@@ -116,7 +129,8 @@ func (p *post) before(o *post) bool {
 // join makes a build wait in its lane.
 func (k *bucket) join(s *Scheduler, b *build, now time.Time) {
 	z := s.size(b)
-	name := laneName{b.Owner, b.Repo, b.Requester}
+	b.mark = s.markOf(b)
+	name := b.laneName()
 	l := k.lanes[z][name]
 	if l == nil {
 		l = &lane{size: z, at: -1}
@@ -147,7 +161,7 @@ func (k *bucket) join(s *Scheduler, b *build, now time.Time) {
 // leave takes a waiting build out of its lane. Its flows stay busy with it until rest.
 func (k *bucket) leave(b *build) {
 	l := b.lane
-	l.builds.remove(b.at)
+	l.builds.remove(int(b.at))
 	k.waiting--
 	b.lane = nil
 	if len(l.builds) > 0 {
@@ -157,7 +171,7 @@ func (k *bucket) leave(b *build) {
 	if l.at >= 0 {
 		k.drop(l)
 	}
-	delete(k.lanes[l.size], laneName{b.Owner, b.Repo, b.Requester})
+	delete(k.lanes[l.size], b.laneName())
 }
 
 // hold puts a lane where its higher tag is.

@@ -211,7 +211,7 @@ func (s *Scheduler) newcomer() {
 
 // fork copies what a forecast needs: the flows' tags are copied when they are met.
 func (s *Scheduler) fork(a *lookahead, chosen []*build) *Scheduler {
-	f := &Scheduler{cfg: s.cfg, costs: s.costs, rules: s.rules, origin: s, ahead: a, virtual: s.virtual, order: s.order}
+	f := &Scheduler{cfg: s.cfg, costs: s.costs, rules: s.rules, broad: s.broad, marks: s.marks, origin: s, ahead: a, virtual: s.virtual, order: s.order}
 	f.builds, f.keys = map[string]*build{}, map[string]*build{}
 	for i, k := range s.buckets {
 		f.buckets[i] = newBucket(k.class)
@@ -233,7 +233,7 @@ func (s *Scheduler) fork(a *lookahead, chosen []*build) *Scheduler {
 	f.count()
 	for _, b := range chosen {
 		a.wanted[b.ID] = true
-		c := &build{Build: b.Build, order: b.order, watchers: b.watchers, since: b.since, at: -1, askers: b.askers, avoid: b.avoid}
+		c := &build{Build: b.Build, order: b.order, watchers: b.watchers, since: b.since, at: -1, askers: b.askers, avoid: b.avoid, aside: b.aside}
 		f.builds[c.ID] = c
 		f.enqueue(c, a.now)
 	}

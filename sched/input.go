@@ -25,6 +25,8 @@ type Submit struct {
 	Kind      string        // of its plan, if known: builds of one kind cost alike
 	Quick     bool          // its environment is there: it needs no slot
 	Retry     bool          // a remembered failure does not answer, within a budget
+	Spec      string        // see Origin
+	Address   string        // see Origin
 }
 
 // Cancel says that nobody wants a build any more.
@@ -98,6 +100,7 @@ type AskSession struct {
 	Idle, Age              time.Duration // culled after; 0: never
 	Wait                   bool          // for a place, if there is none
 	RepoQuota              int           // sessions of the repository at once; 0: as configured. A rule wins over it
+	Spec, Address          string        // see Origin
 }
 
 // SessionReady says that a session's server answers: its idle clock starts.

@@ -117,16 +117,16 @@ func (s *Scheduler) tooOld(b *build, now time.Time) {
 
 func (in Watch) apply(s *Scheduler, now time.Time) {
 	b := s.builds[in.Build]
-	if b == nil || b.watchers == in.Watchers {
+	if b == nil || int(b.watchers) == in.Watchers {
 		return
 	}
-	b.watchers = in.Watchers
+	b.watchers = int32(in.Watchers)
 	b.age()
 	if b.run != nil {
-		b.run.most = max(b.run.most, b.watchers)
+		b.run.most = max(b.run.most, int(b.watchers))
 	}
 	if b.lane != nil {
-		b.lane.builds.fix(b.at)
+		b.lane.builds.fix(int(b.at))
 		s.bucket(b.Class).fix(b.lane)
 	}
 	if b.watchers > 0 {

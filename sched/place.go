@@ -110,17 +110,22 @@ func (s *Scheduler) open(k *bucket) bool {
 	case bindery.Unattended:
 		return k.running < part(s.cfg.UnattendedShare, s.slots)
 	case bindery.Background:
-		return s.slots-s.taken > max(s.cfg.Idle, 0)
+		return s.slots-s.taken > max(s.cfg.Idle, 0) || s.sidelined(k)
 	}
 	return true
 }
+
+// sidelined reports whether builds wait that an operator has set aside: the slow lane's one place is theirs even where
+// it is in the last slot that is idle.
+func (s *Scheduler) sidelined(k *bucket) bool { return s.slows == 0 && len(k.lots[slow]) > 0 }
 
 // best finds the build of a class with the lowest tag among the sizes for which there is room.
 func (s *Scheduler) best(k *bucket, strict bool, now time.Time) (*build, *worker) {
 	var best *build
 	var where *worker
+	last := k.class == bindery.Background && s.slots-s.taken <= max(s.cfg.Idle, 0) // it may take only the slow lane's
 	for _, z := range []size{short, long, slow} {
-		if !s.roomFor(z) {
+		if !s.roomFor(z) || last && z != slow {
 			continue
 		}
 		b, w := s.find(k, z, strict, now)
@@ -287,7 +292,12 @@ func (s *Scheduler) start(b *build, w *worker, now time.Time) {
 		s.ahead.run(s, b)
 		return
 	}
-	s.decide(Start{Build: b.ID, Attempt: b.Attempt, Worker: w.name, Quick: b.Quick, Slow: b.Slow})
+	d := Start{Build: b.ID, Attempt: b.Attempt, Worker: w.name, Quick: b.Quick, Slow: b.Slow}
+	if b.aside.is {
+		r, _ := s.rule(UntilBuilt, b.target())
+		d.Reason = asideText(r)
+	}
+	s.decide(d)
 }
 
 // occupy makes a build run whose start lies in the past.
@@ -306,7 +316,7 @@ func (s *Scheduler) occupyFrom(b *build, w *worker, started, now time.Time, tag 
 	b.Running, b.Worker, b.Until, b.Started = true, w.name, time.Time{}, started
 	b.run = &run{
 		worker: w, class: b.Class, started: started, moved: now, charge: e.Expected().Seconds(), sharers: 1 + len(b.askers),
-		disk: s.diskOf(b.Repo), most: b.watchers, turn: s.turn && b.Class == bindery.Unattended,
+		disk: s.diskOf(b.Repo), most: int(b.watchers), turn: s.turn && b.Class == bindery.Unattended,
 	}
 	if b.Quick {
 		b.run.charge, b.run.disk = 0, 0
@@ -391,7 +401,7 @@ func (s *Scheduler) settle(b *build, free bool, now time.Time) {
 	r.worker.remove(b)
 	s.account(b, -1)
 	cost := now.Sub(r.started).Seconds()
-	if free || b.Quick {
+	if free || b.Quick || b.aside.is {
 		cost = 0
 	}
 	own := k.flow(s, byOwner, b.Owner, now)

@@ -127,6 +127,11 @@ func (w *world) draw(t *rapid.T) move {
 		return move{after, rapid.SampledFrom([]sched.Input{
 			sched.SetRule{Rule: sched.Rule{Kind: sched.Pause, Scope: sched.OnRepo, Name: "r1", Until: w.now.Add(10 * time.Minute)}},
 			sched.LiftRule{Kind: sched.Pause, Scope: sched.OnRepo, Name: "r1"},
+			sched.SetRule{Rule: sched.Rule{Kind: sched.Pause, Scope: sched.OnSpec, Name: "^r[23]/main", Until: w.now.Add(5 * time.Minute)}},
+			sched.SetRule{Rule: sched.Rule{Kind: sched.Pause, Scope: sched.OnSpec, Name: "^r4/", From: w.now.Add(time.Minute), Until: w.now.Add(5 * time.Minute)}},
+			sched.SetRule{Rule: sched.Rule{Kind: sched.UntilBuilt, Scope: sched.OnRepo, Name: "r5", Until: w.now.Add(30 * time.Minute)}},
+			sched.SetRule{Rule: sched.Rule{Kind: sched.UntilBuilt, Scope: sched.OnSpec, Name: "^r0/", Until: w.now.Add(30 * time.Minute)}},
+			sched.LiftRule{Kind: sched.UntilBuilt, Scope: sched.OnSpec, Name: "^r0/"},
 			sched.SetRule{Rule: sched.Rule{Kind: sched.Weight, Scope: sched.OnOwner, Name: "o1", Value: 3}},
 		}).Draw(t, "rule")}
 	}
@@ -237,7 +242,13 @@ func (w *world) check() string {
 }
 
 func (w *world) held(b sched.Build) bool {
-	return slices.ContainsFunc(w.s.Rules(), func(r sched.Rule) bool { return r.Kind == sched.Pause && r.Name == b.Repo })
+	return slices.ContainsFunc(w.s.Rules(), func(r sched.Rule) bool {
+		if r.Kind != sched.Pause && r.Kind != sched.UntilBuilt || r.From.After(w.now) {
+			return false
+		}
+		m, err := bindery.NewMatcher(string(r.Scope), r.Name)
+		return r.Name == b.Repo || r.Scope == sched.OnSpec && err == nil && m.Matches(bindery.SpecText(b.Repo, b.Ref))
+	})
 }
 
 // drain lets everything end well.

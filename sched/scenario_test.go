@@ -156,16 +156,20 @@ func input(t *testing.T, verb string, args []string, opt map[string]string, now 
 		return sched.Submit{
 			Build: args[0], Key: key, Repo: repo, Ref: opt["ref"], Owner: owner, Requester: or(opt["by"], owner), Kind: opt["kind"],
 			Class: bindery.Class(or(opt["class"], "attended")), Quick: opt["quick"] != "", Retry: verb == "retry",
+			Spec: opt["spec"], Address: opt["from"],
 		}
 	case "progress":
 		return sched.Progress{Build: args[0], Attempt: num(t, args[1])}
 	case "learn":
 		return sched.Learn{Repo: args[0], Kind: opt["kind"], Cost: dur(t, args[1]), Disk: int64(num(t, opt["disk"])) << 30}
-	case "ban", "hold", "weight", "quota":
+	case "ban", "hold", "hold-launches", "hold-until-built", "weight", "quota":
 		r := sched.Rule{Kind: sched.RuleKind(verb), Scope: sched.Scope(args[0]), Name: args[1], Reason: opt["reason"]}
 		r.Value, _ = strconv.ParseFloat(opt["value"], 64)
+		if d := dur(t, opt["in"]); d > 0 {
+			r.From = now.Add(d)
+		}
 		if d := dur(t, opt["for"]); d > 0 {
-			r.Until = now.Add(d)
+			r.Until = now.Add(dur(t, opt["in"]) + d)
 		}
 		return sched.SetRule{Rule: r}
 	case "lift":
@@ -179,7 +183,7 @@ func input(t *testing.T, verb string, args []string, opt map[string]string, now 
 	case "watch":
 		return sched.Watch{Build: args[0], Watchers: num(t, args[1])}
 	case "ask":
-		return sched.AskSession{Session: args[0], Repo: opt["repo"], Owner: opt["owner"], Requester: opt["by"], Wait: opt["wait"] != "", Idle: dur(t, opt["idle"]), Age: dur(t, opt["age"])}
+		return sched.AskSession{Session: args[0], Repo: opt["repo"], Owner: opt["owner"], Requester: opt["by"], Wait: opt["wait"] != "", Spec: opt["spec"], Address: opt["from"], RepoQuota: num(t, opt["repoquota"]), Idle: dur(t, opt["idle"]), Age: dur(t, opt["age"])}
 	case "ready":
 		return sched.SessionReady{Session: args[0]}
 	case "active":

@@ -37,6 +37,13 @@ type Build struct {
 	Started   time.Time // the running attempt; zero: now
 	Until     time.Time // not started before
 	Created   time.Time // submitted; zero: now
+	From      *Origin   `json:",omitempty"`
+}
+
+// An Origin is what rules want to know of a build beside its names. Most builds have none: a queued build is small.
+type Origin struct {
+	Spec    string // for rules with expressions; empty: repository and ref say it
+	Address string // that it was asked for from; empty: its requester is all that is known
 }
 
 // A Failure answers for its key until then.
@@ -59,21 +66,24 @@ type Session struct {
 	Stopping               bool
 	Waiting                bool // for a place
 	RepoQuota              int  // sessions of its repository at once when it asked; 0: as configured
+	Spec, Address          string
 }
 
 type build struct {
 	Build
 	order    int64
-	watchers int
 	since    float64 // when it was submitted, in seconds; earlier the more watchers it has
-	at       int     // its place in its lane
+	watchers int32
+	at       int32 // its place in its lane
 	lane     *lane
-	delayed  bool // queued, but in no lane before Until
-	pinned   bool // asked for by commit or under several refs: nothing supersedes it
-	watched  bool // it had a watcher
-	alone    time.Time
-	askers   []string // requesters beside the one who pulls it
-	avoid    []string // workers whose fault it was
+	delayed  bool      // queued, but in no lane before Until
+	pinned   bool      // asked for by commit or under several refs: nothing supersedes it
+	watched  bool      // it had a watcher
+	aside    aside     // a rule lets it be built aside
+	mark     uint16    // number of the broad rule that holds it back; 0: none does
+	alone    time.Time // since when
+	askers   []string  // requesters beside the one who pulls it
+	avoid    []string  // workers whose fault it was
 	run      *run
 	told     *promise
 }
@@ -123,7 +133,10 @@ type Scheduler struct {
 	costs    *costs
 	debtors  []debtor
 	failures map[string]Failure // by key
-	rules    map[ruleName]Rule
+	planned  map[ruleKey]Rule   // all rules that stand
+	rules    map[ruleName]Rule  // of them those that are in force
+	broad    []*broad           // of these those that are about more than one name
+	marks    map[string]uint16  // numbers of broad rules that hold builds back, for good
 
 	sessions map[string]*Session
 	lobby    []*Session // that wait for a place
@@ -149,7 +162,8 @@ type refName struct{ repo, ref string }
 // New returns an empty Scheduler.
 func New(cfg Config) *Scheduler {
 	s := &Scheduler{
-		cfg: cfg.withDefaults(), costs: &costs{repos: map[string]*law{}, kinds: map[string]*law{}}, rules: map[ruleName]Rule{},
+		cfg: cfg.withDefaults(), costs: &costs{repos: map[string]*law{}, kinds: map[string]*law{}}, planned: map[ruleKey]Rule{}, marks: map[string]uint16{},
+		rules:   map[ruleName]Rule{},
 		stretch: stretch{early: 1.1, late: 1.4},
 	}
 	s.clear()
@@ -176,12 +190,12 @@ func (s *Scheduler) Restore(now time.Time, st State) {
 		w.running, w.quick, w.disk = nil, 0, 0
 	}
 	if st.Rules != nil {
-		s.rules = map[ruleName]Rule{}
+		s.planned = map[ruleKey]Rule{}
 		for _, r := range st.Rules {
-			s.rules[r.name()] = r
+			s.planned[r.key()] = r
 		}
 	}
-	s.wakeRules()
+	s.sift(now)
 	if st.Past != nil {
 		s.costs = &costs{repos: map[string]*law{}, kinds: map[string]*law{}}
 		for _, x := range st.Past {
@@ -226,6 +240,7 @@ func (s *Scheduler) restoreBuild(x Build, now time.Time) {
 	if started.IsZero() {
 		started = now
 	}
+	s.setAside(b)
 	s.occupy(b, s.worker(b.Worker), started, now)
 }
 
@@ -276,6 +291,7 @@ func (s *Scheduler) enqueue(b *build, now time.Time) {
 		s.wake(b.Until, aboutBuild, b.ID)
 		return
 	}
+	s.setAside(b)
 	s.bucket(b.Class).join(s, b, now)
 }
 

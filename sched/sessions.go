@@ -18,13 +18,13 @@ func (in AskSession) apply(s *Scheduler, now time.Time) {
 		s.decide(Admit{Session: in.Session})
 		return
 	}
-	if reason := s.banned(in.Repo, in.Owner, in.Requester); reason != "" {
+	if reason := s.banned(target{in.Repo, "", in.Owner, in.Requester, in.Spec, in.Address}); reason != "" {
 		s.decide(Refuse{Session: in.Session, Reason: reason})
 		return
 	}
 	x := &Session{
 		ID: in.Session, Repo: in.Repo, Owner: in.Owner, Requester: in.Requester, Created: now, Idle: in.Idle, Age: in.Age,
-		RepoQuota: in.RepoQuota,
+		RepoQuota: in.RepoQuota, Spec: in.Spec, Address: in.Address,
 	}
 	// Who comes later does not overtake those who wait, unless only their own quotas hold them.
 	reason, full := s.noPlace(x)
@@ -61,6 +61,11 @@ func (s *Scheduler) admit(x *Session, now time.Time) {
 
 func (s *Scheduler) reserve(x *Session, n int) {
 	s.admitted += n
+	for _, r := range s.broad {
+		if r.Kind == Quota && r.concerns(x.target()) {
+			r.places += n
+		}
+	}
 	for i, name := range []string{x.Repo, x.Owner, x.Requester} {
 		if s.places[i][name] += n; s.places[i][name] == 0 {
 			delete(s.places[i], name)
@@ -70,7 +75,7 @@ func (s *Scheduler) reserve(x *Session, n int) {
 
 // noPlace says which quota leaves no place for a session, in words; empty: there is a place. The scope is the quota's.
 func (s *Scheduler) noPlace(x *Session) (reason string, full Scope) {
-	if reason := s.stayed(x.Repo, x.Owner, x.Requester); reason != "" {
+	if reason := s.stayed(x.target()); reason != "" {
 		return reason, ""
 	}
 	if most := max(s.cfg.Sessions, 0); s.admitted >= most {
@@ -78,6 +83,11 @@ func (s *Scheduler) noPlace(x *Session) (reason string, full Scope) {
 	}
 	limits := []int{s.cfg.RepoSessions, s.cfg.OwnerSessions, s.cfg.RequesterSessions}
 	scopes := []Scope{OnRepo, OnOwner, OnRequester}
+	full = s.broadFull(x)
+	if full != "" {
+		return "all places of what an operator's quota is about are taken", full
+	}
+	own := s.granted(x)
 	for i, name := range []string{x.Repo, x.Owner, x.Requester} {
 		if name == "" {
 			continue
@@ -85,6 +95,9 @@ func (s *Scheduler) noPlace(x *Session) (reason string, full Scope) {
 		most, bound := limits[i], limits[i] != 0
 		if scopes[i] == OnRepo && x.RepoQuota != 0 {
 			most, bound = x.RepoQuota, true
+		}
+		if own && scopes[i] != OnRequester {
+			bound = false
 		}
 		if r, ok := s.rules[ruleName{Quota, scopes[i], name}]; ok {
 			most, bound = int(r.Value), true
@@ -94,6 +107,38 @@ func (s *Scheduler) noPlace(x *Session) (reason string, full Scope) {
 		}
 	}
 	return "", ""
+}
+
+// granted reports whether an operator's own quota is about the repository, the owner or the spec of a session: then
+// those of the configuration for its repository and its owner do not count.
+func (s *Scheduler) granted(x *Session) bool {
+	for _, n := range [...]ruleName{{Quota, OnRepo, x.Repo}, {Quota, OnOwner, x.Owner}} {
+		if _, ok := s.rules[n]; ok {
+			return true
+		}
+	}
+	return slices.ContainsFunc(s.broad, func(r *broad) bool { return r.Kind == Quota && r.Scope == OnSpec && r.concerns(x.target()) })
+}
+
+// broadFull is the scope of a broad quota that leaves no place for a session; empty: none.
+func (s *Scheduler) broadFull(x *Session) Scope {
+	for _, r := range s.broad {
+		if r.Kind == Quota && r.concerns(x.target()) && r.places >= int(r.Value) {
+			return r.Scope
+		}
+	}
+	return ""
+}
+
+// recount counts the places that broad quotas are about.
+func (s *Scheduler) recount() {
+	for _, r := range s.broad {
+		for _, x := range s.sessions {
+			if r.Kind == Quota && !x.Waiting && r.concerns(x.target()) {
+				r.places++
+			}
+		}
+	}
 }
 
 // seat admits those who wait and for whom there is a place, the first to come first.
@@ -113,7 +158,7 @@ func (s *Scheduler) seat(now time.Time) {
 
 // turnAway refuses those who wait and whom a ban is about, and stops those who are in.
 func (s *Scheduler) turnAway(r Rule) {
-	concerned := func(x *Session) bool { return r.Scope.concerns(r.Name, x.Repo, x.Owner, x.Requester) }
+	concerned := func(x *Session) bool { return s.concerns(r, x.target()) }
 	s.lobby = slices.DeleteFunc(s.lobby, func(x *Session) bool {
 		if !concerned(x) {
 			return false

@@ -3,6 +3,7 @@ package sched
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -48,8 +49,12 @@ func (s *Scheduler) reason(b *build, ahead int, now time.Time) string {
 	if b.delayed {
 		return fmt.Sprintf("An attempt failed for a reason that may pass; the next one starts in %s", max(b.Until.Sub(now), 0).Round(time.Second))
 	}
-	if r, ok := s.pause(b); ok {
-		return fmt.Sprintf("The operator holds this %s back%s", r.Scope, because(r.Reason))
+	if r, ok := s.rule(Pause, b.target()); ok {
+		return fmt.Sprintf("The operator holds this %s back%s", r.Scope.noun(), because(r.Reason))
+	}
+	if r, ok := s.rule(UntilBuilt, b.target()); ok && b.aside.is {
+		text := asideText(r)
+		return strings.ToUpper(text[:1]) + text[1:]
 	}
 	workers := 0
 	for _, w := range s.workers {
@@ -121,7 +126,7 @@ func (s *Scheduler) SessionStanding(now time.Time, id string) (bindery.Standing,
 			st.Position = i + 1
 		}
 	}
-	if r := s.ends.perSecond(now); r > 0.0001 && s.stayed(x.Repo, x.Owner, x.Requester) == "" {
+	if r := s.ends.perSecond(now); r > 0.0001 && s.stayed(x.target()) == "" {
 		// So many places must become free; sessions end independently of each other.
 		n := float64(st.Position)
 		width := 1.645 * math.Sqrt(n)
