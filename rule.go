@@ -17,8 +17,8 @@ type Rule struct {
 	From    time.Time `json:"from,omitzero"`  // zero: from when it was made
 	Until   time.Time `json:"until,omitzero"` // zero: until it is lifted
 
-	// Prebuild are links whose images are made before the rule begins, such as "gh/owner/repository/main".
-	Prebuild []string `json:"prebuild,omitempty"`
+	// Prebuild are what images are made of before the rule begins; their refs are resolved then, and again near the start.
+	Prebuild []Source `json:"prebuild,omitempty"`
 }
 
 // The kinds of rules.

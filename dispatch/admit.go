@@ -17,9 +17,11 @@ type waiter struct {
 	rec  bindery.Session
 	name string // in the lobby: the request, or the session's id
 	came time.Time
-	done chan struct{} // closed when the next two are settled
-	got  *session
-	no   sched.Refuse // why it gets no place
+
+	address string        // see Ask
+	done    chan struct{} // closed when the next two are settled
+	got     *session
+	no      sched.Refuse // why it gets no place
 }
 
 // admit stores a new session, as soon as there is a place for it. mine is false when the ask's request has one already.
@@ -28,7 +30,7 @@ func (d *Dispatcher) admit(ctx context.Context, b bindery.Build, ask bindery.Ask
 		ID: sessionID(hubSession, b.Source), Build: b.ID, Image: b.Result.Image, Source: b.Source, State: bindery.SessionPending,
 		Token: Token(), Limits: d.cfg.Limits, Request: ask.Request, Requester: ask.Requester,
 	}
-	w := &waiter{rec: rec, name: cmp.Or(ask.Request, rec.ID), done: make(chan struct{})}
+	w := &waiter{rec: rec, name: cmp.Or(ask.Request, rec.ID), address: ask.Address, done: make(chan struct{})}
 	var refused sched.Refuse
 	waits := false
 	var shared *waiter // of another call with the same request
@@ -73,7 +75,7 @@ func (d *Dispatcher) admit(ctx context.Context, b bindery.Build, ask bindery.Ask
 func (d *Dispatcher) asksFor(src bindery.Source, ask bindery.Ask) sched.AskSession {
 	return sched.AskSession{
 		Repo: src.Identity(), Owner: src.Owner(), Requester: ask.Requester,
-		RepoQuota: ask.RepoQuota, Wait: d.cfg.Wait && ask.RepoQuota == 0,
+		RepoQuota: ask.RepoQuota, Wait: d.cfg.Wait && ask.RepoQuota == 0, Spec: src.Spec(), Address: ask.Address,
 	}
 }
 
@@ -184,7 +186,7 @@ func (d *Dispatcher) waiting() (out []sched.Session) {
 	for _, w := range all {
 		out = append(out, sched.Session{
 			ID: w.rec.ID, Repo: w.rec.Source.Identity(), Owner: w.rec.Source.Owner(), Requester: w.rec.Requester, Created: w.came,
-			Idle: w.rec.Limits.Idle, Age: w.rec.Limits.Age, Waiting: true,
+			Idle: w.rec.Limits.Idle, Age: w.rec.Limits.Age, Waiting: true, Spec: w.rec.Source.Spec(), Address: w.address,
 		})
 	}
 	return out

@@ -64,7 +64,9 @@ func (d *Dispatcher) Submit(ctx context.Context, ask bindery.Ask) (bindery.Build
 			return
 		} else {
 			t.rejected = ""
-			t.step(submission(fresh, ask.Retry || local))
+			in := submission(fresh, ask.Retry || local)
+			in.Address = ask.Address
+			t.step(in)
 		}
 		answer, got, rejected = t.answer, bindery.Build{}, t.rejected
 		if b := d.builds[answer]; b != nil {
@@ -90,10 +92,11 @@ func submission(b bindery.Build, retry bool) sched.Submit {
 		Class: b.Class, Quick: b.Quick, Kind: b.Kind, Retry: retry,
 	}
 	if bindery.IsCommit(in.Ref) || b.Source.Provider == bindery.ProviderLocal {
-		in.Ref = ""
+		in.Ref, in.Spec = "", b.Source.Spec()
 	}
 	if in.Ref != "" && b.Source.Subdir != "" {
 		in.Ref += ", directory " + b.Source.Subdir // a newer commit of one directory replaces no other one
+		in.Spec = b.Source.Spec()
 	}
 	return in
 }
@@ -154,6 +157,9 @@ func (t *turn) start(b *build, d sched.Start) {
 	t.save(b)
 	if d.Attempt > 1 {
 		t.say(b, bindery.Event{Phase: bindery.PhaseWaiting, Message: fmt.Sprintf("Attempt %d starts.\n", d.Attempt)})
+	}
+	if d.Reason != "" {
+		t.say(b, bindery.Event{Phase: bindery.PhaseWaiting, Message: "It starts in the slow lane: " + d.Reason + ".\n"})
 	}
 	f := follower{id: b.ID, attempt: b.Attempt, worker: b.Worker, req: request(b)}
 	t.then(func() { t.d.spawn(t.d.follow(f)) })

@@ -137,6 +137,7 @@ type Dispatcher struct {
 	cfg       Config
 	inbox     chan *message
 	kick      chan struct{} // something was noted
+	ruled     chan struct{} // a rule was made: it may want something built
 	restored  chan struct{} // closed when the state is there
 	stopped   chan struct{} // closed when Run ends
 	resolver  resolver
@@ -175,7 +176,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	}
 	now := cfg.Now()
 	return &Dispatcher{
-		cfg: cfg, watches: watches{last: map[string]time.Time{watchWorkers: now, watchSessions: now}}, inbox: make(chan *message, mostMessages), kick: make(chan struct{}, 1),
+		cfg: cfg, watches: watches{last: map[string]time.Time{watchWorkers: now, watchSessions: now}}, inbox: make(chan *message, mostMessages), kick: make(chan struct{}, 1), ruled: make(chan struct{}, 1),
 		restored: make(chan struct{}), stopped: make(chan struct{}),
 		resolver: resolver{known: map[bindery.Source]resolved{}, pending: map[bindery.Source]*question{}},
 		sched:    sched.New(cfg.Policy), builds: map[string]*build{}, succeeded: map[string]string{},

@@ -44,6 +44,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	}
 	close(d.restored)
 	d.spawn(d.writeBoards)
+	d.spawn(d.prebuild)
 	return d.loop(ctx)
 }
 
@@ -217,11 +218,16 @@ func restored(live bindery.Live) (st sched.State) {
 	forced := map[string]int{} // retries that were forced, by key: those that are under way count as well
 	for _, b := range live.Builds {
 		forced[b.Key] = max(forced[b.Key], b.Forced)
+		asked := submission(b.Build, false)
+		var from *sched.Origin
+		if asked.Spec != "" {
+			from = &sched.Origin{Spec: asked.Spec}
+		}
 		st.Builds = append(st.Builds, sched.Build{
-			ID: b.ID, Key: b.Key, Repo: b.Source.Identity(), Ref: submission(b.Build, false).Ref, Owner: b.Source.Owner(),
+			ID: b.ID, Key: b.Key, Repo: b.Source.Identity(), Ref: asked.Ref, Owner: b.Source.Owner(),
 			Requester: b.Requester, Class: b.Class, Attempt: b.Attempt, Charged: b.Charged,
 			Running: b.State == bindery.BuildRunning, Worker: b.Worker, Started: b.Started, Until: b.Until,
-			Kind: b.Kind, Quick: b.Quick, Slow: b.Slow, Created: b.Created,
+			Kind: b.Kind, Quick: b.Quick, Slow: b.Slow, Created: b.Created, From: from,
 		})
 	}
 	st.Flows, st.FlowsAt, st.Spent = usageOf(live)
@@ -233,7 +239,7 @@ func restored(live bindery.Live) (st sched.State) {
 	for _, s := range live.Sessions {
 		st.Sessions = append(st.Sessions, sched.Session{
 			ID: s.ID, Repo: s.Source.Identity(), Owner: s.Source.Owner(), Requester: s.Requester, Created: s.Created, Ready: s.State == bindery.SessionReady, Active: s.Active,
-			Idle: s.Limits.Idle, Age: s.Limits.Age, Stopping: s.State == bindery.SessionStopping,
+			Idle: s.Limits.Idle, Age: s.Limits.Age, Stopping: s.State == bindery.SessionStopping, Spec: s.Source.Spec(),
 		})
 	}
 	return st

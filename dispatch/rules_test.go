@@ -66,7 +66,7 @@ func TestRules(t *testing.T) {
 		if err := h.LiftRule(t.Context(), ban("bad"), "bob", ""); !errors.Is(err, bindery.ErrNotFound) {
 			t.Errorf("lifted twice: %v", err)
 		}
-		log, err := h.Audit(t.Context(), 10)
+		log, err := h.Audit(t.Context(), bindery.AuditQuery{})
 		if err != nil || len(log) != 3 || log[0].Who != "bob" || log[0].Did != "lift ban" || log[0].Reason != "mended" || log[2].Reason != "ticket 7" {
 			t.Errorf("audit: %+v, %v", log, err)
 		}
@@ -83,7 +83,14 @@ func TestRulesMakeSense(t *testing.T) {
 			"weight":  func(r *bindery.Rule) { r.Kind, r.Scope = "weight", "owner" },
 			"of repo": func(r *bindery.Rule) { r.Kind, r.Value = "weight", 2 },
 			"quota":   func(r *bindery.Rule) { r.Kind, r.Value = "quota", 1.5 },
-			"past":    func(r *bindery.Rule) { r.Until = time.Now().Add(-time.Hour) },
+			"network": func(r *bindery.Rule) { r.Scope, r.Name = "network", "192.0.2.0/240" },
+			"expr":    func(r *bindery.Rule) { r.Scope, r.Name = "spec", "^gh/(" },
+			"share":   func(r *bindery.Rule) { r.Kind, r.Scope, r.Name, r.Value = "weight", "spec", "^gh/", 2 },
+			"built":   func(r *bindery.Rule) { r.Kind, r.Scope, r.Name = "hold-until-built", "network", "192.0.2.0/25" },
+			"never": func(r *bindery.Rule) {
+				r.From, r.Until = time.Now().Add(2*time.Hour), time.Now().Add(time.Hour)
+			},
+			"past": func(r *bindery.Rule) { r.Until = time.Now().Add(-time.Hour) },
 		} {
 			r := ban("r")
 			spoil(&r)
@@ -128,7 +135,7 @@ func TestOperators(t *testing.T) {
 		if got := h.build(t, again.ID); got.Row != 1 {
 			t.Errorf("failures in a row: %+v", got)
 		}
-		log, err := h.Audit(t.Context(), 10)
+		log, err := h.Audit(t.Context(), bindery.AuditQuery{})
 		if err != nil || len(log) != 2 || log[0].Did != "retry build" || log[1].Did != "cancel build" {
 			t.Errorf("audit: %+v, %v", log, err)
 		}
@@ -240,6 +247,126 @@ func TestStandings(t *testing.T) {
 		}
 		for range h.Standings(t.Context(), "b-unknown") {
 			t.Error("an unknown build stands somewhere")
+		}
+	})
+}
+
+// TestBroadRules refuses by networks of any size and by expressions, of what is built as of what is not.
+func TestBroadRules(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, h *hub) {
+		synctest.Wait()
+		made := h.make(t, "course-1")
+		set := func(kind, scope, name string) bindery.Rule {
+			r := bindery.Rule{Kind: kind, Scope: scope, Name: name, Message: "closed", Reason: "ticket 7", Who: "ann"}
+			if err := h.SetRule(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		from := func(repo, ref, addr string) error {
+			a := ask(repo)
+			a.Source.Ref, a.Address = ref, addr
+			_, err := h.Submit(t.Context(), a)
+			if repo != "course-1" {
+				return err
+			}
+			_, err = h.Launch(t.Context(), made, a)
+			return err
+		}
+		r := set("ban", "network", "192.0.2.128/25")
+		if err := from("x", "main", "192.0.2.129"); !errors.Is(err, bindery.ErrNotAllowed) || !strings.Contains(err.Error(), "closed") || strings.Contains(err.Error(), "ticket") {
+			t.Errorf("a network: %v", err)
+		}
+		if err := from("course-1", "main", "192.0.2.200"); err == nil {
+			t.Error("a network may launch")
+		}
+		if err := from("x", "main", "192.0.2.1"); err != nil {
+			t.Errorf("another address of the same block: %v", err)
+		}
+		if err := h.LiftRule(t.Context(), r, "ann", ""); err != nil || from("y", "main", "192.0.2.129") != nil {
+			t.Errorf("lifted: %v", err)
+		}
+		set("ban", "spec", "^https://example.org/o/course-[0-9]+/(main|HEAD)$")
+		if from("course-2", "main", "") == nil || from("course-1", "main", "") == nil || from("course-2", "next", "") != nil {
+			t.Error("an expression")
+		}
+	})
+}
+
+// TestUntilBuilt holds launches of a broken repository until it is built: the hold builds it itself, whatever is
+// remembered of it, and ends with the build.
+func TestUntilBuilt(t *testing.T) {
+	bubble(t, oneSlot, func(t *testing.T, h *hub) {
+		synctest.Wait()
+		b := h.submit(t, ask("r"))
+		synctest.Wait()
+		h.w.emit(b.ID, 1, failed(bindery.User))
+		synctest.Wait()
+		r := bindery.Rule{
+			Kind: bindery.RuleUntilBuilt, Scope: "repository", Name: ask("r").Source.Identity(), Message: "it takes hours", Reason: "floods", Who: "ann",
+			Prebuild: []bindery.Source{ask("r").Source},
+		}
+		if err := h.SetRule(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		again := h.submit(t, ask("r"))
+		if again.ID == b.ID || again.State != bindery.BuildRunning || !again.Slow {
+			t.Fatalf("it is not built aside: %+v", again)
+		}
+		h.w.emit(again.ID, 1, built("image"))
+		told := strings.Join(texts(h.story(t, again.ID)), "")
+		if !strings.Contains(told, "it takes hours") || strings.Contains(told, "floods") {
+			t.Errorf("visitors read %q", told)
+		}
+		if rules, err := h.Rules(t.Context()); err != nil || len(rules) != 0 {
+			t.Errorf("it is built, and these stand: %+v, %v", rules, err)
+		}
+		log, err := h.Audit(t.Context(), bindery.AuditQuery{Who: "hub"})
+		if err != nil || len(log) != 2 || log[0].Did != "lift hold-until-built" || !strings.Contains(log[0].Reason, again.ID) || log[1].Did != "prebuild" {
+			t.Errorf("audit: %+v, %v", log, err)
+		}
+		synctest.Wait()
+		if live, err := h.st.Live(t.Context(), time.Now()); err != nil || len(live.Rules) != 0 {
+			t.Errorf("stored: %+v, %v", live.Rules, err)
+		}
+	})
+}
+
+// TestPrebuild makes the images of an event before it begins, in the background, and again near its beginning, in case
+// the branch has moved.
+func TestPrebuild(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, h *hub) {
+		synctest.Wait()
+		r := bindery.Rule{
+			Kind: bindery.RuleQuota, Scope: "owner", Name: ask("r").Source.Owner(), Value: 300, Reason: "a course", Who: "ann",
+			From: time.Now().Add(5 * time.Hour), Until: time.Now().Add(8 * time.Hour), Prebuild: []bindery.Source{ask("r").Source},
+		}
+		if err := h.SetRule(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second) // until the worker is known to have slots
+		synctest.Wait()
+		q, err := h.Queue(t.Context())
+		if err != nil || len(q.Running)+len(q.Waiting) != 1 {
+			t.Fatalf("%+v, %v", q, err)
+		}
+		b := append(q.Running, q.Waiting...)[0].Build
+		if b.Class != bindery.Background || b.Requester != "ann" {
+			t.Errorf("it is built as %+v", b)
+		}
+		h.w.emit(b.ID, 1, built("image"))
+		synctest.Wait()
+		h.w.set(func() { h.w.commit = commit2 })
+		time.Sleep(3*time.Hour + 50*time.Minute)
+		if q, _ := h.Queue(t.Context()); len(q.Running)+len(q.Waiting) != 0 {
+			t.Errorf("too early: %+v", q)
+		}
+		time.Sleep(20 * time.Minute)
+		synctest.Wait()
+		q, _ = h.Queue(t.Context())
+		if len(q.Running) != 1 || q.Running[0].Class != bindery.Attended || q.Running[0].Source.Commit == b.Source.Commit {
+			t.Errorf("near the start: %+v", q)
 		}
 	})
 }

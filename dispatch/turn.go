@@ -121,6 +121,8 @@ func (t *turn) step(in sched.Input) {
 			}
 		case sched.Drain:
 			t.drain(d)
+		case sched.Lifted:
+			t.lift(d)
 		case sched.Admit:
 			t.seat(d.Session)
 		case sched.Hold: // it waits in the lobby
@@ -154,7 +156,11 @@ func (t *turn) move(decision sched.Decision) {
 		b := t.d.builds[d.Build]
 		b.Slow = true
 		t.save(b)
-		t.say(b, bindery.Event{Phase: bindery.PhaseBuilding, Message: "The build has run for long: it goes on in the slow lane.\n"})
+		text := "The build has run for long: it goes on in the slow lane.\n"
+		if d.Reason != "" {
+			text = "It goes on in the slow lane: " + d.Reason + ".\n"
+		}
+		t.say(b, bindery.Event{Phase: bindery.PhaseBuilding, Message: text})
 	case sched.Abort:
 		b := t.d.builds[d.Build]
 		t.say(b, bindery.Event{Phase: bindery.PhaseBuilding, Message: "The build is being stopped: " + d.Reason + ".\n"})

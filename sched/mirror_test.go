@@ -88,7 +88,7 @@ func (m *mirror) obey(now time.Time, in sched.Input, d sched.Decision) {
 		r.Running, r.Worker, r.Charged, r.Until, r.Slow = false, "", d.Charged, d.Until, d.Slow
 		r.Quick = r.Quick && d.Outcome != sched.NotQuick
 	case sched.Slow:
-		if r := m.live(d.Build, d); !r.Running || r.Attempt != d.Attempt || r.Slow {
+		if r := m.live(d.Build, d); !r.Running || r.Attempt != d.Attempt || r.Slow && d.Reason == "" {
 			m.complain("%s: row %+v", d, r)
 		}
 		m.live(d.Build, d).Slow = true

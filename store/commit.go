@@ -54,16 +54,17 @@ const (
 	putAudit = `INSERT INTO audit (time, who, did, what, reason) VALUES ($1, $2, $3, $4, $5)`
 	// The record of the failure stays; it answers no more, and counts as none in a row.
 	forgiveKey = `UPDATE builds SET until = 0, failures = 0, forced = 0, quarantined = 0 WHERE key = $1 AND state = 'failed' AND until > 0`
-	putRule    = `INSERT INTO rules (kind, scope, pattern, value, reason, message, who, created, expires) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-		ON CONFLICT (kind, scope, pattern) DO UPDATE SET value = excluded.value, reason = excluded.reason, message = excluded.message,
-			who = excluded.who, created = excluded.created, expires = excluded.expires`
+	putRule    = `INSERT INTO rules (kind, scope, pattern, value, reason, message, who, created, starts, expires, prebuild)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+		ON CONFLICT (kind, scope, pattern, starts) DO UPDATE SET value = excluded.value, reason = excluded.reason, message = excluded.message,
+			who = excluded.who, created = excluded.created, expires = excluded.expires, prebuild = excluded.prebuild`
 	putWorker = `INSERT INTO workers (name, pool, address, shared, drained, who, reason, since, joined) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		ON CONFLICT (name) DO UPDATE SET pool = excluded.pool, address = excluded.address, shared = excluded.shared, drained = excluded.drained,
 			who = excluded.who, reason = excluded.reason, since = excluded.since, joined = excluded.joined`
 	dropWorker = `DELETE FROM workers WHERE name = $1`
 	putToken   = `INSERT INTO join_tokens (id, hash, pool, uses, who, created, expires) VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (id) DO UPDATE SET uses = excluded.uses`
-	liftRule = `DELETE FROM rules WHERE kind = $1 AND scope = $2 AND pattern = $3`
+	liftRule = `DELETE FROM rules WHERE kind = $1 AND scope = $2 AND pattern = $3 AND starts = $4`
 	getEpoch = `SELECT epoch FROM leader`
 	putUsage = `INSERT INTO usage (one, time, flows) VALUES (1, $1, $2) ON CONFLICT (one) DO UPDATE SET time = excluded.time, flows = excluded.flows`
 )
@@ -184,12 +185,16 @@ func (db *DB) writeQueue(w *writer, c bindery.Changes) error {
 		}
 	}
 	for _, r := range c.Lifted {
-		if _, err := w.exec(db.put.lift, r.Kind, r.Scope, r.Name); err != nil {
+		if _, err := w.exec(db.put.lift, r.Kind, r.Scope, r.Name, micros(r.From)); err != nil {
 			return fmt.Errorf("lift %s of %s: %w", r.Kind, r.Name, err)
 		}
 	}
 	for _, r := range c.Rules {
-		if _, err := w.exec(db.put.rule, r.Kind, r.Scope, r.Name, r.Value, r.Reason, r.Message, r.Who, micros(r.Created), micros(r.Until)); err != nil {
+		prebuild, err := json.Marshal(append([]bindery.Source{}, r.Prebuild...))
+		if err == nil {
+			_, err = w.exec(db.put.rule, r.Kind, r.Scope, r.Name, r.Value, r.Reason, r.Message, r.Who, micros(r.Created), micros(r.From), micros(r.Until), string(prebuild))
+		}
+		if err != nil {
 			return fmt.Errorf("%s of %s: %w", r.Kind, r.Name, err)
 		}
 	}

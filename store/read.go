@@ -1,11 +1,14 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"strings"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -66,8 +69,8 @@ func (db *DB) workers(ctx context.Context, tx *sql.Tx, live *bindery.Live) (err 
 // queue reads what the queue knows beside builds.
 func (db *DB) queue(ctx context.Context, tx *sql.Tx, live *bindery.Live) (err error) {
 	// A rule that has expired counts no more, whether or not its row is there.
-	live.Rules, err = rows(ctx, tx, scanRule, `SELECT kind, scope, pattern, value, reason, message, who, created, expires FROM rules
-		WHERE expires = 0 OR expires > $1 ORDER BY kind, scope, pattern`, micros(db.cfg.Now()))
+	live.Rules, err = rows(ctx, tx, scanRule, `SELECT kind, scope, pattern, value, reason, message, who, created, starts, expires, prebuild FROM rules
+		WHERE expires = 0 OR expires > $1 ORDER BY kind, scope, pattern, starts`, micros(db.cfg.Now()))
 	if err != nil {
 		return fmt.Errorf("read rules: %w", err)
 	}
@@ -111,9 +114,16 @@ func (db *DB) Past(ctx context.Context, limit int) ([]bindery.Build, error) {
 }
 
 func scanRule(row scanner) (r bindery.Rule, err error) {
-	var created, until int64
-	err = row.Scan(&r.Kind, &r.Scope, &r.Name, &r.Value, &r.Reason, &r.Message, &r.Who, &created, &until)
-	r.Created, r.Until = timeOf(created), timeOf(until)
+	var created, from, until int64
+	var prebuild string
+	err = row.Scan(&r.Kind, &r.Scope, &r.Name, &r.Value, &r.Reason, &r.Message, &r.Who, &created, &from, &until, &prebuild)
+	r.Created, r.From, r.Until = timeOf(created), timeOf(from), timeOf(until)
+	if err == nil {
+		err = json.Unmarshal([]byte(prebuild), &r.Prebuild)
+	}
+	if len(r.Prebuild) == 0 {
+		r.Prebuild = nil
+	}
 	return r, err
 }
 
@@ -175,18 +185,35 @@ func (db *DB) Session(ctx context.Context, id string) (bindery.Session, error) {
 	return s, nil
 }
 
-// Audit returns the newest lines of the audit log, the newest first.
-func (db *DB) Audit(ctx context.Context, limit int) ([]bindery.Audit, error) {
+// Audit returns lines of the audit log, the newest first. Lines are never deleted.
+func (db *DB) Audit(ctx context.Context, q bindery.AuditQuery) ([]bindery.Audit, error) {
+	until := micros(q.Until)
+	if q.Until.IsZero() {
+		until = math.MaxInt64
+	}
+	const query = `SELECT id, time, who, did, what, reason FROM audit
+		WHERE ($1 = '' OR lower(who) LIKE $1 ESCAPE '!')
+			AND ($2 = '' OR lower(did || ' ' || what || ' ' || reason) LIKE $2 ESCAPE '!')
+			AND time >= $3 AND time <= $4 AND id < $5
+		ORDER BY id DESC LIMIT $6`
 	lines, err := rows(ctx, db.read, func(row scanner) (a bindery.Audit, err error) {
 		var at int64
-		err = row.Scan(&at, &a.Who, &a.Did, &a.What, &a.Reason)
+		err = row.Scan(&a.ID, &at, &a.Who, &a.Did, &a.What, &a.Reason)
 		a.Time = timeOf(at)
 		return a, err
-	}, `SELECT time, who, did, what, reason FROM audit ORDER BY id DESC LIMIT $1`, limit)
+	}, query, within(q.Who), within(q.What), micros(q.Since), until, cmp.Or(q.Before, math.MaxInt64), cmp.Or(q.Limit, 100))
 	if err != nil {
 		return nil, fmt.Errorf("read audit log: %w", err)
 	}
 	return lines, nil
+}
+
+// within is a LIKE pattern for texts that hold s, in lower case; it is empty for an empty s.
+func within(s string) string {
+	if s == "" {
+		return ""
+	}
+	return "%" + strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(strings.ToLower(s)) + "%"
 }
 
 type querier interface {

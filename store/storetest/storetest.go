@@ -37,7 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Builds", builds}, {"States", states}, {"OnePerKey", onePerKey}, {"Events", events}, {"EventsHaveNoGaps", gaps},
 		{"Attempts", attempts}, {"Live", live}, {"Known", known}, {"Sessions", sessions}, {"AllOrNothing", allOrNothing},
 		{"NotFound", missing}, {"Together", together}, {"Queue", queue}, {"Workers", workers},
-		{"Generations", generations}, {"Images", images},
+		{"Generations", generations}, {"Images", images}, {"Audit", audit},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}
@@ -437,9 +437,12 @@ func queue(t *testing.T, s Store) {
 	failed := InState(Build("f", "k"), bindery.BuildFailed)
 	failed.Kind, failed.Slow, failed.Forced, failed.Quarantined, failed.Disk, failed.Quick = "conda", true, 2, true, 1<<33, true
 	rule := bindery.Rule{Kind: "ban", Scope: "owner", Name: "gh/o", Value: 1.5, Message: "no", Reason: "why", Who: "ann", Created: At, Until: At.AddDate(100, 0, 0)}
+	event := rule // the same for an event: it stands beside the other one
+	event.From, event.Prebuild = At.AddDate(1, 0, 0), []bindery.Source{{Provider: "git", URL: "https://github.com/o/r", Ref: "main"}, {Provider: "git", URL: "https://github.com/o/r2"}}
+	wide := bindery.Rule{Kind: "hold-until-built", Scope: "spec", Name: "^gh/o/.*", Reason: "why", Who: "ann", Created: At}
 	usage := bindery.Usage{Time: At.Add(-time.Hour), Flows: []bindery.Flow{{Class: bindery.Attended, Scope: "owner", Name: "gh/o", Ahead: 12.5}}}
 	done := InState(Build("d", "kd"), bindery.BuildSucceeded)
-	commit(t, s, bindery.Changes{Builds: []bindery.Build{failed, done}, Rules: []bindery.Rule{rule}, Usage: &usage})
+	commit(t, s, bindery.Changes{Builds: []bindery.Build{failed, done}, Rules: []bindery.Rule{wide, event, rule}, Usage: &usage})
 	read := func() bindery.Live {
 		t.Helper()
 		live, err := s.Live(t.Context(), At)
@@ -450,7 +453,7 @@ func queue(t *testing.T, s Store) {
 	}
 	live := read()
 	same(t, "failures", live.Failed, []bindery.Build{failed})
-	same(t, "rules", live.Rules, []bindery.Rule{rule})
+	same(t, "rules", live.Rules, []bindery.Rule{rule, event, wide})
 	same(t, "usage", live.Usage, usage)
 	if len(live.Since) != 2 {
 		t.Errorf("%d builds have ended since the usage was written down, want 2", len(live.Since))
@@ -458,7 +461,7 @@ func queue(t *testing.T, s Store) {
 	over := rule
 	over.Until, over.Value = At.Add(-time.Hour), 2
 	usage.Time = At.Add(time.Hour)
-	commit(t, s, bindery.Changes{Rules: []bindery.Rule{over}, Usage: &usage, Forgive: []string{"k"}})
+	commit(t, s, bindery.Changes{Rules: []bindery.Rule{over}, Lifted: []bindery.Rule{event, wide}, Usage: &usage, Forgive: []string{"k"}})
 	if live = read(); len(live.Rules) != 0 || len(live.Since) != 0 || len(live.Failed) != 0 {
 		t.Errorf("a rule that has expired, usage that is newer, a failure that is forgiven: %+v", live)
 	}
@@ -496,4 +499,59 @@ func workers(t *testing.T, s Store) {
 	live = read()
 	same(t, "workers that are left", live.Workers, []bindery.WorkerRecord{joined})
 	same(t, "tokens that are not used up", live.Tokens, []bindery.JoinToken{})
+}
+
+// audit writes lines and finds them again.
+func audit(t *testing.T, s Store) {
+	log, ok := s.(interface {
+		Audit(ctx context.Context, q bindery.AuditQuery) ([]bindery.Audit, error)
+	})
+	if !ok {
+		t.Fatal("the store shows no audit log")
+	}
+	var lines []bindery.Audit
+	for i := range 250 {
+		l := bindery.Audit{Time: At.Add(time.Duration(i) * time.Minute), Who: "token:ops", Did: "set ban", What: fmt.Sprintf("owner gh/o%d", i), Reason: "100 % load"}
+		if i%50 == 7 {
+			l.Who, l.Did, l.Reason = "local:Ann_B", "cancel build", ""
+		}
+		lines = append(lines, l)
+	}
+	commit(t, s, bindery.Changes{Audit: lines})
+	find := func(q bindery.AuditQuery) []bindery.Audit {
+		t.Helper()
+		out, err := log.Audit(t.Context(), q)
+		if err != nil {
+			t.Fatalf("%+v: %v", q, err)
+		}
+		return out
+	}
+	newest := find(bindery.AuditQuery{})
+	if len(newest) != 100 || newest[0].What != "owner gh/o249" || newest[0].ID <= newest[1].ID || !newest[0].Time.Equal(lines[249].Time) {
+		t.Errorf("the newest: %d lines, %+v", len(newest), newest[0])
+	}
+	for name, c := range map[string]struct {
+		q    bindery.AuditQuery
+		want int
+	}{
+		"who": {bindery.AuditQuery{Who: "ann_b"}, 5}, "no wildcard": {bindery.AuditQuery{Who: "ann%b"}, 0}, "neither": {bindery.AuditQuery{Who: "annxb"}, 0},
+		"what": {bindery.AuditQuery{What: "GH/O24"}, 11}, "did": {bindery.AuditQuery{What: "cancel build"}, 5}, "reason": {bindery.AuditQuery{What: "100 %", Limit: 1000}, 245},
+		"since": {bindery.AuditQuery{Since: lines[240].Time}, 10}, "until": {bindery.AuditQuery{Until: lines[9].Time}, 10},
+		"between": {bindery.AuditQuery{Since: lines[5].Time, Until: lines[9].Time, Who: "ops"}, 4}, "limit": {bindery.AuditQuery{Limit: 3}, 3},
+		"quote": {bindery.AuditQuery{What: "' OR 1=1 --"}, 0},
+	} {
+		if got := find(c.q); len(got) != c.want {
+			t.Errorf("%s: %d lines, want %d", name, len(got), c.want)
+		}
+	}
+	var all []bindery.Audit
+	for q := (bindery.AuditQuery{Limit: 60}); ; q.Before = all[len(all)-1].ID {
+		page := find(q)
+		if all = append(all, page...); len(page) == 0 {
+			break
+		}
+	}
+	if len(all) != 250 || all[249].What != "owner gh/o0" {
+		t.Errorf("page by page: %d lines", len(all))
+	}
 }
