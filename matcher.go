@@ -50,7 +50,7 @@ func NewMatcher(scope, name string) (Matcher, error) {
 	return Matcher{re: re}, nil
 }
 
-// Matches reports whether a spec, as Source.Spec writes it, or an address or a block of addresses is meant. A block
+// Matches reports whether a spec, as Source.Link writes it, or an address or a block of addresses is meant. A block
 // that is only partly in the network is not.
 func (m Matcher) Matches(subject string) bool {
 	if m.re != nil {
@@ -68,9 +68,9 @@ func (m Matcher) Matches(subject string) bool {
 	return m.net.IsValid() && m.net.Bits() <= block.Bits() && m.net.Contains(block.Addr())
 }
 
-// Spec is the source as rules with expressions see it: the repository as operators write it, and the ref that was asked
+// Link is the source as rules with expressions see it: the repository as operators write it, and the ref that was asked
 // for, such as "gh/owner/repository/main". However a link spells the repository, this is the same.
-func (s Source) Spec() string {
+func (s Source) Link() string {
 	spec := SpecText(s.Identity(), s.Ref)
 	if s.Subdir != "" {
 		spec += "/" + strings.Trim(s.Subdir, "/")

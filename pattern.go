@@ -12,7 +12,7 @@ const (
 	OnOwner      = "owner"
 	OnRequester  = "requester" // a person, a token, an address block as requests are charged to
 	OnNetwork    = "network"   // addresses wider or narrower than such a block
-	OnSpec       = "spec"      // a regular expression: specs that it matches, see Source.Spec
+	OnSpec       = "spec"      // a regular expression: specs that it matches, see Source.Link
 )
 
 // A Pattern names the repositories or requesters that a rule is about.
@@ -154,7 +154,7 @@ func (p Pattern) Concerns(src Source, requester string, addr netip.Addr) bool {
 		return err == nil && addr.IsValid() && m.Matches(addr.String())
 	case OnSpec:
 		m, err := NewMatcher(OnSpec, p.Names[0])
-		return err == nil && m.Matches(src.Spec())
+		return err == nil && m.Matches(src.Link())
 	}
 	return false
 }

@@ -81,14 +81,19 @@ type CancelBuild struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// A NewRule asks for a rule. One of each kind stands for each pattern: it replaces the one that is there.
+// A NewRule asks for a rule. One of each kind and beginning stands for each pattern: it replaces the one that is there.
 type NewRule struct {
-	Kind    string    `json:"kind"`    // ban, hold, hold-launches, quota or weight
+	Kind    string    `json:"kind"`    // see bindery.RuleKinds
 	Pattern string    `json:"pattern"` // see bindery.ParsePattern
 	Value   float64   `json:"value,omitempty"`
 	Reason  string    `json:"reason"`            // for operators; the audit log keeps it
 	Message string    `json:"message,omitempty"` // for the visitors whom it concerns
+	From    time.Time `json:"from,omitzero"`     // zero: now
 	Until   time.Time `json:"until,omitzero"`    // zero: until it is lifted
+
+	// Prebuild are links of this hub, without its address and "/v2/", such as "gh/owner/repository/main": their images
+	// are built in the background, and with urgency an hour before the rule begins.
+	Prebuild []string `json:"prebuild,omitempty"`
 }
 
 // A Rule is a rule as the API shows it.
@@ -96,13 +101,29 @@ type Rule struct {
 	ID      string    `json:"id"`
 	Kind    string    `json:"kind"`
 	Pattern string    `json:"pattern"`
-	Scope   string    `json:"scope"` // what the pattern names: repository, owner, requester or network
+	Scope   string    `json:"scope"` // what the pattern names: repository, owner, requester, network or spec
 	Value   float64   `json:"value,omitempty"`
 	Reason  string    `json:"reason"`
 	Message string    `json:"message,omitempty"`
 	By      string    `json:"by"`
 	Created time.Time `json:"created"`
+	From    time.Time `json:"from,omitzero"`
 	Until   time.Time `json:"until,omitzero"`
+
+	Prebuild []string `json:"prebuild,omitempty"` // as people write specs
+}
+
+// A RulePreview says what a pattern means, and what there is now that a rule of it would be about. Networks are
+// compared with the blocks that requests are charged to: whether a smaller network is meant shows only when it asks.
+type RulePreview struct {
+	Pattern  string   `json:"pattern"` // as it is kept
+	Scope    string   `json:"scope"`
+	Waiting  int      `json:"waiting"`  // builds
+	Running  int      `json:"running"`  // builds
+	Sessions int      `json:"sessions"` // that have a place
+	Lobby    int      `json:"lobby"`    // that wait for one
+	Rules    []Rule   `json:"rules"`    // that stand for the same pattern
+	Examples []string `json:"examples"` // specs of some of those builds and sessions
 }
 
 // LiftRule says why a rule is lifted; the audit log keeps it.
@@ -147,6 +168,7 @@ type JoinToken struct {
 
 // An AuditLine says who did what, when and why.
 type AuditLine struct {
+	ID     int64     `json:"id"`
 	Time   time.Time `json:"time"`
 	Who    string    `json:"who"`
 	Did    string    `json:"did"`

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"net/url"
@@ -177,14 +178,73 @@ func (c *Client) AddJoinToken(ctx context.Context, in NewJoinToken) (JoinToken, 
 	return out, c.call(ctx, "POST", "/api/v1/join-tokens", in, &out)
 }
 
-// Audit returns the newest lines of the audit log, newest first; at most limit, 100 when it is 0.
-func (c *Client) Audit(ctx context.Context, limit int) ([]AuditLine, error) {
+// PreviewRule says what a pattern means, and what a rule of it would be about now.
+func (c *Client) PreviewRule(ctx context.Context, pattern string) (RulePreview, error) {
+	var out RulePreview
+	return out, c.call(ctx, "GET", "/api/v1/rules/preview?pattern="+url.QueryEscape(pattern), nil, &out)
+}
+
+// Audit returns lines of the audit log, the newest first; at most 100 when q has no limit, at most 1000 in any case.
+func (c *Client) Audit(ctx context.Context, q bindery.AuditQuery) ([]AuditLine, error) {
 	var out []AuditLine
+	v := url.Values{}
+	for name, text := range map[string]string{"who": q.Who, "what": q.What, "since": stamp(q.Since), "until": stamp(q.Until), "before": digits(q.Before), "limit": digits(int64(q.Limit))} {
+		if text != "" {
+			v.Set(name, text)
+		}
+	}
 	path := "/api/v1/audit"
-	if limit > 0 {
-		path += "?limit=" + strconv.Itoa(limit)
+	if len(v) > 0 {
+		path += "?" + v.Encode()
 	}
 	return out, c.call(ctx, "GET", path, nil, &out)
+}
+
+// AllAudit yields all lines that q chooses, the newest first, page by page; q.Limit bounds them all, 0 is no limit.
+func (c *Client) AllAudit(ctx context.Context, q bindery.AuditQuery) iter.Seq2[AuditLine, error] {
+	return func(yield func(AuditLine, error) bool) {
+		const page = 1000
+		left := q.Limit
+		for {
+			q.Limit = page
+			if left > 0 {
+				q.Limit = min(left, page)
+			}
+			lines, err := c.Audit(ctx, q)
+			if err != nil {
+				yield(AuditLine{}, err)
+				return
+			}
+			for _, l := range lines {
+				if !yield(l, nil) {
+					return
+				}
+			}
+			if left > 0 {
+				if left -= len(lines); left <= 0 {
+					return
+				}
+			}
+			if len(lines) < q.Limit {
+				return
+			}
+			q.Before = lines[len(lines)-1].ID
+		}
+	}
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+func digits(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 // Launch starts a session. It returns when the session's server answers.

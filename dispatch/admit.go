@@ -75,7 +75,7 @@ func (d *Dispatcher) admit(ctx context.Context, b bindery.Build, ask bindery.Ask
 func (d *Dispatcher) asksFor(src bindery.Source, ask bindery.Ask) sched.AskSession {
 	return sched.AskSession{
 		Repo: src.Identity(), Owner: src.Owner(), Requester: ask.Requester,
-		RepoQuota: ask.RepoQuota, Wait: d.cfg.Wait && ask.RepoQuota == 0, Spec: src.Spec(), Address: ask.Address,
+		RepoQuota: ask.RepoQuota, Wait: d.cfg.Wait && ask.RepoQuota == 0, Spec: src.Link(), Address: ask.Address,
 	}
 }
 
@@ -186,7 +186,7 @@ func (d *Dispatcher) waiting() (out []sched.Session) {
 	for _, w := range all {
 		out = append(out, sched.Session{
 			ID: w.rec.ID, Repo: w.rec.Source.Identity(), Owner: w.rec.Source.Owner(), Requester: w.rec.Requester, Created: w.came,
-			Idle: w.rec.Limits.Idle, Age: w.rec.Limits.Age, Waiting: true, Spec: w.rec.Source.Spec(), Address: w.address,
+			Idle: w.rec.Limits.Idle, Age: w.rec.Limits.Age, Waiting: true, Spec: w.rec.Source.Link(), Address: w.address,
 		})
 	}
 	return out

@@ -92,11 +92,11 @@ func submission(b bindery.Build, retry bool) sched.Submit {
 		Class: b.Class, Quick: b.Quick, Kind: b.Kind, Retry: retry,
 	}
 	if bindery.IsCommit(in.Ref) || b.Source.Provider == bindery.ProviderLocal {
-		in.Ref, in.Spec = "", b.Source.Spec()
+		in.Ref, in.Spec = "", b.Source.Link()
 	}
 	if in.Ref != "" && b.Source.Subdir != "" {
 		in.Ref += ", directory " + b.Source.Subdir // a newer commit of one directory replaces no other one
-		in.Spec = b.Source.Spec()
+		in.Spec = b.Source.Link()
 	}
 	return in
 }

@@ -239,7 +239,7 @@ func restored(live bindery.Live) (st sched.State) {
 	for _, s := range live.Sessions {
 		st.Sessions = append(st.Sessions, sched.Session{
 			ID: s.ID, Repo: s.Source.Identity(), Owner: s.Source.Owner(), Requester: s.Requester, Created: s.Created, Ready: s.State == bindery.SessionReady, Active: s.Active,
-			Idle: s.Limits.Idle, Age: s.Limits.Age, Stopping: s.State == bindery.SessionStopping, Spec: s.Source.Spec(),
+			Idle: s.Limits.Idle, Age: s.Limits.Age, Stopping: s.State == bindery.SessionStopping, Spec: s.Source.Link(),
 		})
 	}
 	return st

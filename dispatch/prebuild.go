@@ -88,14 +88,14 @@ func (d *Dispatcher) prebuildRule(ctx context.Context, r bindery.Rule, class bin
 		}
 		answer := string(class) + " build " + b.ID
 		if err != nil {
-			d.cfg.Log.WarnContext(ctx, "what a rule wants is not built", "rule", ruleWords(r), "spec", src.Spec(), "err", err)
+			d.cfg.Log.WarnContext(ctx, "what a rule wants is not built", "rule", ruleWords(r), "spec", src.Link(), "err", err)
 			if bindery.AsError(err).Fault != bindery.User {
 				settled = false // it is tried again
 				continue
 			}
 			answer = "it is not built: " + bindery.AsError(err).Msg
 		}
-		_ = d.do(ctx, func(t *turn) { t.note("hub", "prebuild", src.Spec()+" for "+r.Kind+" of "+ruleWords(r), answer) }) // it is only told
+		_ = d.do(ctx, func(t *turn) { t.note("hub", "prebuild", src.Link()+" for "+r.Kind+" of "+ruleWords(r), answer) }) // it is only told
 	}
 	return settled
 }

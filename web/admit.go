@@ -26,7 +26,7 @@ func (wa *watch) admit(h http.Header) error {
 			bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Ask when somebody wants it.", "Nothing is launched ahead of its visitor")}
 	}
 	q := r.URL.Query()
-	wa.ask = bindery.Ask{Requester: v.caller.Requester, RepoQuota: s.rules.quota(wa.spec)}
+	wa.ask = bindery.Ask{Requester: v.caller.Requester, RepoQuota: s.rules.quota(wa.spec), Address: v.caller.address()}
 	if t := q.Get("build_token"); t != "" {
 		id, err := s.checkBuildToken(r, t, wa.spec)
 		if err != nil {

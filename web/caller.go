@@ -70,6 +70,14 @@ func (s *Server) callerOf(r *http.Request, local bool) Caller {
 	return c
 }
 
+// address is where c asks from, for rules about networks; empty for operators: nobody keeps himself out.
+func (c Caller) address() string {
+	if c.Admin || !c.addr.IsValid() {
+		return ""
+	}
+	return c.IP
+}
+
 // forwarded walks X-Forwarded-For from its end, past our proxies, to the first address that none of them is.
 func (s *Server) forwarded(r *http.Request, peer netip.Addr) netip.Addr {
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")

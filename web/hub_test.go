@@ -300,12 +300,12 @@ func (h *hub) LiftRule(_ context.Context, r bindery.Rule, who, reason string) er
 	return nil
 }
 
-func (h *hub) Audit(_ context.Context, limit int) ([]bindery.Audit, error) {
+func (h *hub) Audit(_ context.Context, q bindery.AuditQuery) ([]bindery.Audit, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	out := slices.Clone(h.audit)
 	slices.Reverse(out)
-	return out[:min(len(out), limit)], nil
+	return out[:min(len(out), q.Limit)], nil
 }
 
 func (h *hub) Past(_ context.Context, limit int) ([]bindery.Build, error) {

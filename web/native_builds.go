@@ -27,7 +27,7 @@ func (s *Server) postBuild(ctx context.Context, c Caller, in api.NewBuild) (bind
 	default:
 		return bindery.Build{}, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Use attended, unattended or background.", "%q is not a class", bindery.Printable(string(class)))
 	}
-	return s.submit(ctx, bindery.Ask{Source: src, Requester: c.Requester, Class: class, Retry: in.Retry})
+	return s.submit(ctx, bindery.Ask{Source: src, Requester: c.Requester, Address: c.address(), Class: class, Retry: in.Retry})
 }
 
 func (s *Server) submit(ctx context.Context, ask bindery.Ask) (bindery.Build, error) {

@@ -63,6 +63,11 @@ func (s *Server) nativeRoutes() []route {
 	after := param{name: "after", about: "number of the last event seen; Last-Event-ID says it too", kind: "integer"}
 	const read, launch, admin = api.ScopeRead, api.ScopeLaunch, api.ScopeAdmin
 	once := s.replays.once
+	audit := []param{
+		few, {name: "who", about: "lines of whoever has this in the name", kind: "string"}, {name: "what", about: "lines that hold this", kind: "string"},
+		{name: "since", about: "lines from this time on, RFC 3339", kind: "string"}, {name: "until", about: "lines up to this time, RFC 3339", kind: "string"},
+		{name: "before", about: "lines before the one of this id: the last one of the page before", kind: "integer"},
+	}
 	return []route{
 		{method: "GET", path: "/api/v1/openapi.json", id: "getDocument", summary: "This document", out: map[string]any{}, h: s.getDocument},
 		{method: "GET", path: "/api/v1/status", scope: read, id: "getStatus", summary: "State of the hub and of its worker", out: api.Status{}, h: call(s.getStatus, nothing)},
@@ -84,6 +89,7 @@ func (s *Server) nativeRoutes() []route {
 
 		{method: "GET", path: rules, scope: read, id: "listRules", summary: "Rules that stand", out: []api.Rule{}, h: call(s.getRules, nothing)},
 		{method: "POST", path: rules, scope: admin, id: "addRule", summary: "Make a rule, or replace the one of its kind and pattern", in: api.NewRule{}, out: api.Rule{}, h: once(call(s.postRule, body))},
+		{method: "GET", path: rules + "/preview", scope: read, id: "previewRule", summary: "What a pattern means, and what a rule of it would be about now", query: []param{{name: "pattern", about: "as for addRule", kind: "string"}}, out: api.RulePreview{}, h: call(s.previewRule, readPattern)},
 		{method: "DELETE", path: rules + "/{id}", scope: admin, id: "liftRule", summary: "End a rule", in: api.LiftRule{}, optional: true, h: call(s.deleteRule, aboutIt)},
 		{method: "GET", path: workers, scope: read, id: "listWorkers", summary: "Workers, the hub's own first", out: []bindery.WorkerView{}, h: call(s.getWorkers, nothing)},
 		{method: "POST", path: workers, scope: admin, id: "addWorker", summary: "Have a worker of the hub's own machine join, by the hub's socket only", in: api.NewWorker{}, out: bindery.WorkerView{}, h: once(call(s.postWorker, body))},
@@ -92,7 +98,7 @@ func (s *Server) nativeRoutes() []route {
 		{method: "POST", path: workers + "/{id}/drain", scope: admin, id: "drainWorker", summary: "Let a worker have no more builds", in: api.ChangeWorker{}, optional: true, out: bindery.WorkerView{}, h: once(call(s.drainWorker, aboutIt))},
 		{method: "POST", path: workers + "/{id}/resume", scope: admin, id: "resumeWorker", summary: "Let a worker that was drained have builds again", in: api.ChangeWorker{}, optional: true, out: bindery.WorkerView{}, h: once(call(s.resumeWorker, aboutIt))},
 		{method: "POST", path: "/api/v1/join-tokens", scope: admin, id: "addJoinToken", summary: "Make a token by which workers join; it is told once", in: api.NewJoinToken{}, optional: true, out: api.JoinToken{}, h: once(call(s.postJoinToken, orBody))},
-		{method: "GET", path: "/api/v1/audit", scope: admin, id: "listAudit", summary: "Who did what, when and why, newest first", query: []param{few}, out: []api.AuditLine{}, h: call(s.getAudit, upTo(100))},
+		{method: "GET", path: "/api/v1/audit", scope: admin, id: "listAudit", summary: "Who did what, when and why, newest first", query: audit, out: []api.AuditLine{}, h: call(s.getAudit, readAudit)},
 	}
 }
 

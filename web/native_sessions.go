@@ -63,7 +63,7 @@ func (s *Server) deleteSession(ctx context.Context, c Caller, in about[api.StopS
 }
 
 func (s *Server) postSession(ctx context.Context, c Caller, in api.NewSession) (api.Session, error) {
-	ask := bindery.Ask{Requester: c.Requester, Class: bindery.Unattended, Launches: true}
+	ask := bindery.Ask{Requester: c.Requester, Address: c.address(), Class: bindery.Unattended, Launches: true}
 	if r, ok := ctx.Value(requestKey{}).(*http.Request); ok {
 		in.Request = cmp.Or(in.Request, r.Header.Get(api.IdempotencyKey)) // this hub's memory is short, the session's record is not
 	}

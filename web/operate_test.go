@@ -49,6 +49,22 @@ func TestRulesByTheAPI(t *testing.T) {
 	if len(h.rules) != 2 {
 		t.Errorf("%d rules are set: %+v", len(h.rules), h.rules)
 	}
+	// A pattern may be looked at before a rule is made of it.
+	if b, err := h.Submit(ctx, bindery.Ask{Source: repo}); err != nil || b.State.Ended() {
+		t.Fatal(b, err)
+	}
+	for pattern, n := range map[string]int{"^https://example.org/": 1, "https://example.org/o/*": 1, "192.0.0.0/16": 1, "10.0.0.0/8": 0, "gh/o/r": 0} {
+		p, err := c.PreviewRule(ctx, pattern)
+		if err != nil || p.Running+p.Waiting != n || len(p.Examples) != n {
+			t.Errorf("%s: %+v, %v", pattern, p, err)
+		}
+	}
+	if p, err := c.PreviewRule(ctx, "https://github.com/jupyterlab/jupyterlab-demo"); err != nil || len(p.Rules) != 1 || p.Rules[0].ID != made.ID {
+		t.Errorf("the rules that stand: %+v, %v", p, err)
+	}
+	if _, err := c.PreviewRule(ctx, "^("); !errors.Is(err, bindery.ErrInvalid) {
+		t.Errorf("a bad pattern: %v", err)
+	}
 	if err := c.LiftRule(ctx, made.ID, "it is noon"); err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +74,7 @@ func TestRulesByTheAPI(t *testing.T) {
 	if err := c.LiftRule(ctx, made.ID, ""); !errors.Is(err, bindery.ErrNotFound) {
 		t.Errorf("lifted twice: %v", err)
 	}
-	log, err := c.Audit(ctx, 0)
+	log, err := c.Audit(ctx, bindery.AuditQuery{})
 	if err != nil || len(log) != 3 || log[0].Did != "lift ban" || log[0].Who != who || log[0].Reason != "it is noon" {
 		t.Errorf("%+v, %v", log, err)
 	}
@@ -66,7 +82,10 @@ func TestRulesByTheAPI(t *testing.T) {
 		"kind": {Kind: "delete", Pattern: "gh/o/r", Reason: "r"}, "pattern": {Kind: "ban", Pattern: "*", Reason: "r"},
 		"reason": {Kind: "ban", Pattern: "gh/o/r", Reason: " "}, "past": {Kind: "ban", Pattern: "gh/o/r", Reason: "r", Until: time.Unix(1, 0)},
 		"weight": {Kind: "weight", Pattern: "gh/o/*", Reason: "r"}, "weight of a repository": {Kind: "weight", Pattern: "gh/o/r", Value: 2, Reason: "r"},
-		"quota": {Kind: "quota", Pattern: "gh/o/r", Value: 1.5, Reason: "r"}, "network": {Kind: "ban", Pattern: "10.0.0.0/8", Reason: "r"},
+		"quota": {Kind: "quota", Pattern: "gh/o/r", Value: 1.5, Reason: "r"}, "a network's weight": {Kind: "weight", Pattern: "10.0.0.0/8", Value: 2, Reason: "r"},
+		"expression": {Kind: "ban", Pattern: "^gh/(", Reason: "r"}, "built by whom": {Kind: "hold-until-built", Pattern: "10.0.0.0/8", Reason: "r"},
+		"backwards": {Kind: "ban", Pattern: "gh/o/r", Reason: "r", From: time.Now().Add(2 * time.Hour), Until: time.Now().Add(time.Hour)},
+		"prebuild":  {Kind: "quota", Pattern: "gh/o/*", Value: 3, Reason: "r", Prebuild: []string{"nobody/o/r/main"}},
 	} {
 		if _, err := c.AddRule(ctx, in); !errors.Is(err, bindery.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
@@ -324,9 +343,9 @@ func TestDocumentDescribesEveryRoute(t *testing.T) {
 				t.Errorf("%s %s has no name of its own: %q", method, path, op.OperationID)
 			}
 			ids[op.OperationID] = true
-			at := strings.NewReplacer("builds/{id}", "builds/"+b.ID, "sessions/{id}", "sessions/s1", "rules/{id}", "rules/none", "workers/{id}", "workers/b").Replace(path)
+			at := strings.NewReplacer("builds/{id}", "builds/"+b.ID, "sessions/{id}", "sessions/s1", "rules/{id}", "rules/none", "rules/preview", "rules/preview?pattern=gh/o/r", "workers/{id}", "workers/b").Replace(path)
 			resp, answer := ask(t, strings.ToUpper(method), ts.URL+at, bodies[op.OperationID], "Authorization", "Bearer a", "Content-Type", "application/json")
-			if strings.HasPrefix(path, "/api/v1/rules/") {
+			if path == "/api/v1/rules/{id}" {
 				if resp.StatusCode != 404 {
 					t.Errorf("%s %s: %d", method, path, resp.StatusCode)
 				}
@@ -344,7 +363,7 @@ func TestDocumentDescribesEveryRoute(t *testing.T) {
 			}
 		}
 	}
-	if len(ids) != 26 {
+	if len(ids) != 27 {
 		t.Errorf("the document has %d operations", len(ids))
 	}
 }

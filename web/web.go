@@ -73,8 +73,8 @@ type History interface {
 	Past(ctx context.Context, limit int) ([]bindery.Build, error)
 	// Events returns at most limit events of a build that follow number after.
 	Events(ctx context.Context, build string, after int64, limit int) ([]bindery.Event, error)
-	// Audit returns the newest lines of the audit log, the newest first.
-	Audit(ctx context.Context, limit int) ([]bindery.Audit, error)
+	// Audit returns lines of the audit log, the newest first.
+	Audit(ctx context.Context, q bindery.AuditQuery) ([]bindery.Audit, error)
 }
 
 // Config configures a Server.
@@ -219,6 +219,7 @@ type Server struct {
 	agents    agents
 	replays   *replays
 	glance    *glance
+	matchers  matchers
 	openapi   []byte
 	public    http.Handler
 	local     http.Handler

@@ -22,7 +22,9 @@ import (
 
 var update = flag.Bool("update", false, "rewrite golden files")
 
-func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"bindery": main}) }
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"bindery": main, "benchhub": benchHub})
+}
 
 func TestScripts(t *testing.T) {
 	repos, err := filepath.Abs("../../testdata/repos")

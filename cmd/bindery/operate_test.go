@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"iter"
 	"net/http/httptest"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -41,12 +42,12 @@ func (o *office) SetRule(_ context.Context, r bindery.Rule) error {
 	return nil
 }
 func (o *office) LiftRule(_ context.Context, r bindery.Rule, who, reason string) error {
-	o.rules = slices.DeleteFunc(o.rules, func(x bindery.Rule) bool { return x == r })
+	o.rules = slices.DeleteFunc(o.rules, func(x bindery.Rule) bool { return reflect.DeepEqual(x, r) })
 	o.did = append(o.did, "lift "+r.Name+" by "+who+": "+reason)
 	return nil
 }
 func (o *office) Past(context.Context, int) ([]bindery.Build, error) { return nil, nil }
-func (o *office) Audit(context.Context, int) ([]bindery.Audit, error) {
+func (o *office) Audit(context.Context, bindery.AuditQuery) ([]bindery.Audit, error) {
 	return []bindery.Audit{{Time: time.Unix(1e9, 0), Who: "local:ann", Did: "set ban", What: "repository x", Reason: "it\x1b[2J floods"}}, nil
 }
 func (o *office) Resolve(_ context.Context, src bindery.Source) (bindery.Source, error) {
@@ -186,6 +187,7 @@ func TestBuildsCommands(t *testing.T) {
 func TestRuleCommands(t *testing.T) {
 	o := busyOffice(time.Now())
 	flags := serveOffice(t, o)
+	soon := time.Now().Add(48 * time.Hour).Format("2006-01-02T15:04:05")
 	for _, c := range []struct {
 		args   []string
 		status int
@@ -197,6 +199,22 @@ func TestRuleCommands(t *testing.T) {
 		{[]string{"weight", "add", "gh/x/*", "2.5", "--reason", "r"}, 0, `^weight of the owner`},
 		{[]string{"weight", "add", "gh/x/y", "2.5", "--reason", "r"}, 1, `Weigh its owner`},
 		{[]string{"ban", "add", "gh/x/y"}, 2, `--reason`},
+		{[]string{"hold", "add", "--until-built", "gh/x/y", "--reason", "12 h build"}, 0, `^hold-until-built of the repository gh/x/y, until it is built or lifted\nbuilds gh/x/y/HEAD\n$`},
+		{[]string{"hold", "rm", "--until-built", "gh/x/y"}, 0, `^$`},
+		{[]string{"hold", "add", "--until-built", "--launches", "gh/x/y", "--reason", "r"}, 2, `can't be used together`},
+		{[]string{"quota", "add", "gh/org/*", "300", "--reason", "a course", "--from", "2100-12-01T09:00", "--for", "3h", "--prebuild", "gh/org/repo/main"}, 1, `within two years`},
+		{[]string{"quota", "add", "gh/org/*", "300", "--reason", "a course", "--from", soon, "--for", "3h", "--prebuild", "gh/org/repo/main"}, 0, `from 20.* until 20.*\nbuilds gh/org/repo/main\n$`},
+		{[]string{"quota", "add", "gh/org/*", "50", "--reason", "always"}, 0, `until it is lifted`},
+		{[]string{"quota", "add", "gh/org/*", "50", "--reason", "r", "--until", soon, "--for", "1h"}, 2, `--for`},
+		{[]string{"quota", "add", "gh/org/*", "50", "--reason", "r", "--from", "noon"}, 2, `noon`},
+		{[]string{"quota", "ls"}, 0, `quota +gh/org/\* +300 +from `},
+		{[]string{"quota", "rm", "gh/org/*"}, 1, `--from none, or --from ` + soon},
+		{[]string{"quota", "rm", "gh/org/*", "--from", soon}, 0, `^$`},
+		{[]string{"quota", "rm", "gh/org/*"}, 0, `^$`},
+		{[]string{"ban", "add", "^gh/(jupyterlab|ann)/", "--reason", "r", "--dry-run"}, 0, `^the spec \^gh/\(jupyterlab\|ann\)/: now 1 running and 1 waiting builds`},
+		{[]string{"ban", "add", "^gh/(", "--reason", "r"}, 1, `not a regular expression`},
+		{[]string{"ban", "add", "198.51.0.0/16", "--reason", "r"}, 0, `^ban of the network 198.51.0.0/16`},
+		{[]string{"ban", "rm", "198.51.0.0/16"}, 0, `^$`},
 		{[]string{"ban", "add", "*", "--reason", "r"}, 1, `is not a pattern`},
 		{[]string{"ban", "ls"}, 0, `ban +gh/jupyterlab/jupyterlab-demo +in 1[12][09]m`},
 		{[]string{"weight", "ls"}, 0, `weight +gh/x/\* +2.5 +when lifted +token:ops +r\n$`},
@@ -209,7 +227,7 @@ func TestRuleCommands(t *testing.T) {
 			t.Errorf("%q: %d\n%s%s", c.args, status, out, complaints)
 		}
 	}
-	if len(o.rules) != 3 || len(o.did) != 1 {
+	if len(o.rules) != 3 || len(o.did) != 5 {
 		t.Errorf("rules %+v, did %v", o.rules, o.did)
 	}
 }

@@ -145,16 +145,22 @@ func printQueue(out io.Writer, q bindery.Queue) error {
 	if len(q.Rules) > 0 {
 		fmt.Fprintln(w, "\nRULE\tPATTERN\tVALUE\tENDS\tBY\tREASON")
 		for _, r := range q.Rules {
-			printRule(w, r.Kind, bindery.PatternText(r.Scope, r.Name), r.Value, r.Until, q.At, r.Who, r.Reason)
+			printRule(w, r.Kind, bindery.PatternText(r.Scope, r.Name), r.Value, r.From, r.Until, q.At, r.Who, r.Reason)
 		}
 	}
 	return w.Flush()
 }
 
-func printRule(w io.Writer, kind, pattern string, value float64, until, now time.Time, by, reason string) {
+func printRule(w io.Writer, kind, pattern string, value float64, from, until, now time.Time, by, reason string) {
 	ends, number := "when lifted", ""
 	if !until.IsZero() {
 		ends = "in " + seconds(max(until.Sub(now), 0))
+	}
+	if kind == bindery.RuleUntilBuilt && until.IsZero() {
+		ends = "when built"
+	}
+	if from.After(now) {
+		ends = "from " + from.Local().Format("2006-01-02 15:04") + ", " + ends
 	}
 	if kind == "quota" || kind == "weight" {
 		number = fmt.Sprintf("%g", value)

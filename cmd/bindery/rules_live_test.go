@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -111,12 +112,11 @@ func (l benchLauncher) Stop(_ context.Context, id string) error {
 }
 func (l benchLauncher) List(context.Context) ([]bindery.Running, error) { return nil, nil }
 
-// runHub runs a hub over a directory until the function that it returns is called.
-func runHub(t *testing.T, dir string) (flags []string, url string, stop func()) {
-	t.Helper()
-	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(dir, "bindery.db")})
+// benchParts makes a hub over a directory.
+func benchParts(ctx context.Context, dir string) (*store.DB, *dispatch.Dispatcher, *web.Server, error) {
+	db, err := store.Open(ctx, store.Config{Path: filepath.Join(dir, "bindery.db")})
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, nil, err
 	}
 	b := newBench()
 	d, err := dispatch.New(dispatch.Config{
@@ -124,12 +124,20 @@ func runHub(t *testing.T, dir string) (flags []string, url string, stop func()) 
 		Probe: func(context.Context, string, string) error { return nil },
 	})
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, nil, err
 	}
 	s, err := web.New(web.Config{
 		Builds: d, Sessions: d, Queue: d, History: db, Secret: []byte(strings.Repeat("k", 32)), SessionURL: "http://127.0.0.1:1",
 		Tokens: []web.Token{{Hash: web.HashToken("t"), Name: "ops"}}, LeaveGrace: time.Millisecond,
+		Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	})
+	return db, d, s, err
+}
+
+// runHub runs a hub over a directory until the function that it returns is called.
+func runHub(t *testing.T, dir string) (flags []string, url string, stop func()) {
+	t.Helper()
+	db, d, s, err := benchParts(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,13 +162,19 @@ func runHub(t *testing.T, dir string) (flags []string, url string, stop func()) 
 }
 
 // watch opens the event stream of a repository, as BinderHub's clients do, and sends its lines.
-func watch(t *testing.T, hub, repo string) <-chan string {
+func watch(t *testing.T, hub, repo string) <-chan string { return watchFrom(t, hub, repo, "") }
+
+// watchFrom does so from an address.
+func watchFrom(t *testing.T, hub, repo, addr string) <-chan string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), "GET", hub+"/build/git/https%3A%2F%2Fexample.org%2F"+strings.ReplaceAll(repo, "/", "%2F")+"/main", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Accept", "text/event-stream")
+	if addr != "" {
+		req.Header.Set("X-Forwarded-For", addr)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
