@@ -24,6 +24,10 @@ type Ask struct {
 
 	// Address is where the request came from, for rules about networks; it is kept nowhere.
 	Address string `json:"-"`
+
+	// Env is what programs in the session are told of the link that it was launched by, as K=V: BinderHub's BINDER_
+	// variables.
+	Env []string `json:"-"`
 }
 
 // A Standing says where a build or a session stands that has not started.

@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// Slug is the name under which BinderHub files the images of s, and with which other hosts than the usual ones are
-// part of it: two datasets of one name at two addresses are two.
+// Slug is the name under which BinderHub files the images of s, except that a host is part of it which is not the one
+// that everybody means: two datasets of one name at two addresses are two.
 func (p Provider) Slug(s Source) string {
-	usual := p.URL == (Provider{Kind: p.Kind}).WithDefaults().URL
+	usual := p.URL == (Provider{Kind: p.Kind}).WithDefaults().URL && strings.HasPrefix(s.URL, p.URL+"/")
 	path := strings.TrimSuffix(strings.TrimPrefix(s.URL, p.URL+"/"), ".git")
 	parts := strings.Split(path, "/")
 	var slug string

@@ -95,7 +95,7 @@ func TestResolvedNames(t *testing.T) {
 		{"gl", "gitlab-org%2Fgitlab-foss/v1", "", sha, "gitlab-org%2Fgitlab-foss/" + sha, "https://gitlab.com/gitlab-org/gitlab-foss/tree/" + sha, "gitlab_-org-gitlab_-foss"},
 		{"git", "https%3A%2F%2Fh.example%2Fr/main", "", sha, "https%3A%2F%2Fh.example%2Fr/" + sha, "https://h.example/r", "https://h.example/r"},
 		{"zenodo", "10.5281/zenodo.3242073", "https://zenodo.org/records/3242074", "3242074", "10.5281/zenodo.3242074", "https://doi.org/10.5281/zenodo.3242074", "zenodo-3242074"},
-		{"zenodo", "10.5281/zenodo.3242073", "https://other.example/records/3242074", "3242074", "10.5281/zenodo.3242074", "https://doi.org/10.5281/zenodo.3242074", "zenodo-3242074"},
+		{"zenodo", "10.5281/zenodo.3242073", "https://other.example/records/3242074", "3242074", "10.5281/zenodo.3242074", "https://doi.org/10.5281/zenodo.3242074", "zenodo-other.example-3242074"},
 		{"figshare", "10.6084/m9.figshare.9782777", "https://figshare.com/articles/9782777", "9782777.v3", "10.6084/m9.figshare.9782777.v3", "https://doi.org/10.6084/m9.figshare.9782777.v3", "figshare-9782777.v3"},
 		{"dataverse", "10.7910/DVN/TJCLKP", "https://dataverse.harvard.edu/x", "3035124.v4.0", "10.7910/DVN/TJCLKP", "https://doi.org/10.7910/DVN/TJCLKP", "dataverse-dataverse.harvard.edu-dvn-2ftjclkp"},
 	} {
@@ -144,6 +144,9 @@ func TestRegistryName(t *testing.T) {
 	const prefix, sha = "r.io/p/bh-", "50533eb470ee6c24e872043d30b2fee463d6943f"
 	for _, c := range [][3]string{
 		{"binder-examples-requirements", sha, "r.io/p/bh-binder-2dexamples-2drequirements-55ab5c:" + sha},
+		{"Binder-Examples-requirements", sha, "r.io/p/bh-binder-2dexamples-2drequirements-d9f1b0:" + sha},
+		{"jupyterhub-zero-to-jupyterhub-k8s", "f7f3ff6d1bf708bdc12e5f10e18b2a90a4795603", "r.io/p/bh-jupyterhub-2dzero-2dto-2djupyterhub-2dk8s-b3e028:f7f3ff6d1bf708bdc12e5f10e18b2a90a4795603"},
+		{"dataverse-dvn-2ftjclkp", "3035124.v3.0", "r.io/p/bh-dataverse-2ddvn-2d2ftjclkp-a1371f:3035124.v3.0"},
 		{"zenodo-3242074", "3242074", "r.io/p/bh-zenodo-2d3242074-b993d2:3242074"},
 		{"https://github.com/binder-examples/conda", "0349", "r.io/p/bh-https-3a-2f-2fgithub-2ecom-2fbinder-2dexamples-2fconda-3ffdf0:0349"},
 		{"gitlab_-org-gitlab_-foss", "b334", "r.io/p/bh-gitlab-5f-2dorg-2dgitlab-5f-2dfoss-a53a80:b334"},

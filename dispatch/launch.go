@@ -73,7 +73,7 @@ func (d *Dispatcher) launch(ctx context.Context, b bindery.Build, ask bindery.As
 	}
 	within, cancel := context.WithTimeout(ctx, d.cfg.LaunchWithin)
 	defer cancel()
-	err = d.bringUp(within, s)
+	err = d.bringUp(within, s, ask.Env)
 	if err == nil {
 		return d.Session(ctx, s.ID)
 	}
@@ -125,9 +125,10 @@ func (d *Dispatcher) join(ctx context.Context, s *session) (bindery.Session, err
 	}
 }
 
-// bringUp starts a session's container and waits until its server answers.
-func (d *Dispatcher) bringUp(ctx context.Context, s *session) error {
-	args, env := Command(bindery.Session{ID: s.ID, Token: s.Token, Source: s.Source}, d.cfg.Port)
+// bringUp starts a session's container and waits until its server answers. Its programs are told of the link that it
+// was launched by.
+func (d *Dispatcher) bringUp(ctx context.Context, s *session, told []string) error {
+	args, env := Command(bindery.Session{ID: s.ID, Token: s.Token, Source: s.Source}, d.cfg.Port, told)
 	run, err := d.cfg.Launcher.Start(ctx, bindery.Launch{
 		ID: s.ID, Image: s.Image, Args: args, Env: append(env, d.cfg.Env...), Port: d.cfg.Port, Limits: s.Limits,
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -290,13 +291,16 @@ func TestImageIsGone(t *testing.T) {
 
 func TestCommand(t *testing.T) {
 	s := bindery.Session{ID: "s-x", Token: "secret"}
-	args, env := dispatch.Command(s, 8888)
+	args, env := dispatch.Command(s, 8888, nil)
 	all := strings.Join(args, " ")
 	if strings.Contains(all, "secret") || !strings.Contains(strings.Join(env, " "), "JUPYTER_TOKEN=secret") {
 		t.Errorf("the token is in the arguments, or nowhere: %q %q", args, env)
 	}
 	if !strings.Contains(all, "--ServerApp.base_url=/user/s-x/") || !strings.Contains(all, "--port=8888") {
 		t.Errorf("args: %q", args)
+	}
+	if _, env := dispatch.Command(s, 8888, []string{"BINDER_REQUEST=v2/x"}); !slices.Contains(env, "BINDER_REQUEST=v2/x") || slices.Contains(env, "BINDER_REPO_URL=") {
+		t.Errorf("a session is told %q", env)
 	}
 	if id := dispatch.RunID(bindery.Source{Provider: bindery.ProviderLocal, URL: "/"}); !regexp.MustCompile(`^r-[a-z0-9-]{1,37}$`).MatchString(id) {
 		t.Errorf("id %q", id)

@@ -63,6 +63,7 @@ const limitWindow = 30 * time.Minute
 func conform(c *web.Config) {
 	c.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	one := 1
+	c.ImagePrefix = "r.io/p/bh-"
 	c.Rules = web.Rules{
 		Requests: 3, Window: limitWindow, Networks: []web.NetworkBan{{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Label: "a bad place"}},
 		Specs: map[string]web.SpecRules{"git": {
@@ -76,6 +77,7 @@ func conforming(url string) conformance.Hub {
 	const at = "git/https%3A%2F%2Fexample.org%2Fo%2F"
 	return conformance.Hub{
 		URL: url, New: at + "new/main", Failing: at + "failing/main", Banned: at + "Banned/main", Full: at + "full/main", FullNew: at + "full/another",
+		ImagePrefix: "r.io/p/bh-", Slug: "https://example.org/o/new",
 		NoRef: at + "new/noref", NoRepo: at + "norepo/main", RepoURL: "https://example.org/o/new", RefURL: "https://example.org/o/new",
 		Limit: 3, Window: limitWindow, BannedFrom: "198.51.100.9", BannedLabel: "a bad place",
 	}

@@ -30,21 +30,6 @@ type event struct {
 	Error      *bindery.Error `json:"error,omitempty"`
 }
 
-// A readyEvent ends a stream that went well.
-type readyEvent struct {
-	Phase             bindery.Phase `json:"phase"`
-	Message           string        `json:"message"`
-	Image             string        `json:"image"`
-	RepoURL           string        `json:"repo_url"`
-	Token             string        `json:"token"`
-	RefURL            string        `json:"binder_ref_url"`
-	LaunchHost        string        `json:"binder_launch_host"`
-	Request           string        `json:"binder_request"`
-	PersistentRequest string        `json:"binder_persistent_request"`
-	ClientIP          string        `json:"binder_client_ip"`
-	URL               string        `json:"url"`
-}
-
 // A refusal is a failed event as BinderHub words it; err is what happened, for our page and for the log.
 type refusal struct {
 	status int // 0: the event has no status_code
@@ -201,7 +186,7 @@ func (wa *watch) finish(ctx context.Context) error {
 	}
 	wa.built = wa.s.cfg.Now()
 	if wa.buildOnly {
-		return wa.st.send("", readyImage(wa.build))
+		return wa.st.send("", wa.readyImage())
 	}
 	wa.linger = !wa.cached
 	return wa.launch(ctx, wa.build, !wa.cached)
@@ -284,19 +269,6 @@ func buildFailure(b bindery.Build) error {
 	return bindery.Errorf(bindery.ErrInternal, bindery.Ours, "Try again.", "The build failed without a reason")
 }
 
-// imageOf is the name that a build's image is launched by.
-func imageOf(b bindery.Build) string {
-	if b.Result == nil {
-		return ""
-	}
-	return b.Result.Image
-}
-
-// readyImage ends a stream that wanted an image only.
-func readyImage(b bindery.Build) event {
-	return event{Phase: bindery.PhaseReady, Message: "The image is built; nothing was asked to be launched\n", ImageName: imageOf(b)}
-}
-
 // sayLaunching is how long a launch may take before it is announced. A quota refuses sooner, and then nothing is being
 // launched.
 const sayLaunching = 150 * time.Millisecond
@@ -307,8 +279,7 @@ func (wa *watch) launch(ctx context.Context, b bindery.Build, fresh bool) error 
 	if fresh {
 		text = "Built image, launching...\n"
 	}
-	image := imageOf(b)
-	if err := wa.st.send("", event{Phase: bindery.PhaseBuilt, Message: text, ImageName: image}); err != nil {
+	if err := wa.st.send("", event{Phase: bindery.PhaseBuilt, Message: text, ImageName: wa.image(b)}); err != nil {
 		return err
 	}
 	announce := sync.OnceFunc(func() {
@@ -318,6 +289,7 @@ func (wa *watch) launch(ctx context.Context, b bindery.Build, fresh bool) error 
 	wa.launching = wa.s.cfg.Now()
 	wa.s.load.launching.Add(1)
 	ask, start := wa.ask, wa.s.launches.get
+	ask.Env = wa.told(b)
 	if ask.Request == "" { // a name to look it up by while it waits for a place; nobody else will ask by it
 		ask.Request, start = bindery.Key("launch", "once", rand.Text()), wa.s.cfg.Sessions.Launch
 	}
@@ -334,7 +306,11 @@ func (wa *watch) launch(ctx context.Context, b bindery.Build, fresh bool) error 
 	if err != nil {
 		return &refusal{http.StatusInternalServerError, sentence(bindery.AsError(err)) + "\n", err}
 	}
-	return wa.ready(b, sess, cmp.Or(sess.Image, image))
+	// Clients of BinderHub expect to hear how the server starts, in words of its own.
+	if err := wa.st.send("", event{Phase: bindery.PhaseLaunching, Message: "Server ready at " + sess.BasePath() + "\n"}); err != nil {
+		return err
+	}
+	return wa.st.send("", wa.ready(b, sess))
 }
 
 // fullQuota words a full quota as BinderHub does; nil: err is something else.
@@ -343,20 +319,4 @@ func fullQuota(err error) error {
 		return &refusal{0, bindery.AsError(err).Msg + "! Try again soon.\n", err}
 	}
 	return nil
-}
-
-// ready ends a stream with where the session is.
-func (wa *watch) ready(b bindery.Build, sess bindery.Session, image string) error {
-	at := wa.s.sessionURL(wa.r, sess)
-	// Clients of BinderHub expect to hear how the server starts, in words of its own.
-	if err := wa.st.send("", event{Phase: bindery.PhaseLaunching, Message: "Server ready at " + sess.BasePath() + "\n"}); err != nil {
-		return err
-	}
-	return wa.st.send("", readyEvent{
-		Phase: bindery.PhaseReady, Message: "server running at " + at + "\n", Image: image, Token: sess.Token, URL: at,
-		RepoURL: wa.provider.RepoURL(wa.named(b)), RefURL: wa.provider.RefURL(wa.named(b)), LaunchHost: wa.s.launchHost(wa.r),
-		Request:           "v2/" + strings.TrimRight(wa.spec.String(), "/"),
-		PersistentRequest: "v2/" + wa.provider.ID + "/" + wa.provider.Spec(wa.named(b)),
-		ClientIP:          visitOf(wa.r.Context()).caller.IP,
-	})
 }

@@ -116,7 +116,7 @@ func TestStreamOfABuild(t *testing.T) {
 		t.Error(d)
 	}
 	wantReady := map[string]any{
-		"phase": "ready", "message": "server running at http://127.0.0.1:8586/user/s1/\n", "image": "bindery/abc",
+		"phase": "ready", "message": "server running at http://127.0.0.1:8586/user/s1/\n", "image": "https-3a-2f-2fexample-2eorg-2fo-2fr-b55480:" + commit,
 		"repo_url": "https://example.org/o/r", "token": "secret-1", "binder_ref_url": "https://example.org/o/r",
 		"binder_launch_host": ts.URL + "/", "binder_request": "v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main",
 		"binder_persistent_request": "v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/" + commit,

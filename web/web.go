@@ -108,6 +108,8 @@ type Config struct {
 	Base string
 	// BadgeURL is what links in badges begin with, where that is not the hub's own URL.
 	BadgeURL string
+	// ImagePrefix is what the names of images begin with in event streams, the registry's host included.
+	ImagePrefix string
 	// APIOnly leaves the pages out, and lets build_only=true build without launching.
 	APIOnly bool
 	// AnyTokenOrigin lets build tokens be used from other origins than the one that they were made for.
@@ -169,6 +171,9 @@ func (c Config) withDefaults() (Config, error) {
 	if err := CheckBase(c.Base); err != nil {
 		return c, fmt.Errorf("web: %w", err)
 	}
+	if err := CheckImagePrefix(c.ImagePrefix); err != nil {
+		return c, fmt.Errorf("web: %w", err)
+	}
 	if c.Base = strings.Trim(c.Base, "/"); c.Base != "" {
 		c.Base = "/" + c.Base
 	}
@@ -200,6 +205,16 @@ var baseRE = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$`)
 func CheckBase(base string) error {
 	if base = strings.Trim(base, "/"); base != "" && !baseRE.MatchString("/"+base) {
 		return fmt.Errorf("%q is not a path for a hub to be below", bindery.Printable(base))
+	}
+	return nil
+}
+
+var imagePrefixRE = regexp.MustCompile(`^[a-z0-9][a-z0-9.:/_-]{0,126}$`)
+
+// CheckImagePrefix refuses what no image's name begins with.
+func CheckImagePrefix(prefix string) error {
+	if prefix != "" && !imagePrefixRE.MatchString(prefix) {
+		return fmt.Errorf("%q cannot be what the names of images begin with", bindery.Printable(prefix))
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ const defaultRateLimit = 10
 type binderConfig struct {
 	BaseURL          string            `yaml:"base_url"`
 	BadgeBaseURL     string            `yaml:"badge_base_url"`
+	ImagePrefix      string            `yaml:"image_prefix"`
 	APIOnly          bool              `yaml:"enable_api_only_mode"`
 	SecretFile       string            `yaml:"build_token_secret_file"`
 	TokenExpires     time.Duration     `yaml:"build_token_expires"`
@@ -76,6 +77,9 @@ func (b binderConfig) check() error {
 	}
 	if err := web.CheckBase(b.BaseURL); err != nil {
 		return fmt.Errorf("base_url: %w", err)
+	}
+	if err := web.CheckImagePrefix(b.ImagePrefix); err != nil {
+		return fmt.Errorf("image_prefix: %w", err)
 	}
 	if err := b.rules().Check(); err != nil {
 		return errors.New(strings.TrimPrefix(err.Error(), "web: "))

@@ -215,7 +215,7 @@ func (o *owner) serve(ctx context.Context, made making, record owned, closeShow 
 	s := bindery.Session{ID: o.id, Image: made.Image, Source: made.source, State: bindery.SessionPending, Token: dispatch.Token(), Created: record.Created}
 	l := o.launch(made.Image)
 	l.Port = sessionPort
-	args, env := dispatch.Command(s, sessionPort)
+	args, env := dispatch.Command(s, sessionPort, nil)
 	l.Args, l.Env = args, append(env, l.Env...)
 	began := time.Now()
 	o.show.Event(bindery.Event{Phase: bindery.PhaseLaunching, Message: "Starting the session\n"})

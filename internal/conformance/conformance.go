@@ -26,6 +26,9 @@ type Hub struct {
 	NoRef   string // of a ref that does not exist
 	NoRepo  string // of a repository that does not exist
 
+	// ImagePrefix is what names of images begin with, Slug what New's is made of.
+	ImagePrefix, Slug string
+
 	RefURL  string // binder_ref_url of New
 	RepoURL string // repo_url of New
 

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -131,8 +132,9 @@ func (h Hub) newThenCached(t *testing.T) {
 				got = e
 			}
 		}
-		if got.text("message") != text || got.text("imageName") == "" {
-			t.Errorf("built: %v", got)
+		want := h.imageName(s.last().text("binder_persistent_request"))
+		if got.text("message") != text || got.text("imageName") != want || s.last().text("image") != want {
+			t.Errorf("built: %v; want the image %s", got, want)
 		}
 	}
 	// How the server starts is told in words beside BinderHub's own.
@@ -143,6 +145,21 @@ func (h Hub) newThenCached(t *testing.T) {
 	if !other {
 		t.Errorf("nothing is told of how the server starts: %v", cached.events)
 	}
+}
+
+// imageName is the name of New's image, given the persistent request, which ends with the commit.
+func (h Hub) imageName(persistent string) string {
+	var safe strings.Builder
+	for _, b := range []byte(h.Slug) {
+		if ('0' <= b && b <= '9') || ('a' <= b && b <= 'z') || ('A' <= b && b <= 'Z') {
+			safe.WriteByte(b)
+		} else {
+			fmt.Fprintf(&safe, "-%02x", b)
+		}
+	}
+	name := safe.String()
+	name = name[:min(len(name), 255-len(h.ImagePrefix)-7)] + "-" + fmt.Sprintf("%x", sha256.Sum256([]byte(h.Slug)))[:6]
+	return strings.ToLower(strings.ReplaceAll(h.ImagePrefix+name+":"+persistent[strings.LastIndex(persistent, "/")+1:], "_", "-"))
 }
 
 func (h Hub) isReady(t *testing.T, s story) {

@@ -26,7 +26,7 @@ func TestConformance(t *testing.T) {
 		URL: "http://" + h.listen, Within: 5 * time.Minute,
 		New: spec(fresh, "main"), Failing: spec(repo("failing", map[string]string{"postBuild": "#!/bin/sh\nexit 7\n"}), "main"),
 		Banned: spec(repo("banned", nil), "main"), Full: spec(full.URL, "main"), FullNew: spec(full.URL, "another"),
-		NoRef: spec(fresh, "noref"), NoRepo: spec(fresh+"-that-is-not-there", "main"), RepoURL: fresh, RefURL: fresh,
+		Slug: fresh, NoRef: spec(fresh, "noref"), NoRepo: spec(fresh+"-that-is-not-there", "main"), RepoURL: fresh, RefURL: fresh,
 		Limit: 3, Window: 30 * time.Minute, BannedFrom: "198.51.100.9", BannedLabel: "a bad place",
 	})
 }
