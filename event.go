@@ -1,6 +1,9 @@
 package bindery
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // A Phase is BinderHub's word for where a request is.
 type Phase string
@@ -19,13 +22,14 @@ const (
 // An Event is one line of the story of a build. Events are numbered from 1 without gaps, stored, and read from any
 // number on; the last one of a build has Result or Err.
 type Event struct {
-	Seq     int64        `json:"seq"`
-	Time    time.Time    `json:"time"`
-	Phase   Phase        `json:"phase"`
-	Message string       `json:"message,omitempty"` // text for people; ends with a newline when it is a whole line
-	Step    *Step        `json:"step,omitempty"`    // when a step starts, moves on or ends
-	Result  *BuildResult `json:"result,omitempty"`  // with PhaseBuilt
-	Err     *Error       `json:"error,omitempty"`   // with PhaseFailed
+	Seq     int64           `json:"seq"`
+	Time    time.Time       `json:"time"`
+	Phase   Phase           `json:"phase"`
+	Message string          `json:"message,omitempty"` // text for people; ends with a newline when it is a whole line
+	Step    *Step           `json:"step,omitempty"`    // when a step starts, moves on or ends
+	Plan    json.RawMessage `json:"plan,omitempty"`    // what the repository's files ask for, once that is known
+	Result  *BuildResult    `json:"result,omitempty"`  // with PhaseBuilt
+	Err     *Error          `json:"error,omitempty"`   // with PhaseFailed
 }
 
 // Last reports whether e ends its build.

@@ -103,6 +103,18 @@ func (c *Client) RetryBuild(ctx context.Context, id string) (bindery.Build, erro
 	return out, c.call(ctx, "POST", "/api/v1/builds/"+url.PathEscape(id)+"/retry", nil, &out)
 }
 
+// BuildPlan returns what the repository of a build asks for, as `bindery plan --json` prints it.
+func (c *Client) BuildPlan(ctx context.Context, id string) (json.RawMessage, error) {
+	var out json.RawMessage
+	return out, c.call(ctx, "GET", "/api/v1/builds/"+url.PathEscape(id)+"/plan", nil, &out)
+}
+
+// BuildProvenance returns how the image of a build was made: an in-toto statement with an SLSA predicate.
+func (c *Client) BuildProvenance(ctx context.Context, id string) (json.RawMessage, error) {
+	var out json.RawMessage
+	return out, c.call(ctx, "GET", "/api/v1/builds/"+url.PathEscape(id)+"/provenance", nil, &out)
+}
+
 // BuildLog returns the log of a build as text, from its first line to where it is now.
 func (c *Client) BuildLog(ctx context.Context, id string) (io.ReadCloser, error) {
 	resp, err := c.do(ctx, "GET", "/api/v1/builds/"+url.PathEscape(id)+"/log", nil, nil)

@@ -4,6 +4,7 @@ package build
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -133,7 +134,9 @@ func (b *Builder) job(ctx context.Context, req bindery.BuildRequest, t *tree, em
 	if err != nil {
 		return plan.Job{}, err
 	}
-	explain(p, func(text string) { say(emit, bindery.PhaseBuilding, text) })
+	if err := explain(p, emit); err != nil {
+		return plan.Job{}, err
+	}
 	content, err := b.contentKey(ctx, req.Source, t, p, func(text string) { say(emit, bindery.PhaseBuilding, text) })
 	if err != nil {
 		return plan.Job{}, err
@@ -202,8 +205,12 @@ func gitDir(t *tree, p plan.Plan) (string, error) {
 	return filepath.Join(t.dir, ".git"), nil
 }
 
-// explain tells the repository's author what was found.
-func explain(p plan.Plan, say func(string)) {
+// mostPlan bounds the plan that travels with a build's events. Lock files of a thousand packages make longer ones:
+// `bindery plan` shows those.
+const mostPlan = 256 << 10
+
+// explain tells the repository's author what was found, in words and as data.
+func explain(p plan.Plan, emit func(bindery.Event)) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "Using %s builder\n", p.Pack)
 	for _, d := range p.Why {
@@ -212,7 +219,15 @@ func explain(p plan.Plan, say func(string)) {
 	for _, d := range p.Ignored {
 		fmt.Fprintf(&text, "Ignored: %s\n", line(d))
 	}
-	say(text.String())
+	data, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("explain the plan: %w", err)
+	}
+	if len(data) > mostPlan {
+		data = nil
+	}
+	emit(bindery.Event{Phase: bindery.PhaseBuilding, Message: text.String(), Plan: data})
+	return nil
 }
 
 func line(d plan.Decision) string {

@@ -267,7 +267,7 @@ func scanEvent(row scanner) (e bindery.Event, err error) {
 	e.Time = timeOf(at)
 	m, err := pointer[more](rest)
 	if m != nil {
-		e.Step, e.Result, e.Err = m.Step, m.Result, m.Err
+		e.Step, e.Result, e.Err, e.Plan = m.Step, m.Result, m.Err, m.Plan
 	}
 	return e, err
 }

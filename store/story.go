@@ -147,6 +147,7 @@ type more struct {
 	Step   *bindery.Step        `json:"step,omitempty"`
 	Result *bindery.BuildResult `json:"result,omitempty"`
 	Err    *bindery.Error       `json:"error,omitempty"`
+	Plan   json.RawMessage      `json:"plan,omitempty"`
 }
 
 // writeTail notes how far the events of a build have come.
@@ -178,8 +179,8 @@ func whole(t bindery.Tail) error {
 func appendEvents(to []any, t bindery.Tail) ([]any, error) {
 	for _, e := range t.Events {
 		var rest any
-		if e.Step != nil || e.Result != nil || e.Err != nil {
-			text, err := json.Marshal(more{e.Step, e.Result, e.Err})
+		if e.Step != nil || e.Result != nil || e.Err != nil || e.Plan != nil {
+			text, err := json.Marshal(more{e.Step, e.Result, e.Err, e.Plan})
 			if err != nil {
 				return nil, err
 			}

@@ -79,6 +79,8 @@ func (s *Server) nativeRoutes() []route {
 		{method: "DELETE", path: builds + "/{id}", scope: launch, id: "cancelBuild", summary: "Stop a build: one's own, with admin anybody's", in: api.CancelBuild{}, optional: true, h: call(s.deleteBuild, aboutIt)},
 		{method: "POST", path: builds + "/{id}/retry", scope: launch, id: "retryBuild", summary: "Build again what has failed", out: bindery.Build{}, h: once(call(s.retryBuild, id))},
 		{method: "GET", path: builds + "/{id}/events", id: "followBuild", summary: "Events of a build, numbered, resumable by Last-Event-ID; ends with an event of type end", query: []param{after}, out: bindery.Event{}, media: "text/event-stream", h: s.buildEvents},
+		{method: "GET", path: builds + "/{id}/plan", id: "getBuildPlan", summary: "What the repository's files ask for, and why; as `bindery plan` prints it", out: map[string]any{}, h: s.buildPlan},
+		{method: "GET", path: builds + "/{id}/provenance", id: "getBuildProvenance", summary: "How an image was made: an in-toto statement with an SLSA predicate", out: map[string]any{}, h: s.buildProvenance},
 		{method: "GET", path: builds + "/{id}/log", id: "getBuildLog", summary: "What a build printed", query: []param{follow}, media: "text/plain", h: s.buildLog},
 
 		{method: "GET", path: sessions, scope: read, id: "listSessions", summary: "Sessions that have not ended, without their tokens", out: []api.Session{}, h: call(s.getSessions, nothing)},

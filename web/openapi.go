@@ -124,6 +124,8 @@ func (d document) schema(t reflect.Type) object {
 		return object{"type": "string", "format": "date-time"}
 	case reflect.TypeFor[time.Duration]():
 		return object{"type": "integer", "format": "int64", "description": "nanoseconds"}
+	case reflect.TypeFor[json.RawMessage]():
+		return object{"type": "object"}
 	}
 	if values := enumOf(t); values != nil {
 		return object{"type": "string", "enum": values}

@@ -3,9 +3,7 @@ package web
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -16,7 +14,8 @@ type buildBody struct {
 	Name   string
 	Link   string // a page about the repository
 	Launch string // where it is launched
-	Facts  []fact
+	Facts  []fact // what has happened
+	Made   []fact // what it was made of and is
 }
 
 // A fact is one line of a list.
@@ -48,7 +47,7 @@ func (s *Server) buildPageData(b bindery.Build) pageData {
 	return pageData{
 		Title: "Build of " + name + " · Bindery", Social: "The log of a build.",
 		Data: buildData{Events: at + "/events", State: at, Over: b.State.Ended()},
-		Body: buildBody{Build: b, Name: name, Link: pageOf(b.Source), Launch: s.launchLink(b.Source), Facts: factsOf(b, s.cfg.Now())},
+		Body: buildBody{Build: b, Name: name, Link: pageOf(b.Source), Launch: s.launchLink(b.Source), Facts: factsOf(b, s.cfg.Now()), Made: madeOf(b)},
 	}
 }
 
@@ -65,37 +64,55 @@ func (s *Server) launchLink(src bindery.Source) string {
 	return ""
 }
 
-// factsOf are what is known of a build, in the order in which it came about.
-func factsOf(b bindery.Build, now time.Time) (out []fact) {
-	add := func(name, text string, code bool) {
-		if text != "" {
-			out = append(out, fact{name, text, code})
-		}
+// facts are lines that say something.
+type facts []fact
+
+func (f *facts) add(name, text string, code bool) {
+	if text != "" {
+		*f = append(*f, fact{name, text, code})
 	}
-	add("Ref", b.Source.Ref, true)
-	add("Commit", b.Source.Commit, true)
-	add("Directory", b.Source.Subdir, true)
-	add("Asked for", stamp(b.Created), false)
+}
+
+// factsOf are what has happened to a build.
+func factsOf(b bindery.Build, now time.Time) (out facts) {
+	out.add("Asked for", stamp(b.Created), false)
+	out.add("By", map[bindery.Class]string{bindery.Attended: "somebody who waits for it", bindery.Unattended: "a program", bindery.Background: "this hub"}[b.Class], false)
+	out.add("Judged by", b.Evidence, false)
 	if !b.Started.IsZero() {
-		add("Waited", words(b.Started.Sub(b.Created)), false)
-		add("Attempt", fmt.Sprint(b.Attempt), false)
+		out.add("Waited", words(b.Started.Sub(b.Created)), false)
+		if b.Attempt > 1 {
+			out.add("Attempt", fmt.Sprint(b.Attempt), false)
+		}
 		if !b.Ended.IsZero() {
-			add("Took", words(b.Ended.Sub(b.Started)), false)
+			out.add("Took", words(b.Ended.Sub(b.Started)), false)
 		}
 	}
 	if res := b.Result; res != nil {
-		add("Commands", fmt.Sprintf("%d run, %d from the cache", res.Steps.Run, res.Steps.Cached), false)
-		for _, stage := range slices.Sorted(maps.Keys(res.Seconds)) {
-			add("Time of "+stage, words(time.Duration(res.Seconds[stage]*float64(time.Second))), false)
+		out.add("Commands", fmt.Sprintf("%d run, %d from the cache", res.Steps.Run, res.Steps.Cached), false)
+		for _, stage := range []string{"fetch", "plan", "solve", "export"} {
+			if seconds, ok := res.Seconds[stage]; ok {
+				out.add(map[string]string{"fetch": "Fetching", "plan": "Planning", "solve": "Building", "export": "Storing"}[stage], words(time.Duration(seconds*float64(time.Second))), false)
+			}
 		}
-		add("Image", res.Image, true)
-		add("Digest", res.Digest, true)
-		add("Generation", res.Generation, true)
-		add("Environment key", res.EnvKey, true)
-		add("Image key", res.ImageKey, true)
 	}
 	if b.State == bindery.BuildFailed && b.Until.After(now) {
-		add("Tried again by itself", "not before "+stamp(b.Until), false)
+		out.add("Tried again by itself", "not before "+stamp(b.Until), false)
+	}
+	return out
+}
+
+// madeOf are what a build was made of, by what, and what that came to.
+func madeOf(b bindery.Build) (out facts) {
+	out.add("Repository", b.Source.URL, true)
+	out.add("Ref", b.Source.Ref, true)
+	out.add("Commit", b.Source.Commit, true)
+	out.add("Directory", b.Source.Subdir, true)
+	if res := b.Result; res != nil {
+		out.add("Builder generation", res.Generation, true)
+		out.add("Environment key", res.EnvKey, true)
+		out.add("Image key", res.ImageKey, true)
+		out.add("Image", res.Image, true)
+		out.add("Digest", res.Digest, true)
 	}
 	return out
 }

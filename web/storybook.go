@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"encoding/json"
 	"maps"
 	"net/http"
 	"slices"
@@ -114,6 +115,11 @@ func sampleQueue(src bindery.Source) bindery.Queue {
 	return q
 }
 
+const samplePlan = `{"pack":"python","config_dir":"binder","base":"debian:bookworm","python":"3.11","apt":["graphviz","libgdal-dev"],
+"env":[{"tool":"pip","files":["binder/requirements.txt"]}],"content":[{"tool":"pip","args":["."]}],"post_build":"binder/postBuild",
+"reads":["binder/apt.txt","binder/requirements.txt"],"why":[{"file":"binder/requirements.txt","text":"makes a Python environment"},
+{"file":"","text":"Python 3.11 is the base's own"}],"ignored":[{"file":"requirements.txt","text":"is not read: binder/ is there"}]}`
+
 // storyStream plays what the pages of a launch and of a build would be told, up to where it is to stay.
 func (s *Server) storyStream(w http.ResponseWriter, r *http.Request) error {
 	st, ctx := s.newSender(w, r)
@@ -129,6 +135,7 @@ func (s *Server) storyStream(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	say(bindery.PhaseFetching, "Fetching the repository\n")
+	_ = st.send("b-sample.1", bindery.Event{Seq: 1, Phase: bindery.PhaseBuilding, Plan: json.RawMessage(samplePlan)})
 	step := bindery.Step{ID: "1", Name: "uv pip install -r requirements.txt", Started: at.Add(-time.Minute), Current: 3, Total: 9}
 	say(bindery.PhaseBuilding, "\x1b[1mStep 4/9\x1b[0m: \x1b[32muv pip install\x1b[0m\n\x1b[33mwarning\x1b[0m: no cache\n\x1b[31merror\x1b[0m: none \x1b[44m blue \x1b[0m\n")
 	if state == "failed" || state == string(bindery.BuildSucceeded) {

@@ -104,10 +104,13 @@ func (j *journal) emit(ev bindery.Event) {
 		step.Name = j.redact.whole(step.Name)
 		ev.Step, stream = &step, step.ID
 	}
+	if ev.Plan != nil {
+		ev.Plan = j.redact.data(ev.Plan)
+	}
 	ev.Result, ev.Err = nil, nil
 	silent := ev.Message == ""
 	ev.Message = j.redact.chunk(stream, ev.Message)
-	if silent || ev.Message != "" || ev.Step != nil {
+	if silent || ev.Message != "" || ev.Step != nil || ev.Plan != nil {
 		j.append(ev)
 	}
 	j.announce()
@@ -126,7 +129,7 @@ func (j *journal) append(ev bindery.Event) {
 		}
 		ev.Message = piece
 		if i > 0 {
-			ev.Step = nil
+			ev.Step, ev.Plan = nil, nil
 		}
 		_ = j.write(ev)
 	}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -31,6 +32,20 @@ func (r *redactor) whole(s string) string {
 		s = strings.ReplaceAll(s, secret, hidden)
 	}
 	return s
+}
+
+// data is whole for JSON, in which a secret may be written in another way. What is no JSON after that is nothing.
+func (r *redactor) data(text json.RawMessage) json.RawMessage {
+	s := r.whole(string(text))
+	for _, secret := range r.secrets {
+		if written, err := json.Marshal(secret); err == nil {
+			s = strings.ReplaceAll(s, string(written[1:len(written)-1]), hidden)
+		}
+	}
+	if !json.Valid([]byte(s)) {
+		return nil
+	}
+	return json.RawMessage(s)
 }
 
 // chunk returns what of the stream may be shown now.

@@ -3,6 +3,7 @@ package storetest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -150,6 +151,7 @@ func lines(from, to int64) (out []bindery.Event) {
 func events(t *testing.T, s Store) {
 	all := lines(1, 10)
 	all[3].Step = &bindery.Step{ID: "sha256:1", Name: "apt-get install", Started: At, Total: 7}
+	all[4].Plan = json.RawMessage(`{"pack":"python"}`)
 	all[8].Message = "nul \x00, é, \"quotes\"\r\n"
 	all[9] = bindery.Event{Seq: 10, Time: At, Phase: bindery.PhaseFailed, Err: bindery.Errorf(bindery.ErrStep, bindery.User, "r", "m")}
 	commit(t, s, bindery.Changes{

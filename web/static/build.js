@@ -42,7 +42,48 @@
     el("timeline").hidden = false;
   }
 
+  // plan shows what the repository's files ask for.
+  function plan(p) {
+    const rows = [
+      ["Builder", p.pack], ["Configuration in", p.config_dir], ["Base", p.base], ["Python", p.python], ["Dockerfile", p.dockerfile],
+      ["Debian packages", (p.apt || []).join(" ")],
+      ...(p.env || []).map((i) => ["Environment", install(i)]), ...(p.content || []).map((i) => ["With the files", install(i)]),
+      ["After that", p.post_build], ["At the start", p.start], ["The environment reads", (p.reads || []).join(" ")],
+    ];
+    el("plan-facts").replaceChildren(...rows.filter((r) => r[1]).map(([name, text]) => {
+      const div = document.createElement("div");
+      const dt = document.createElement("dt");
+      const code = document.createElement("code");
+      const dd = document.createElement("dd");
+      dt.textContent = name;
+      code.textContent = text;
+      dd.append(code);
+      div.append(dt, dd);
+      return div;
+    }));
+    decisions("plan-why", p.why || []);
+    decisions("plan-ignored", p.ignored || []);
+    el("ignored-title").hidden = el("plan-ignored").hidden = !(p.ignored || []).length;
+    el("plan").hidden = false;
+  }
+
+  const install = (i) => [i.tool, i.version, ...(i.files || []), ...(i.args || [])].filter(Boolean).join(" ");
+
+  function decisions(id, all) {
+    el(id).replaceChildren(...all.map((d) => {
+      const li = document.createElement("li");
+      if (d.file) {
+        const code = document.createElement("code");
+        code.textContent = d.file;
+        li.append(code, ": ");
+      }
+      li.append(d.text);
+      return li;
+    }));
+  }
+
   function receive(e) {
+    if (e.plan) plan(e.plan);
     if (e.phase !== "building" && e.phase !== "fetching") terminal.finishLine();
     if (e.message) terminal.write(e.message);
     if (e.step && e.step.id && e.step.name) {
