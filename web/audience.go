@@ -191,6 +191,9 @@ func (a *audience) watchQueue(ctx context.Context) (stop func()) {
 			if err != nil {
 				return // the stream itself says what is wrong
 			}
+			if at.Position == 0 && at.Reason == "" {
+				continue // the story has said already that it waits
+			}
 			line, err := eventLine("", a.of.s.standing(bindery.PhaseWaiting, "Waiting for build to start", at))
 			if err != nil {
 				return // its fields are plain

@@ -158,6 +158,9 @@ func (s *Server) standing(phase bindery.Phase, waits string, at bindery.Standing
 	if !at.From.IsZero() {
 		ev.From, ev.Likely, ev.To = &at.From, &at.Likely, &at.To
 	}
+	if at.Position == 0 && at.Reason != "" {
+		ev.Message = waits + ": " + strings.TrimSuffix(at.Reason, ".") + ".\n"
+	}
 	if at.Position > 0 {
 		text := fmt.Sprintf("%s: number %d in the queue", waits, at.Position)
 		if at.Reason != "" {

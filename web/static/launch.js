@@ -117,7 +117,7 @@
     el("problem-fault").textContent = faults[err.fault] || "";
     el("problem-message").textContent = err.message || e.message || "The launch failed.";
     el("problem-remedy").textContent = err.remedy || "";
-    el("btn-retry").textContent = err.fault === "user" ? "Build it again anyway" : "Try again";
+    el("btn-retry").textContent = err.fault === "user" ? "Open anyway: build it again" : "Try again";
     el("now-actions").hidden = true;
     el("problem").hidden = false;
     el("problem").focus({ preventScroll: true });
