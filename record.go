@@ -110,3 +110,12 @@ type LiveBuild struct {
 	Seq  int64 // of its newest event
 	Read int64 // the worker's number of the last event that was read of the current attempt
 }
+
+// A Span asks for a page of what happened from one time until before another. What is at Since itself begins after the
+// thing that After or Number names.
+type Span struct {
+	Since, Until time.Time
+	After        string // id
+	Number       int64  // of a line that has no id
+	Limit        int
+}

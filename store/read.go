@@ -196,12 +196,7 @@ func (db *DB) Audit(ctx context.Context, q bindery.AuditQuery) ([]bindery.Audit,
 			AND ($2 = '' OR lower(did || ' ' || what || ' ' || reason) LIKE $2 ESCAPE '!')
 			AND time >= $3 AND time <= $4 AND id < $5
 		ORDER BY id DESC LIMIT $6`
-	lines, err := rows(ctx, db.read, func(row scanner) (a bindery.Audit, err error) {
-		var at int64
-		err = row.Scan(&a.ID, &at, &a.Who, &a.Did, &a.What, &a.Reason)
-		a.Time = timeOf(at)
-		return a, err
-	}, query, within(q.Who), within(q.What), micros(q.Since), until, cmp.Or(q.Before, math.MaxInt64), cmp.Or(q.Limit, 100))
+	lines, err := rows(ctx, db.read, scanAudit, query, within(q.Who), within(q.What), micros(q.Since), until, cmp.Or(q.Before, math.MaxInt64), cmp.Or(q.Limit, 100))
 	if err != nil {
 		return nil, fmt.Errorf("read audit log: %w", err)
 	}

@@ -61,6 +61,10 @@ func (s *Server) nativeRoutes() []route {
 	many := param{name: "limit", about: "how many waiting builds at most", kind: "integer", most: maxListed}
 	follow := param{name: "follow", about: "1: go on until the end", kind: "string"}
 	after := param{name: "after", about: "number of the last event seen; Last-Event-ID says it too", kind: "integer"}
+	export := []param{
+		{name: "kind", about: "launches, requests, builds, sessions, audit or all; default: launches", kind: "string"},
+		{name: "since", about: "a time (RFC 3339); default: a day ago", kind: "string"}, {name: "until", about: "a time after the last; default: now", kind: "string"},
+	}
 	const read, launch, admin = api.ScopeRead, api.ScopeLaunch, api.ScopeAdmin
 	once := s.replays.once
 	audit := []param{
@@ -101,6 +105,8 @@ func (s *Server) nativeRoutes() []route {
 		{method: "POST", path: workers + "/{id}/resume", scope: admin, id: "resumeWorker", summary: "Let a worker that was drained have builds again", in: api.ChangeWorker{}, optional: true, out: bindery.WorkerView{}, h: once(call(s.resumeWorker, aboutIt))},
 		{method: "POST", path: "/api/v1/join-tokens", scope: admin, id: "addJoinToken", summary: "Make a token by which workers join; it is told once", in: api.NewJoinToken{}, optional: true, out: api.JoinToken{}, h: once(call(s.postJoinToken, orBody))},
 		{method: "GET", path: "/api/v1/audit", scope: admin, id: "listAudit", summary: "Who did what, when and why, newest first", query: audit, out: []api.AuditLine{}, h: call(s.getAudit, readAudit)},
+		{method: "GET", path: "/api/v1/events", scope: admin, id: "exportEvents", summary: "What happened, as lines of JSON in order of time: launches in BinderHub's schema, the rest in Bindery's",
+			query: export, media: "application/x-ndjson", h: s.exportEvents},
 	}
 }
 

@@ -120,6 +120,8 @@ type Config struct {
 	Agents string
 	// Report is told how each launch ended. It must not wait.
 	Report func(bindery.LaunchReport)
+	// Export yields what happened from since until before until, as lines of JSON; default: nothing is known.
+	Export func(ctx context.Context, kind string, since, until time.Time) (iter.Seq2[[]byte, error], error)
 	// Metrics answers GET /metrics; default: there is none.
 	Metrics http.Handler
 	// SessionsAtOnce is the most sessions that the queue admits, for /health; 0: it is not told.

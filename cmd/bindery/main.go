@@ -60,6 +60,7 @@ type commandLine struct {
 	Quota    quotaCmd    `cmd:"" help:"Limit sessions of a repository, an owner or a requester."`
 	Weight   weightCmd   `cmd:"" help:"Weigh the share of an owner or a requester."`
 	Audit    auditCmd    `cmd:"" help:"Print who changed what on a hub, when and why."`
+	Events   eventsCmd   `cmd:"" help:"Export what happened at a hub."`
 	Metrics  metricsCmd  `cmd:"" help:"Print what Prometheus and Grafana need to watch a hub."`
 	Worker   workerCmd   `cmd:"" help:"Serve builds to the hub and the command line of one state directory."`
 	Workers  workersCmd  `cmd:"" help:"List, show, drain and remove a hub's workers; make tokens to join by."`

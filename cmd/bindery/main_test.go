@@ -93,7 +93,8 @@ func try(t *testing.T, args ...string) (status int, stdout, stderr string) {
 func TestHelp(t *testing.T) {
 	for _, command := range []string{
 		"", "run", "build", "plan", "sessions", "sessions ls", "sessions stop", "sessions logs", "serve", "launch", "queue", "builds", "builds ls", "builds show", "builds cancel", "builds retry", "builds logs", "builds timeline",
-		"ban", "ban add", "ban ls", "ban rm", "hold", "hold add", "quota", "quota add", "weight", "weight add", "audit", "metrics", "metrics alerts", "metrics dashboards", "worker", "sim", "sim run", "doctor", "version", "workers", "workers ls", "workers show", "workers drain", "workers rm", "workers token", "pool", "pool command", "pool check",
+		"ban", "ban add", "ban ls", "ban rm", "hold", "hold add", "quota", "quota add", "weight", "weight add", "audit", "worker", "sim", "sim run", "doctor", "version", "workers", "workers ls", "workers show", "workers drain", "workers rm", "workers token", "pool", "pool command", "pool check",
+		"events", "events export", "metrics", "metrics alerts", "metrics dashboards",
 	} {
 		t.Run(strings.ReplaceAll(command, " ", "-"), func(t *testing.T) {
 			status, out, complaints := try(t, append(strings.Fields(command), "--help")...)

@@ -3,8 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"iter"
 	"log/slog"
 	"net/http"
+	"time"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/dispatch"
@@ -42,6 +44,13 @@ func (o *observed) handler() http.Handler {
 		return nil
 	}
 	return o.metrics
+}
+
+// export yields what the archive and the store know.
+func (o *observed) export(h metrics.History) func(ctx context.Context, kind string, since, until time.Time) (iter.Seq2[[]byte, error], error) {
+	return func(ctx context.Context, kind string, since, until time.Time) (iter.Seq2[[]byte, error], error) {
+		return o.archive.Export(ctx, h, kind, since, until)
+	}
 }
 
 func (o *observed) run(ctx context.Context) error { return o.archive.Run(ctx) }

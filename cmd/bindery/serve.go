@@ -299,6 +299,7 @@ func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, people staff,
 	return web.New(web.Config{
 		Builds: hub, Sessions: hub, Queue: hub, Workers: people, History: db, SessionLog: p.launcher.Log,
 		Worker: p.workerStatus, Report: seen.launched, Metrics: seen.handler(),
+		Export: seen.export(db),
 		Checks: func(ctx context.Context) []bindery.Check { return a.vital() },
 		Secret: secret,
 		Base:   b.BaseURL, BadgeURL: b.BadgeBaseURL, ImagePrefix: b.ImagePrefix, APIOnly: b.APIOnly, TokenLife: b.TokenExpires, AnyTokenOrigin: b.TokenCheckOrigin != nil && !*b.TokenCheckOrigin,

@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Attempts", attempts}, {"Live", live}, {"Known", known}, {"Sessions", sessions}, {"AllOrNothing", allOrNothing},
 		{"NotFound", missing}, {"Together", together}, {"Queue", queue}, {"Workers", workers},
 		{"Generations", generations}, {"Images", images}, {"Audit", audit},
+		{"Spans", spans},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}
