@@ -21,39 +21,40 @@ import (
 
 func (e *Engine) bootFile() string { return filepath.Join(e.cfg.Dir, "boot") }
 
-// checkBoot wipes the stores after a machine's death and claims them for this boot.
-func (e *Engine) checkBoot(ctx context.Context) error {
+// checkBoot sets the stores aside after a machine's death and claims the directory for this boot. It returns where
+// they are, else "".
+func (e *Engine) checkBoot(ctx context.Context) (dead string, err error) {
 	now, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return fmt.Errorf("boot id: %w", err)
+		return "", fmt.Errorf("boot id: %w", err)
 	}
 	then, err := os.ReadFile(e.bootFile())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("boot id: %w", err)
+		return "", fmt.Errorf("boot id: %w", err)
 	}
 	if err == nil && strings.TrimSpace(string(then)) != strings.TrimSpace(string(now)) {
 		e.cfg.Log.WarnContext(ctx, "the machine died while layers were in memory only; the build cache starts empty")
-		if err := e.wipe(); err != nil {
-			return err
+		if dead, err = e.wipe(); err != nil {
+			return "", err
 		}
 	}
 	if !e.cfg.Volatile {
-		return nil
+		return dead, nil
 	}
-	return writeDurably(e.bootFile(), now)
+	return dead, writeDurably(e.bootFile(), now)
 }
 
 // wipe sets everything aside but the lock, the boot file and the bases, which were brought to the disk when they were
 // made. The boot file is written anew after it: a wipe that is cut short is done again. Deleting a large cache takes
 // minutes, so Run does that, when the engine works already.
-func (e *Engine) wipe() error {
+func (e *Engine) wipe() (dead string, err error) {
 	entries, err := os.ReadDir(e.cfg.Dir)
 	if err != nil {
-		return fmt.Errorf("wipe the build cache: %w", err)
+		return "", fmt.Errorf("wipe the build cache: %w", err)
 	}
-	dead, err := os.MkdirTemp(e.cfg.Dir, deadPrefix)
+	dead, err = os.MkdirTemp(e.cfg.Dir, deadPrefix)
 	if err != nil {
-		return fmt.Errorf("wipe the build cache: %w", err)
+		return "", fmt.Errorf("wipe the build cache: %w", err)
 	}
 	keep := []string{filepath.Base(e.bootFile()), filepath.Base(e.lock.Path())}
 	for _, d := range entries {
@@ -62,13 +63,13 @@ func (e *Engine) wipe() error {
 			continue
 		}
 		if err := os.Rename(p, filepath.Join(dead, d.Name())); err != nil {
-			return fmt.Errorf("wipe the build cache: %w", err)
+			return "", fmt.Errorf("wipe the build cache: %w", err)
 		}
 	}
 	if !e.cfg.Volatile {
-		return os.Remove(e.bootFile())
+		return dead, os.Remove(e.bootFile())
 	}
-	return nil
+	return dead, nil
 }
 
 const (

@@ -66,6 +66,7 @@ type Engine struct {
 	client   *client.Client
 	stores   *stores
 	records  *records
+	saved    saved
 	guard    *guard
 	stop     context.CancelFunc // of what BuildKit started for itself
 
@@ -83,7 +84,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("engine directory: %w", err)
 	}
-	e := &Engine{cfg: cfg, lock: flock.New(filepath.Join(cfg.Dir, "lock")), listener: bufconn.Listen(1 << 20), guard: newGuard(cfg.Allow, cfg.Registries, os.Getenv)}
+	e := &Engine{cfg: cfg, lock: flock.New(filepath.Join(cfg.Dir, "lock")), listener: bufconn.Listen(1 << 20), guard: newGuard(cfg.Allow, cfg.Registries, os.Getenv), saved: newSaved()}
 	held, err := e.lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("lock the engine directory: %w", err)
@@ -115,7 +116,8 @@ func (c Config) checked() (Config, error) {
 
 func (e *Engine) open(ctx context.Context) error {
 	e.clearLeftovers(ctx)
-	if err := e.checkBoot(ctx); err != nil {
+	dead, err := e.checkBoot(ctx)
+	if err != nil {
 		return err
 	}
 	if err := e.cfg.Trust.write(e.trustDir()); err != nil {
@@ -124,12 +126,19 @@ func (e *Engine) open(ctx context.Context) error {
 	if err := makeCgroup(e.cfg.CgroupParent, e.cfg.Caps); err != nil {
 		e.cfg.Log.WarnContext(ctx, "build steps run without limits", "err", err)
 	}
-	var err error
 	if e.stores, err = openStores(ctx, e.cfg); err != nil {
 		return err
 	}
 	if e.records, err = openRecords(filepath.Join(e.cfg.Dir, "images.db"), e.cfg.Volatile); err != nil {
 		return err
+	}
+	if err := e.openSaved(); err != nil {
+		return err
+	}
+	if dead != "" {
+		if err := e.revive(ctx, dead); err != nil {
+			e.cfg.Log.WarnContext(ctx, "no image outlived the machine", "err", err)
+		}
 	}
 	// BuildKit's own loops end with this context, which must outlive the caller's.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -150,9 +159,13 @@ func (e *Engine) open(ctx context.Context) error {
 func (e *Engine) Run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- e.server.Serve(e.listener) }()
-	var buried sync.WaitGroup
-	defer buried.Wait()
-	buried.Go(func() { e.bury(ctx) })
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { e.bury(ctx) })
+	if e.cfg.Volatile {
+		e.saved.look()
+		beside.Go(func() { e.saveImages(ctx) })
+	}
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for {

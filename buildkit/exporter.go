@@ -135,7 +135,11 @@ func (e *Engine) keep(ctx context.Context, rec record) error {
 		return fmt.Errorf("lease: %w", err)
 	}
 	old, err := e.records.put(rec)
+	e.saved.look()
 	if err != nil || old == "" {
+		return err
+	}
+	if err := e.unsave(rec.Image.Name); err != nil {
 		return err
 	}
 	if err := e.stores.leases.Delete(ctx, leases.Lease{ID: old}); err != nil {

@@ -51,6 +51,9 @@ func (e *Engine) RemoveImage(ctx context.Context, name string) error {
 	if err := e.records.remove(name); err != nil {
 		return err
 	}
+	if err := e.unsave(name); err != nil {
+		return err
+	}
 	if err := e.stores.leases.Delete(ctx, leases.Lease{ID: rec.Lease}); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("drop lease: %w", err)
 	}

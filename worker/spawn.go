@@ -34,7 +34,7 @@ type SpawnConfig struct {
 	Env      []string      // default: this process's
 	StateDir string        // required
 	Log      string        // file for what it prints; default: worker.log in StateDir
-	Timeout  time.Duration // for it to answer; default: 1 minute
+	Timeout  time.Duration // for it to answer; default: 10 minutes, for after a machine's death it looks at every file of every image
 }
 
 // Spawn returns a client of the worker of a state directory, and starts the worker if there is none. The worker is
@@ -45,7 +45,7 @@ type SpawnConfig struct {
 // and calling Spawn again.
 func Spawn(ctx context.Context, cfg SpawnConfig) (*Client, error) {
 	cfg.Log = cmp.Or(cfg.Log, filepath.Join(cfg.StateDir, "worker.log"))
-	cfg.Timeout = cmp.Or(cfg.Timeout, time.Minute)
+	cfg.Timeout = cmp.Or(cfg.Timeout, 10*time.Minute)
 	c := NewClient(filepath.Join(cfg.StateDir, socketFile))
 	if c.Alive(ctx) == nil {
 		return c, nil
