@@ -36,26 +36,27 @@ func (d *Dispatcher) Submit(ctx context.Context, ask bindery.Ask) (bindery.Build
 			return bindery.Build{}, err
 		}
 	}
+	// The files of a directory change under their name: only a build that is under way answers for it.
+	if !local {
+		b, err := d.known(ctx, src)
+		if err == nil || !errors.Is(err, bindery.ErrNotFound) {
+			return b, err
+		}
+	}
+	builder := d.shelf.Load().builder.Name
 	fresh := bindery.Build{
-		ID: buildID(d.cfg.Now()), Key: bindery.BuildKey(src, d.cfg.Generation), Source: src, Class: ask.Class, Evidence: ask.Evidence, Requester: ask.Requester,
+		ID: buildID(d.cfg.Now()), Key: bindery.BuildKey(src, builder), Generation: builder, Source: src, Class: ask.Class, Evidence: ask.Evidence, Requester: ask.Requester,
 		State: bindery.BuildQueued,
 	}
 	if fresh.Class == "" {
 		fresh.Class = bindery.Attended
-	}
-	// The files of a directory change under their name: only a build that is under way answers for it.
-	if !local {
-		b, err := d.known(ctx, fresh.Key)
-		if err == nil || !errors.Is(err, bindery.ErrNotFound) {
-			return b, err
-		}
 	}
 	var answer, rejected string
 	var got bindery.Build
 	var noPlace error
 	err := d.do(ctx, func(t *turn) {
 		fresh.Created, noPlace = t.now, nil
-		fresh.Quick = d.cfg.Quick && !local && d.made[directoryOf(src)]
+		fresh.Quick = d.cfg.Quick && !local && d.made[directoryOf(src, builder)]
 		t.fresh, t.answer = fresh, fresh.ID
 		if id, ok := d.succeeded[fresh.Key]; ok && !local {
 			t.answer = id // it has ended since we looked
@@ -101,11 +102,14 @@ func submission(b bindery.Build, retry bool) sched.Submit {
 	return in
 }
 
-// known returns the build whose image answers for a key.
-func (d *Dispatcher) known(ctx context.Context, key string) (bindery.Build, error) {
-	k, err := d.cfg.Store.Known(ctx, key)
+// known returns the build whose image answers for a commit.
+func (d *Dispatcher) known(ctx context.Context, src bindery.Source) (bindery.Build, error) {
+	k, err := d.proven(ctx, src)
 	if err != nil {
 		return bindery.Build{}, err
+	}
+	if !d.promise(k.Result.Image) {
+		return bindery.Build{}, bindery.Errorf(bindery.ErrNotFound, bindery.User, "Build it.", "Its image is being removed")
 	}
 	return d.cfg.Store.Build(ctx, k.Build)
 }
@@ -161,7 +165,7 @@ func (t *turn) start(b *build, d sched.Start) {
 	if d.Reason != "" {
 		t.say(b, bindery.Event{Phase: bindery.PhaseWaiting, Message: "It starts in the slow lane: " + d.Reason + ".\n"})
 	}
-	f := follower{id: b.ID, attempt: b.Attempt, worker: b.Worker, req: request(b)}
+	f := follower{id: b.ID, attempt: b.Attempt, worker: b.Worker, req: t.d.request(b)}
 	t.then(func() { t.d.spawn(t.d.follow(f)) })
 }
 
@@ -196,11 +200,38 @@ func (t *turn) succeed(b *build) {
 	if b.Source.Provider == bindery.ProviderLocal {
 		return
 	}
-	t.known = append(t.known, bindery.Known{Key: b.Key, Build: b.ID, Result: *b.Result})
+	k := bindery.Known{Key: b.Key, Build: b.ID, Result: *b.Result}
+	k.Result.Generation = cmp.Or(k.Result.Generation, b.Generation)
+	k = t.honest(b, k)
+	t.known = append(t.known, k)
+	if k.Key != b.Key {
+		return
+	}
 	if len(t.d.succeeded) >= mostKnown {
 		clear(t.d.succeeded) // the store knows them all
 	}
 	t.d.succeeded[b.Key] = b.ID
+}
+
+// honest puts an image under the key of the generation that made it: a worker that an older program left behind builds by
+// its own rules, whatever it is asked for.
+func (t *turn) honest(b *build, k bindery.Known) bindery.Known {
+	made := k.Result.Generation
+	if b.Generation == "" || made == b.Generation {
+		return k
+	}
+	k.Key = bindery.BuildKey(b.Source, made)
+	if t.d.generation(made) == nil {
+		first := int64(1)
+		for _, g := range t.d.generations {
+			first = min(first, g.Place)
+		}
+		g := bindery.Generation{Name: made, State: bindery.GenerationOld, Place: first - 1, Recipe: bindery.Recipe{Rules: made}, Created: t.now, Changed: t.now}
+		t.d.generations = append(t.d.generations, g)
+		t.saveGeneration(g)
+		t.d.shelve()
+	}
+	return k
 }
 
 func (t *turn) fail(b *build, d sched.Fail) {
@@ -224,6 +255,7 @@ func (t *turn) over(b *build, last bindery.Event) {
 	t.say(b, last)
 	t.save(b)
 	delete(t.d.builds, b.ID)
+	t.rolled(b)
 	if rec := b.Build; t.d.cfg.Ended != nil {
 		t.then(func() { t.d.cfg.Ended(rec) })
 	}
@@ -243,25 +275,27 @@ func (t *turn) ended(b *build, e bindery.Event) {
 }
 
 // request is what a worker is asked for the running attempt of a build.
-func request(b *build) bindery.BuildRequest {
-	return bindery.BuildRequest{ID: b.ID, Attempt: b.Attempt, Source: b.Source, Quick: b.Quick}
+func (d *Dispatcher) request(b *build) bindery.BuildRequest {
+	return bindery.BuildRequest{ID: b.ID, Attempt: b.Attempt, Source: b.Source, Quick: b.Quick, Recipe: d.recipeOf(b.Generation)}
 }
 
-// A directory is what environments are made of: a repository, or a part of it.
-type directory struct{ repo, subdir string }
+// A directory is what environments are made of: a repository, or a part of it, by a generation.
+type directory struct{ repo, subdir, generation string }
 
-func directoryOf(src bindery.Source) directory { return directory{src.Identity(), src.Subdir} }
+func directoryOf(src bindery.Source, generation string) directory {
+	return directory{src.Identity(), src.Subdir, generation}
+}
 
 // learnMade notes that there is an environment of a directory. The next commit of it is tried as a quick build: most
 // commits change nothing that an environment is made of. Whether that is so the worker says when it has seen the files.
 func (d *Dispatcher) learnMade(b bindery.Build) {
-	if b.Result == nil || !b.Result.Copies || b.Result.Generation != d.cfg.Generation || b.Source.Provider == bindery.ProviderLocal {
+	if b.Result == nil || !b.Result.Copies || b.Source.Provider == bindery.ProviderLocal {
 		return
 	}
 	if len(d.made) >= mostKnown {
 		clear(d.made)
 	}
-	d.made[directoryOf(b.Source)] = true
+	d.made[directoryOf(b.Source, b.Result.Generation)] = true
 }
 
 // outcome reads whose fault the end of an attempt was.
@@ -293,7 +327,7 @@ func (d *Dispatcher) restoreBuilds(live bindery.Live) (effects []func(context.Co
 		d.openTopic(b.ID, b.seq)
 		if _, followed := d.following.Load(attempt{b.ID, b.Attempt}); b.State == bindery.BuildRunning && !followed {
 			effects = append(effects, d.follow(follower{
-				id: b.ID, attempt: b.Attempt, worker: b.Worker, read: b.read, req: request(b),
+				id: b.ID, attempt: b.Attempt, worker: b.Worker, read: b.read, req: d.request(b),
 			}))
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -60,10 +61,17 @@ type LogReader interface {
 
 // Config configures a Dispatcher.
 type Config struct {
-	Store      Store    // required
-	Worker     Worker   // the hub's own; it answers visitors' questions, too. required
-	Launcher   Launcher // required
-	Generation string   // of the builder; part of every build's key. required
+	Store      Store          // required
+	Worker     Worker         // the hub's own; it answers visitors' questions, too. required
+	Launcher   Launcher       // required
+	Generation string         // of the builder; part of every build's key. default: Recipe's
+	Recipe     bindery.Recipe // what the hub is set to build by; default: rules that are called like Generation. one of the two is required
+	// Shelves hold the images that the workers have made. default: they cannot be listed or removed
+	Shelves Shelves
+	// Retention says which images are removed by themselves; nil: none.
+	Retention *bindery.Retention
+	// Generations is told of each step of a generation, once that is stored. It must not wait. default: nobody is
+	Generations func(bindery.GenerationEvent)
 
 	// Connect returns the client of a worker that has joined. default: none can join
 	Connect func(bindery.WorkerRecord) (Worker, error)
@@ -107,9 +115,11 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	if c.Store == nil || c.Worker == nil || c.Launcher == nil || c.Generation == "" {
-		return c, errors.New("dispatch: Config needs Store, Worker, Launcher and Generation")
+	if c.Store == nil || c.Worker == nil || c.Launcher == nil || c.Generation == "" && c.Recipe.Rules == "" {
+		return c, errors.New("dispatch: Config needs Store, Worker, Launcher and Recipe")
 	}
+	c.Recipe.Rules = cmp.Or(c.Recipe.Rules, c.Generation)
+	c.Generation = c.Recipe.Generation()
 	c.Limits.Idle = cmp.Or(c.Limits.Idle, 10*time.Minute)
 	c.Limits.Age = cmp.Or(c.Limits.Age, 6*time.Hour)
 	c.Port = cmp.Or(c.Port, 8888)
@@ -143,13 +153,14 @@ type Dispatcher struct {
 	resolver  resolver
 	watches   watches
 	shown     sync.Map                        // of *shown, by session: what is stored
+	shelf     atomic.Pointer[shelf]           // where images are looked for
 	following sync.Map                        // attempts that have a follower
 	spawn     func(func(ctx context.Context)) // starts work that Run waits for; called by Run's goroutine only
 
 	mu        sync.Mutex // guards what follows, and the records in it
 	sched     *sched.Scheduler
 	builds    map[string]*build   // not over
-	made      map[directory]bool  // what there is an environment of, of this generation
+	made      map[directory]bool  // what there is an environment of
 	succeeded map[string]string   // key to id of builds that have just succeeded
 	sessions  map[string]*session // not over
 	requests  map[string]string   // Ask.Request to session
@@ -161,11 +172,19 @@ type Dispatcher struct {
 	usageAt   time.Time     // when the flows were last written down
 	past      []sched.Learn // what builds of the past cost, until the first restore
 
-	notes   sync.Mutex // guards what follows; never held while waiting, taken after mu
-	topics  map[string]*topic
-	touched map[string]time.Time // sessions that had traffic
-	watched map[string]int       // builds whose number of watchers changed
-	boards  map[string]*board    // of what waits and is read about
+	generations []bindery.Generation
+	enrolling   []bindery.Generation    // of them those that are to be stored yet
+	held        map[string]bindery.Held // what roll-outs could not replace, by key
+	roll        *roll                   // that is under way; nil: none
+	trying      map[string]bool         // sessions without a record: images are tried with them
+
+	notes    sync.Mutex // guards what follows; never held while waiting, taken after mu
+	topics   map[string]*topic
+	touched  map[string]time.Time // sessions that had traffic
+	answered map[string]time.Time // images that were promised to somebody lately
+	removing map[string]bool      // images that are promised to nobody any more
+	watched  map[string]int       // builds whose number of watchers changed
+	boards   map[string]*board    // of what waits and is read about
 }
 
 // New makes a Dispatcher; Run starts it.
@@ -182,7 +201,7 @@ func New(cfg Config) (*Dispatcher, error) {
 		sched:    sched.New(cfg.Policy), builds: map[string]*build{}, succeeded: map[string]string{},
 		sessions: map[string]*session{}, requests: map[string]string{},
 		topics: map[string]*topic{}, touched: map[string]time.Time{}, watched: map[string]int{},
-		lobby: map[string]*waiter{}, made: map[directory]bool{}, rules: map[ruleName]bindery.Rule{}, boards: map[string]*board{},
+		lobby: map[string]*waiter{}, made: map[directory]bool{}, held: map[string]bindery.Held{}, trying: map[string]bool{}, answered: map[string]time.Time{}, removing: map[string]bool{}, rules: map[ruleName]bindery.Rule{}, boards: map[string]*board{},
 		members: []*member{{conn: cfg.Worker}}, tokens: map[string]bindery.JoinToken{},
 	}, nil
 }

@@ -37,8 +37,10 @@ func (d *Dispatcher) Launch(ctx context.Context, b bindery.Build, ask bindery.As
 // rebuild forgets that a key has an image, and makes it again.
 func (d *Dispatcher) rebuild(ctx context.Context, b bindery.Build, ask bindery.Ask) (bindery.Build, error) {
 	err := d.do(ctx, func(t *turn) {
-		t.forget = append(t.forget, b.Key)
-		delete(d.succeeded, b.Key)
+		for _, key := range []string{b.Key, bindery.BuildKey(b.Source, b.Result.Generation)} { // it may be known by either
+			t.forget = append(t.forget, key)
+			delete(d.succeeded, key)
+		}
 	})
 	if err != nil {
 		return b, err
@@ -158,6 +160,7 @@ func (d *Dispatcher) bringUp(ctx context.Context, s *session, told []string) err
 		}
 		s.State, s.Address, s.Ready, s.Active = bindery.SessionReady, run.Address, t.now, t.now
 		t.saveSession(s)
+		t.started(s.Image, true)
 		t.step(sched.SessionReady{Session: s.ID})
 		t.then(func() { s.announce(bindery.SessionReady) })
 	})

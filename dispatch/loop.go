@@ -45,6 +45,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	close(d.restored)
 	d.spawn(d.writeBoards)
 	d.spawn(d.prebuild)
+	d.spawn(d.prunes)
 	return d.loop(ctx)
 }
 
@@ -90,7 +91,13 @@ func (d *Dispatcher) loop(ctx context.Context) error {
 func (d *Dispatcher) nextWake() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.sched.NextWake()
+	wake := d.sched.NextWake()
+	if d.roll != nil {
+		if at := d.roll.NextWake(); !at.IsZero() && (wake.IsZero() || at.Before(wake)) {
+			wake = at
+		}
+	}
+	return wake
 }
 
 // now is the time of one turn, as exact as the store keeps it.
@@ -192,13 +199,19 @@ func (d *Dispatcher) restore(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
+	images, err := d.weighed(ctx, live, now)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
 	d.mu.Lock()
+	d.restoreGenerations(live, images, now)
 	effects := slices.Concat(d.restoreBuilds(live), d.restoreSessions(live))
 	st := restored(live)
 	st.Rules, st.Past = d.restoreRules(live.Rules), d.past
 	d.past = nil
 	effects = append(effects, d.restoreLobby()...)
 	effects = append(effects, d.restoreWorkers(live)...)
+	d.restoreRoll(images, now)
 	st.Sessions = append(st.Sessions, d.waiting()...)
 	begin := sched.Traced{At: now, State: &st}
 	if !d.traced {

@@ -42,19 +42,21 @@ func (p *pipeline) take(first ...*message) {
 		p.next = t
 	}
 	t.now = d.now()
+	t.enroll()
 	t.step(sched.Tick{})
 	t.gather()
 	for _, m := range first {
 		t.take(m)
 	}
-	for len(t.batch) < mostMessages {
+	for more := true; more && len(t.batch) < mostMessages; {
 		select {
 		case m := <-d.inbox:
 			t.take(m)
 		default:
-			return
+			more = false
 		}
 	}
+	t.tickRoll()
 }
 
 func (t *turn) take(m *message) {

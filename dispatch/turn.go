@@ -32,6 +32,11 @@ type turn struct {
 	removed       []string
 	tokens        []bindery.JoinToken
 
+	generations []bindery.Generation
+	holds       []bindery.Held
+	unheld      []string
+	starts      []bindery.Started
+
 	fresh    bindery.Build // that is being submitted
 	answer   string        // id of the build that answers it
 	seated   *session      // that was admitted last
@@ -43,6 +48,7 @@ func (t *turn) changes() bindery.Changes {
 	c := bindery.Changes{Tails: t.tail, Known: t.known, Forget: t.forget, Rules: t.rules, Lifted: t.lifted, Forgive: t.forgive, Audit: t.audit, Usage: t.usage,
 		Workers: t.workers, Removed: t.removed, Tokens: t.tokens}
 	c.Builds = make([]bindery.Build, 0, len(t.built))
+	c.Generations, c.Held, c.Unheld, c.Started = t.generations, t.holds, t.unheld, t.starts
 	for _, b := range t.built {
 		c.Builds = append(c.Builds, b.Build)
 	}

@@ -259,7 +259,7 @@ func (d *Dispatcher) sweep(ctx context.Context, prepared []string) {
 	}
 	d.mu.Lock()
 	maps.DeleteFunc(found, func(id string, _ bool) bool {
-		return !strings.HasPrefix(id, hubSession) || d.sessions[id] != nil
+		return !strings.HasPrefix(id, hubSession) || d.sessions[id] != nil || d.trying[id]
 	})
 	d.mu.Unlock()
 	for _, id := range slices.Sorted(maps.Keys(found)) {

@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -20,6 +21,7 @@ type (
 	Failed  struct{ Key string } // it cannot be built, or does not start
 	Lost    struct{ Key string } // its build or first session came to nothing, for nobody's fault
 	Add     struct{ Item Item }  // another image is to be replaced
+	First   struct{ Item Item }  // one is to be replaced next, though it was held
 	Drop    struct{ Key string } // one is not, any more
 	Pause   struct{}
 	Resume  struct{} // what has failed so far counts no more
@@ -32,6 +34,7 @@ func (Started) input() {}
 func (Failed) input()  {}
 func (Lost) input()    {}
 func (Add) input()     {}
+func (First) input()   {}
 func (Drop) input()    {}
 func (Pause) input()   {}
 func (Resume) input()  {}
@@ -75,6 +78,8 @@ func (r *Rollout) Step(now time.Time, in Input) (out []Decision) {
 		}
 	case Add:
 		r.add(in.Item)
+	case First:
+		r.bring(in.Item, now)
 	case Drop:
 		r.drop(in.Key)
 	case Pause:
@@ -136,6 +141,22 @@ func (r *Rollout) add(it Item) {
 	r.items[it.Key] = x
 	r.order = append(r.order, x)
 	r.counts[Waiting]++
+}
+
+// bring puts an item first among those that wait. What has been held waits again.
+func (r *Rollout) bring(it Item, now time.Time) {
+	r.add(it)
+	x := r.items[it.Key]
+	if x.Status == Held {
+		r.set(x, Waiting, now)
+	}
+	if x.Status != Waiting {
+		return
+	}
+	x.notBefore = time.Time{}
+	i := slices.Index(r.order, x)
+	r.order = slices.Insert(slices.Delete(r.order, i, i+1), 0, x)
+	r.first = 0
 }
 
 func (r *Rollout) drop(key string) {

@@ -1,0 +1,130 @@
+package rollout
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+)
+
+// Facts are what a plan is reckoned from.
+type Facts struct {
+	Now      time.Time
+	From, To string
+	Options  bindery.RolloutOptions
+	Images   []Candidate
+	Launches []Launched    // in order of time, of images that are there
+	Window   time.Duration // that the launches are of
+	Slots    int           // of all workers
+	Idle     int           // of them that background builds leave idle
+	Busy     float64       // of them that builds of visitors held, on average
+}
+
+// A Candidate is a commit whose image is of an older generation.
+type Candidate struct {
+	Launches int // in the window
+	Cost     time.Duration
+	Skip     bool // nobody launched it for long
+}
+
+// Launched is a launch of the image with an index.
+type Launched struct {
+	Image int
+	At    time.Time
+}
+
+// Plan says what a roll-out costs and brings.
+func Plan(f Facts) bindery.RolloutPlan {
+	p := bindery.RolloutPlan{
+		At: f.Now, From: f.From, To: f.To, Images: len(f.Images), Window: f.Window, Launches: len(f.Launches), Slots: f.Slots,
+		Demand: []bindery.Demand{}, Covered: []bindery.Coverage{}, Notes: []string{},
+	}
+	opt := f.Options.WithDefaults()
+	todo := slices.Clone(f.Images)
+	todo = slices.DeleteFunc(todo, func(c Candidate) bool { return c.Skip })
+	p.Rolled, p.Skipped = len(todo), len(f.Images)-len(todo)
+	slices.SortStableFunc(todo, func(a, b Candidate) int { return cmp.Compare(b.Launches, a.Launches) })
+	at := float64(max(f.Slots-f.Idle, 0))
+	if opt.AtOnce > 0 {
+		at = min(at, float64(opt.AtOnce))
+	}
+	p.Background = max(0, min(at, float64(f.Slots-f.Idle)-f.Busy))
+	for _, within := range []time.Duration{time.Hour, 6 * time.Hour, 24 * time.Hour} {
+		p.Demand = append(p.Demand, Demand(f, within))
+	}
+	covers(&p, todo, opt)
+	if p.Background == 0 && p.Rolled > 0 {
+		p.Notes = append(p.Notes, "No slot is ever idle: the roll-out would not move. Add a worker.")
+	}
+	if len(p.Demand) > 0 && p.Demand[0].Days < 3 {
+		p.Notes = append(p.Notes, fmt.Sprintf("There are launches of %d whole days only: the figures of demand are rough.", p.Demand[2].Days))
+	}
+	return p
+}
+
+// covers fills in how long it takes, and what is covered when.
+func covers(p *bindery.RolloutPlan, todo []Candidate, opt bindery.RolloutOptions) {
+	var sum, longest time.Duration
+	launches, covered := 0, 0
+	for _, c := range todo {
+		launches += c.Launches
+	}
+	takes := func(n int) time.Duration {
+		if p.Background == 0 {
+			return 0
+		}
+		d := max(time.Duration(float64(sum)/p.Background), longest)
+		if opt.Pace > 0 {
+			d = max(d, time.Duration(n-1)*(time.Hour/time.Duration(opt.Pace))+longest)
+		}
+		return d
+	}
+	for i, c := range todo {
+		sum += c.Cost
+		longest = max(longest, c.Cost)
+		covered += c.Launches
+		if n := i + 1; n == 100 || n == 1000 || n == len(todo) {
+			share := 1.0
+			if launches > 0 {
+				share = float64(covered) / float64(launches)
+			}
+			p.Covered = append(p.Covered, bindery.Coverage{Top: n, Share: share, Takes: takes(n)})
+		}
+	}
+	p.Takes = takes(len(todo))
+	if len(todo) > 0 {
+		p.Build = sum / time.Duration(len(todo))
+	}
+}
+
+// Demand counts the images that were asked for within some time of this time of day, on each of the days before.
+func Demand(f Facts, within time.Duration) bindery.Demand {
+	out := bindery.Demand{Within: within}
+	total := 0
+	for day := 1; ; day++ {
+		from := f.Now.AddDate(0, 0, -day)
+		if from.Before(f.Now.Add(-f.Window)) {
+			break
+		}
+		to := from.Add(within)
+		lo, _ := slices.BinarySearchFunc(f.Launches, from, func(l Launched, t time.Time) int { return l.At.Compare(t) })
+		seen := map[int]bool{}
+		for _, l := range f.Launches[lo:] {
+			if !l.At.Before(to) {
+				break
+			}
+			seen[l.Image] = true
+		}
+		if len(f.Launches) == 0 || f.Launches[0].At.After(to) {
+			break // the history begins later
+		}
+		out.Days++
+		total += len(seen)
+	}
+	if out.Days > 0 {
+		out.Builds = float64(total) / float64(out.Days)
+	}
+	return out
+}
