@@ -35,7 +35,7 @@ type Engine interface {
 type Config struct {
 	Sources    Sources          // required
 	Engine     Engine           // required
-	Generation string           // required: of everything that makes equal plans into equal images
+	Generation string           // required: the rules, by which equal plans become equal images; the rest of a recipe is below
 	Base       string           // default: plan.DefaultBase
 	Appendix   string           // lines of a Dockerfile for the end of every image; requests may bring their own
 	Suites     []string         // plan.Options.Suites
@@ -71,7 +71,8 @@ func (b *Builder) Build(ctx context.Context, req bindery.BuildRequest, emit func
 }
 
 func (b *Builder) build(ctx context.Context, req bindery.BuildRequest, emit func(bindery.Event)) (bindery.BuildResult, error) {
-	result := bindery.BuildResult{Generation: b.cfg.Generation, Seconds: map[string]float64{}}
+	made := b.recipe(req)
+	result := bindery.BuildResult{Generation: made.Generation(), Seconds: map[string]float64{}}
 	start := b.cfg.Now()
 	lap := func(stage string) {
 		now := b.cfg.Now()
@@ -86,7 +87,7 @@ func (b *Builder) build(ctx context.Context, req bindery.BuildRequest, emit func
 	defer t.close()
 	lap("fetch")
 
-	job, err := b.job(ctx, req, t, emit)
+	job, err := b.job(ctx, req, made, t, emit)
 	if err != nil {
 		return result, err
 	}
@@ -108,12 +109,12 @@ func (b *Builder) build(ctx context.Context, req bindery.BuildRequest, emit func
 	if req.Quick {
 		solve = b.quickly
 	}
-	made, err := solve(ctx, job, emit)
+	done, err := solve(ctx, job, emit)
 	if err != nil {
 		return result, fmt.Errorf("solve: %w", err)
 	}
-	result.Steps, result.Digest = made.Steps, made.Digest
-	result.Seconds["solve"], result.Seconds["export"] = made.Solve, made.Export
+	result.Steps, result.Digest = done.Steps, done.Digest
+	result.Seconds["solve"], result.Seconds["export"] = done.Solve, done.Export
 	return result, nil
 }
 
@@ -128,9 +129,23 @@ func (b *Builder) Plan(ctx context.Context, src bindery.Source, base string) (pl
 	return p, ended(ctx, err)
 }
 
+// recipe is what an attempt is made by: the request's or the worker's own, with the rules of this program in any case.
+// The planner's own base has no name in it.
+func (b *Builder) recipe(req bindery.BuildRequest) bindery.Recipe {
+	r := bindery.Recipe{Base: b.cfg.Base, Appendix: b.cfg.Appendix, Suites: b.cfg.Suites}
+	if req.Recipe != nil {
+		r = *req.Recipe
+	}
+	r.Rules, r.Base, r.Appendix = b.cfg.Generation, cmp.Or(req.Base, r.Base), cmp.Or(req.Appendix, r.Appendix)
+	if r.Base == plan.DefaultBase {
+		r.Base = ""
+	}
+	return r
+}
+
 // job plans what t's files ask for, and names it.
-func (b *Builder) job(ctx context.Context, req bindery.BuildRequest, t *tree, emit func(bindery.Event)) (plan.Job, error) {
-	p, err := plan.Detect(t.root.FS(), plan.Options{Base: cmp.Or(req.Base, b.cfg.Base), Suites: b.cfg.Suites})
+func (b *Builder) job(ctx context.Context, req bindery.BuildRequest, r bindery.Recipe, t *tree, emit func(bindery.Event)) (plan.Job, error) {
+	p, err := plan.Detect(t.root.FS(), plan.Options{Base: cmp.Or(r.Base, plan.DefaultBase), Suites: r.Suites})
 	if err != nil {
 		return plan.Job{}, err
 	}
@@ -153,9 +168,9 @@ func (b *Builder) job(ctx context.Context, req bindery.BuildRequest, t *tree, em
 		identity = req.Source.Identity()
 	}
 	more := []string{identity}
-	if appendix := cmp.Or(req.Appendix, b.cfg.Appendix); p.Pack != plan.PackDockerfile && appendix != "" {
-		job.Appendix = appendix
-		more = append(more, appendix)
+	if p.Pack != plan.PackDockerfile && r.Appendix != "" {
+		job.Appendix = r.Appendix
+		more = append(more, r.Appendix)
 	}
 	if job.ImageKey, err = p.ImageKey(job.EnvKey, content, more...); err != nil {
 		return plan.Job{}, err

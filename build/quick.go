@@ -44,7 +44,7 @@ func notQuick(msg string) *bindery.Error {
 
 // copies reports whether a job runs nothing after its environment.
 func copies(job plan.Job) bool {
-	return job.Plan.Pack != plan.PackDockerfile && job.Plan.PostBuild == "" && len(job.Plan.Content) == 0
+	return job.Plan.Pack != plan.PackDockerfile && job.Plan.PostBuild == "" && len(job.Plan.Content) == 0 && job.Appendix == ""
 }
 
 // environment reports whether an image was made with the job's environment, and whether copying its content is all
