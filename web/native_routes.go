@@ -72,7 +72,7 @@ func (s *Server) nativeRoutes() []route {
 		{name: "since", about: "lines from this time on, RFC 3339", kind: "string"}, {name: "until", about: "lines up to this time, RFC 3339", kind: "string"},
 		{name: "before", about: "lines before the one of this id: the last one of the page before", kind: "integer"},
 	}
-	return []route{
+	return append([]route{
 		{method: "GET", path: "/api/v1/openapi.json", id: "getDocument", summary: "This document", out: map[string]any{}, h: s.getDocument},
 		{method: "GET", path: "/api/v1/status", scope: read, id: "getStatus", summary: "State of the hub and of its worker", out: api.Status{}, h: call(s.getStatus, nothing)},
 		{method: "GET", path: "/api/v1/queue", id: "getQueue", summary: "What waits and runs; who asks is told to tokens only", query: []param{many}, out: bindery.Queue{}, h: call(s.getQueue, upTo(maxListed))},
@@ -107,7 +107,7 @@ func (s *Server) nativeRoutes() []route {
 		{method: "GET", path: "/api/v1/audit", scope: admin, id: "listAudit", summary: "Who did what, when and why, newest first", query: audit, out: []api.AuditLine{}, h: call(s.getAudit, readAudit)},
 		{method: "GET", path: "/api/v1/events", scope: admin, id: "exportEvents", summary: "What happened, as lines of JSON in order of time: launches in BinderHub's schema, the rest in Bindery's",
 			query: export, media: "application/x-ndjson", h: s.exportEvents},
-	}
+	}, s.generationRoutes()...)
 }
 
 // typeOf is the Go type that a route's body or answer is made of.

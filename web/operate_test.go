@@ -95,7 +95,7 @@ func TestRulesByTheAPI(t *testing.T) {
 
 func TestScopes(t *testing.T) {
 	h := newHub()
-	ts := serve(t, h, operated(h), func(c *web.Config) {
+	ts := serve(t, h, shelved(h, newShelf()), func(c *web.Config) {
 		c.Tokens = []web.Token{{Hash: web.HashToken("r"), Scope: api.ScopeRead}, {Hash: web.HashToken("l"), Scope: api.ScopeLaunch, Name: "course"}, {Hash: web.HashToken("a")}}
 	})
 	body := `{"source":{"provider":"git","url":"https://example.org/o/r"}}`
@@ -105,6 +105,10 @@ func TestScopes(t *testing.T) {
 		{"GET", "workers", "", "rla"}, {"GET", "workers/b", "", "rla"}, {"POST", "workers/b/drain", "", "a"}, {"POST", "workers/b/resume", "{}", "a"},
 		{"DELETE", "workers/b", `{"reason":"r"}`, "a"}, {"POST", "join-tokens", "", "a"},
 		{"POST", "rules", `{"kind":"ban","pattern":"gh/o/r","reason":"r"}`, "a"},
+		{"GET", "generations", "", "rla"}, {"GET", "generations/next", "", "rla"}, {"GET", "generations/g2/plan", "", "rla"}, {"GET", "images", "", "rla"},
+		{"POST", "generations/g2/start", `{}`, "a"}, {"POST", "generations/g2/pause", "", "a"}, {"POST", "generations/g2/resume", "", "a"},
+		{"POST", "generations/g2/rollback", "", "a"}, {"POST", "images/prune", `{"dry_run":true}`, "a"}, {"POST", "images/invalidate", `{"selector":"*"}`, "a"},
+		{"DELETE", "images/0f3c", "", "a"},
 	} {
 		for _, token := range []string{"-", "r", "l", "a"} {
 			header := []string{}
@@ -310,7 +314,7 @@ func TestSentTwiceDoneOnce(t *testing.T) {
 // required names.
 func TestDocumentDescribesEveryRoute(t *testing.T) {
 	h := newHub()
-	ts := serve(t, h, operated(h), func(c *web.Config) { c.Tokens = []web.Token{{Hash: web.HashToken("a")}} })
+	ts := serve(t, h, shelved(h, newShelf()), func(c *web.Config) { c.Tokens = []web.Token{{Hash: web.HashToken("a")}} })
 	b, err := h.Submit(t.Context(), bindery.Ask{Source: repo})
 	if err != nil {
 		t.Fatal(err)
@@ -335,6 +339,7 @@ func TestDocumentDescribesEveryRoute(t *testing.T) {
 	bodies := map[string]string{
 		"submitBuild": `{"source":{"url":"https://example.org/o/r"}}`, "launchSession": `{"build":"` + b.ID + `"}`,
 		"addRule": `{"kind":"ban","pattern":"gh/o/r","reason":"r"}`, "addWorker": `{"name":"c","socket":"/s"}`,
+		"invalidateImages": `{"selector":"*","dry_run":true}`,
 	}
 	ids := map[string]bool{}
 	for path, methods := range doc.Paths {
@@ -343,7 +348,7 @@ func TestDocumentDescribesEveryRoute(t *testing.T) {
 				t.Errorf("%s %s has no name of its own: %q", method, path, op.OperationID)
 			}
 			ids[op.OperationID] = true
-			at := strings.NewReplacer("builds/{id}", "builds/"+b.ID, "sessions/{id}", "sessions/s1", "rules/{id}", "rules/none", "rules/preview", "rules/preview?pattern=gh/o/r", "workers/{id}", "workers/b").Replace(path)
+			at := strings.NewReplacer("builds/{id}", "builds/"+b.ID, "sessions/{id}", "sessions/s1", "rules/{id}", "rules/none", "rules/preview", "rules/preview?pattern=gh/o/r", "workers/{id}", "workers/b", "generations/{id}", "generations/g2", "images/{id}", "images/0f3c").Replace(path)
 			resp, answer := ask(t, strings.ToUpper(method), ts.URL+at, bodies[op.OperationID], "Authorization", "Bearer a", "Content-Type", "application/json")
 			if path == "/api/v1/rules/{id}" {
 				if resp.StatusCode != 404 {
@@ -363,7 +368,7 @@ func TestDocumentDescribesEveryRoute(t *testing.T) {
 			}
 		}
 	}
-	if len(ids) != 27 {
+	if len(ids) != 38 {
 		t.Errorf("the document has %d operations", len(ids))
 	}
 }

@@ -24,7 +24,7 @@ func TestSchemathesis(t *testing.T) {
 		}
 	}
 	h := newHub()
-	ts := serve(t, h, operated(h), func(c *web.Config) { c.Tokens = []web.Token{{Hash: web.HashToken("a")}} })
+	ts := serve(t, h, shelved(h, newShelf()), func(c *web.Config) { c.Tokens = []web.Token{{Hash: web.HashToken("a")}} })
 	b, err := h.Submit(t.Context(), bindery.Ask{Source: repo, Class: bindery.Attended})
 	if err != nil {
 		t.Fatal(err)

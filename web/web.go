@@ -79,14 +79,17 @@ type History interface {
 
 // Config configures a Server.
 type Config struct {
-	Builds     Builds   // required
-	Sessions   Sessions // required
-	Queue      Queue    // default: nothing is known of the queue, no rule is made
-	Workers    Workers  // default: nothing is known of them
-	History    History  // default: only what lives is known
-	SessionLog func(ctx context.Context, id string, follow bool) (io.ReadCloser, error)
-	Worker     func(ctx context.Context) (bindery.WorkerStatus, error)
-	Checks     func(ctx context.Context) []bindery.Check
+	Builds      Builds      // required
+	Sessions    Sessions    // required
+	Generations Generations // default: nothing is known of them
+	Rollouts    Rollouts    // default: none can be made
+	Library     Library     // default: no image is known
+	Queue       Queue       // default: nothing is known of the queue, no rule is made
+	Workers     Workers     // default: nothing is known of them
+	History     History     // default: only what lives is known
+	SessionLog  func(ctx context.Context, id string, follow bool) (io.ReadCloser, error)
+	Worker      func(ctx context.Context) (bindery.WorkerStatus, error)
+	Checks      func(ctx context.Context) []bindery.Check
 
 	Secret     []byte // signs build tokens; 128 random bits or more, the same after a restart. required
 	Version    string // default: "dev"

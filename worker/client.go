@@ -283,6 +283,13 @@ func (c *Client) Images(ctx context.Context) ([]bindery.Image, error) {
 	return out, err
 }
 
+// Disk says where the bytes of the worker's disk are.
+func (c *Client) Disk(ctx context.Context) (bindery.DiskUse, error) {
+	var out bindery.DiskUse
+	err := c.do(ctx, http.MethodGet, "/v1/disk", nil, &out)
+	return out, err
+}
+
 // RemoveImage removes the image called name.
 func (c *Client) RemoveImage(ctx context.Context, name string) error {
 	return c.do(ctx, http.MethodDelete, imagePath(name), nil, nil)

@@ -30,6 +30,7 @@ func (s *Server) handler() http.Handler {
 		"POST /v1/resolve":                     s.postResolve,
 		"POST /v1/plan":                        s.postPlan,
 		"GET /v1/images":                       s.getImages,
+		"GET /v1/disk":                         s.getDisk,
 		"GET /v1/images/{name...}":             s.getImage,
 		"GET /v1/packages/{name...}":           s.getPackages,
 		"DELETE /v1/images/{name...}":          s.deleteImage,
@@ -312,6 +313,17 @@ func (s *Server) getImages(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) getImage(w http.ResponseWriter, r *http.Request) error {
 	out, err := s.cfg.Images.Image(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, out)
+}
+
+func (s *Server) getDisk(w http.ResponseWriter, r *http.Request) error {
+	if s.cfg.Disk == nil {
+		return bindery.Errorf(bindery.ErrNotFound, bindery.Ours, "Use another worker.", "This worker does not count its disk")
+	}
+	out, err := s.cfg.Disk(r.Context())
 	if err != nil {
 		return err
 	}

@@ -58,6 +58,8 @@ type Config struct {
 	Version    string
 	Generation string
 	Slots      int // builds at once; default: 1
+	// Disk says where the bytes of the images' disk are. Optional.
+	Disk func(ctx context.Context) (bindery.DiskUse, error)
 	// Packages lists what an image has installed. Optional.
 	Packages func(ctx context.Context, image string) (json.RawMessage, error)
 	GitHub   func() int                                          // questions that GitHub's API still takes; may be nil

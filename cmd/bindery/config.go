@@ -66,6 +66,7 @@ type config struct {
 	Conda    condaConfig   `yaml:"conda"`
 	Python   pythonConfig  `yaml:"python"`
 	Cache    cacheConfig   `yaml:"cache"`
+	Images   imagesConfig  `yaml:"images"`
 	Network  networkConfig `yaml:"network"`
 }
 
@@ -146,6 +147,28 @@ func (p pythonConfig) env() map[string]string {
 type cacheConfig struct {
 	Max     size `yaml:"max"`
 	MinFree size `yaml:"min_free"`
+}
+
+// An imagesConfig says which images are kept. Without it none is removed but to make room.
+type imagesConfig struct {
+	Prune       bool          `yaml:"prune"`
+	Unused      time.Duration `yaml:"unused"`
+	Superseded  time.Duration `yaml:"superseded"`
+	Top         int           `yaml:"top"`
+	Generations int           `yaml:"generations"`
+}
+
+func (c imagesConfig) rule() bindery.Retention {
+	return bindery.Retention{Unused: c.Unused, Superseded: c.Superseded, Top: c.Top, Generations: c.Generations}
+}
+
+// retention is what the hub removes by itself; nil: nothing.
+func (c imagesConfig) retention() *bindery.Retention {
+	if !c.Prune {
+		return nil
+	}
+	r := c.rule()
+	return &r
 }
 
 type networkConfig struct {
@@ -286,6 +309,9 @@ func (c *config) check() error {
 		if _, err := environ(vars); err != nil {
 			return err
 		}
+	}
+	if c.Images.Unused < 0 || c.Images.Superseded < 0 || c.Images.Top < 0 || c.Images.Generations < 0 {
+		return errors.New("images: times and numbers are not negative")
 	}
 	if c.Slots < 0 || c.Sessions.CPUs < 0 || c.Sessions.PIDs < 0 || c.Sessions.Max < 0 || c.Sessions.Idle < 0 || c.Sessions.Age < 0 || c.IdleExit < 0 {
 		return errors.New("slots and limits are not negative")

@@ -74,6 +74,9 @@ func (o *observed) launched(rep bindery.LaunchReport) {
 	o.archive.Launched(rep)
 }
 
+// generation is told of each step of a generation.
+func (o *observed) generation(bindery.GenerationEvent) {}
+
 // workerStatus asks the worker of this state directory.
 func (p *parts) workerStatus(ctx context.Context) (bindery.WorkerStatus, error) {
 	client, err := p.workers.client(ctx)

@@ -192,7 +192,8 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	defer func() { _ = trace.close() }() // each line is written when it comes
 	hub, err := dispatch.New(dispatch.Config{
 		Ended: seen.built, Resolved: seen.resolved,
-		Store: db, Worker: visitorWorker{p.workers}, Connect: crew.connect, Minimums: limits.minimums, Launcher: hubLauncher{p.launcher}, Generation: a.generation(),
+		Store: db, Worker: visitorWorker{p.workers}, Connect: crew.connect, Minimums: limits.minimums, Launcher: hubLauncher{p.launcher}, Recipe: a.recipe(c.Base),
+		Shelves: p.workers, Retention: a.cfg.Images.retention(), Generations: seen.generation,
 		Policy: sched.Config{Sessions: a.cfg.Sessions.Max, Places: a.cfg.Sessions.Places}, Wait: true, Quick: true, Trace: trace.sink(), Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: p.hubLeases, Log: log,
 	})
 	if err != nil {
@@ -304,7 +305,7 @@ func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, people staff,
 		Secret: secret,
 		Base:   b.BaseURL, BadgeURL: b.BadgeBaseURL, ImagePrefix: b.ImagePrefix, APIOnly: b.APIOnly, TokenLife: b.TokenExpires, AnyTokenOrigin: b.TokenCheckOrigin != nil && !*b.TokenCheckOrigin,
 		Providers: a.cfg.Providers.links(), Rules: b.rules(), Agents: agents, SessionsAtOnce: a.cfg.Sessions.Max,
-		Version: thisRelease().Version, Generation: a.generation(),
+		Version: thisRelease().Version, Generation: a.recipe(c.Base).Generation(), Generations: hub, Rollouts: hub, Library: hub,
 		URL: c.PublicURL, SessionURL: c.sessionURL(d),
 		Tokens: webTokens(a.cfg.APITokens), HideSources: a.cfg.HideSources,
 		Files: a.cfg.Pages.files(), Banner: template.HTML(a.cfg.Pages.Banner), About: template.HTML(a.cfg.Pages.About), Proxies: proxies, AllowOrigin: a.cfg.AllowOrigin, Log: log,

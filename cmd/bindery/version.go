@@ -73,13 +73,16 @@ func thisRelease() release {
 // generation names the builder: planner and engine together decide what comes out for a repository.
 func generation() string { return "p" + plan.Version + "-" + buildkit.Generation() }
 
-// generation names what the hub and its worker make: with another appendix every image is another.
-func (a *app) generation() string {
-	if a.cfg.Appendix == "" {
-		return generation()
+// recipe is what the hub and its worker make images by.
+func (a *app) recipe(base string) bindery.Recipe {
+	if base == plan.DefaultBase {
+		base = ""
 	}
-	return generation() + "-" + bindery.Key("appendix", a.cfg.Appendix)[:8]
+	return bindery.Recipe{Rules: generation(), Base: base, Appendix: a.cfg.Appendix, Suites: a.cfg.Python.Suites}
 }
+
+// generation names what they make: with another base, appendix or choice of suites every image is another.
+func (a *app) generation() string { return a.recipe(a.cfg.Base).Generation() }
 
 func runcVersion(ctx context.Context, named string) string {
 	path, err := findRuntime(named)

@@ -169,6 +169,33 @@ func (w workers) Release(ctx context.Context, session string) error {
 	return c.Release(ctx, session)
 }
 
+// Images lists the images of the worker.
+func (w workers) Images(ctx context.Context) ([]bindery.Image, error) {
+	c, err := w.client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.Images(ctx)
+}
+
+// RemoveImage removes one.
+func (w workers) RemoveImage(ctx context.Context, name string) error {
+	c, err := w.client(ctx)
+	if err != nil {
+		return err
+	}
+	return c.RemoveImage(ctx, name)
+}
+
+// Disk says where the bytes of its disk are.
+func (w workers) Disk(ctx context.Context) (bindery.DiskUse, error) {
+	c, err := w.client(ctx)
+	if err != nil {
+		return bindery.DiskUse{}, err
+	}
+	return c.Disk(ctx)
+}
+
 // supervise starts a new worker when the old one has died, and replaces one of another program or with other flags as
 // soon as it has nothing to do. Where even a new one is another, since the configuration file has changed under us, it
 // is left alone.
