@@ -28,7 +28,7 @@ func (d *Dispatcher) try(ctx context.Context, src bindery.Source, image string) 
 	}()
 	within, cancel := context.WithTimeout(ctx, d.cfg.LaunchWithin)
 	defer cancel()
-	args, env := Command(s.Session, d.cfg.Port)
+	args, env := Command(s.Session, d.cfg.Port, nil)
 	run, err := d.cfg.Launcher.Start(within, bindery.Launch{
 		ID: s.ID, Image: image, Args: args, Env: append(env, d.cfg.Env...), Port: d.cfg.Port, Limits: s.Limits,
 	})
