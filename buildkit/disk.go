@@ -17,8 +17,8 @@ import (
 // mergedLabel has the bytes that a merge added: its files are links to those of the layers that it was merged from.
 const mergedLabel = "buildkit.mergeUsageSize"
 
-// A layer is a snapshot with its own bytes.
-type layer struct {
+// A heldLayer is a snapshot with its own bytes.
+type heldLayer struct {
 	parent  string
 	size    int64
 	session bool
@@ -29,7 +29,7 @@ type layer struct {
 // else as the file system does.
 func (e *Engine) Disk(ctx context.Context) (bindery.DiskUse, error) {
 	use := bindery.DiskUse{Own: map[string]int64{}}
-	layers, err := e.layers(ctx)
+	layers, err := e.heldLayers(ctx)
 	if err != nil {
 		return use, err
 	}
@@ -70,9 +70,9 @@ func (e *Engine) Disk(ctx context.Context) (bindery.DiskUse, error) {
 	return use, nil
 }
 
-// layers lists the snapshots by their names.
-func (e *Engine) layers(ctx context.Context) (map[string]*layer, error) {
-	out := map[string]*layer{}
+// heldLayers lists the snapshots by their names.
+func (e *Engine) heldLayers(ctx context.Context) (map[string]*heldLayer, error) {
+	out := map[string]*heldLayer{}
 	sn, nctx := e.snapshotter(), within(ctx)
 	var infos []snapshots.Info
 	err := sn.Walk(nctx, func(_ context.Context, info snapshots.Info) error {
@@ -83,7 +83,7 @@ func (e *Engine) layers(ctx context.Context) (map[string]*layer, error) {
 		return nil, fmt.Errorf("list layers: %w", err)
 	}
 	for _, info := range infos {
-		l := &layer{parent: info.Parent, session: strings.HasPrefix(info.Name, sessionPrefix), images: map[string]bool{}}
+		l := &heldLayer{parent: info.Parent, session: strings.HasPrefix(info.Name, sessionPrefix), images: map[string]bool{}}
 		if merged, err := strconv.ParseInt(info.Labels[mergedLabel], 10, 64); err == nil {
 			l.size = merged
 		} else if u, err := sn.Usage(nctx, info.Name); err == nil { // it may have gone since
