@@ -183,7 +183,7 @@ func (t *turn) again(b *build, d sched.Again) {
 	case d.Outcome == sched.NotQuick:
 		text = b.end.Err.Msg + "; it waits for a slot now.\n"
 	case d.Outcome == sched.NoSpace:
-		text = "The worker's disk is full; the build goes on when there is room, or elsewhere.\n"
+		text = "The worker's disk is full or broken; the build goes on elsewhere, or when that is mended.\n"
 	case d.Outcome != sched.WorkerGone:
 		text = "The attempt failed for a reason that may pass; the build is tried again.\n"
 		if b.end.Err != nil {

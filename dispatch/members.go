@@ -23,6 +23,7 @@ type member struct {
 	fullAt   time.Time
 	fullFree int64 // the least room that was seen since
 
+	lost    bool          // its builds were given up
 	emptied time.Time     // when it was last told to make room
 	work    time.Duration // that its steps have had when that was looked at last
 	workAt  time.Time
@@ -157,8 +158,33 @@ func (m *member) roomAgain(now time.Time) bool {
 	return m.view.DiskFree > m.fullFree && moreDisk(m.fullFree, m.view.DiskFree) || now.Sub(m.fullAt) >= tryAgain
 }
 
+// awayFor is how long a worker that has joined may be silent before its builds start again elsewhere. The hub's own is
+// started again in a second, and says itself what it has lost.
+const awayFor = time.Minute
+
+// hopeless reports whether what runs there will not end well: its disk is read-only or hangs, or the worker has been
+// silent for long.
+func (m *member) hopeless(now time.Time) bool {
+	switch m.view.State {
+	case bindery.WorkerAway:
+		return !m.own() && now.Sub(m.view.Since) >= awayFor
+	case bindery.WorkerRefused:
+		return slices.ContainsFunc(m.view.Problems, func(p bindery.Problem) bool {
+			return p.Check == bindery.CheckReadOnly || p.Check == bindery.CheckPreflight && !m.view.Found.At.IsZero()
+		})
+	}
+	return false
+}
+
 // tellOf tells the scheduler what has changed of a worker.
 func (t *turn) tellOf(m *member) {
+	if hopeless := m.hopeless(t.now); !m.gone && hopeless != m.lost {
+		m.lost = hopeless
+		if hopeless && m.name() != "" {
+			m.known.up = false
+			t.step(sched.WorkerLost{Worker: m.name()}) // what it has of them is settled when it answers again
+		}
+	}
 	want, known := m.wants(), m.known
 	if m.gone || !want.differs(known) {
 		return

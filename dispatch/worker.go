@@ -124,7 +124,7 @@ func (d *Dispatcher) noteWorker(ctx context.Context, m *member, l look) (short b
 	d.mu.Lock()
 	old, known := m.view, m.known
 	m.see(l, d.cfg.Minimums, d.now())
-	same := m.view.State == old.State && !m.wants().differs(known)
+	same := m.view.State == old.State && !m.wants().differs(known) && m.hopeless(d.now()) == m.lost
 	short = m.shortOfRoom() && d.now().Sub(m.emptied) >= time.Minute
 	if short {
 		m.emptied = d.now()

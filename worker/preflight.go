@@ -111,6 +111,34 @@ func (p *Probe) Look(ctx context.Context, writes time.Duration) bindery.Prefligh
 	return out
 }
 
+// broken says what is wrong with the disk itself, after something failed: nothing, as a rule. It waits a moment only, for
+// a disk that hangs is broken, too.
+func (p *Probe) broken() string {
+	found := make(chan string, 1)
+	go func() {
+		s := inspect(p.Dir)
+		if !s.ReadOnly && s.Trouble == "" {
+			s.ReadOnly, s.Trouble = tryWrite(p.Dir)
+		}
+		switch {
+		case s.ReadOnly:
+			found <- "The worker's disk has become read-only"
+		case s.Trouble != "":
+			found <- "The worker's disk cannot be written: " + s.Trouble
+		case s.Free < 16<<20 || s.Inodes > 0 && s.FreeInodes < 16:
+			found <- "The worker's disk is full"
+		default:
+			found <- ""
+		}
+	}()
+	select {
+	case text := <-found:
+		return text
+	case <-time.After(5 * time.Second):
+		return "The worker's disk does not answer"
+	}
+}
+
 // memoryTotal is the machine's memory in bytes, 0 if unknown.
 func memoryTotal() int64 {
 	var info unix.Sysinfo_t

@@ -262,6 +262,7 @@ func (s *Server) build(ctx context.Context, a *attempt, req bindery.BuildRequest
 		s.wake()
 	}()
 	result, err := s.safely(ctx, req, a.log.emit)
+	err = s.blame(err)
 	if why, ok := errors.AsType[*bindery.Error](context.Cause(ctx)); ok && err != nil {
 		err = bindery.Errorf(why.Kind, why.Fault, why.Remedy, "%s", why.Msg).Because(err)
 	}
@@ -275,6 +276,18 @@ func (s *Server) build(ctx context.Context, a *attempt, req bindery.BuildRequest
 	if err := a.log.finish(last); err != nil {
 		s.cfg.Log.ErrorContext(ctx, "the end of a build is kept in memory only", "build", req.ID, "attempt", req.Attempt, "err", err)
 	}
+}
+
+// blame makes a failure the disk's when the disk is broken: whatever a build says then, it is not its fault.
+func (s *Server) blame(err error) error {
+	if err == nil || s.cfg.Probe == nil || errors.Is(err, bindery.ErrNoSpace) || errors.Is(err, bindery.ErrCancelled) {
+		return err
+	}
+	text := s.cfg.Probe.broken()
+	if text == "" {
+		return err
+	}
+	return bindery.Errorf(bindery.ErrNoSpace, bindery.Ours, "Wait: the build goes on elsewhere. The operator has to see to the disk.", "%s", text).Because(err)
 }
 
 // safely turns a panic of the builder into an error: other builds must not die of it.

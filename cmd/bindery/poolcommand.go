@@ -67,6 +67,15 @@ func (p poolConfig) allLabels(name string) []string {
 	return out
 }
 
+// allTaints are a pool's taints as KEY=VALUE:EFFECT, which all providers take.
+func (p poolConfig) allTaints() (out []string) {
+	for _, text := range p.Taints {
+		t, _ := parseTaint(text) // it was checked
+		out = append(out, t.key+"="+t.value+":"+t.effect)
+	}
+	return out
+}
+
 // gibibytes rounds up.
 func gibibytes(n size) string { return strconv.FormatInt((int64(n)+1<<30-1)>>30, 10) }
 
@@ -74,7 +83,7 @@ func gibibytes(n size) string { return strconv.FormatInt((int64(n)+1<<30-1)>>30,
 func gke(c clusterConfig, name string, p poolConfig) string {
 	words := []string{"gcloud container node-pools create " + quote(name),
 		"--project=" + c.Project, "--cluster=" + c.Name, "--location=" + c.Location, "--machine-type=" + p.MachineType,
-		"--num-nodes=" + itoa(max(p.Count.Min, 1)), fmt.Sprintf("--enable-autoscaling --min-nodes=%d --max-nodes=%d", p.Count.Min, p.Count.Max),
+		"--num-nodes=" + itoa(p.Count.Min), fmt.Sprintf("--enable-autoscaling --min-nodes=%d --max-nodes=%d", p.Count.Min, p.Count.Max),
 		"--enable-autorepair",
 	}
 	if p.BootDisk > 0 {
@@ -85,7 +94,7 @@ func gke(c clusterConfig, name string, p poolConfig) string {
 	}
 	words = append(words, "--node-labels="+strings.Join(p.allLabels(name), ","))
 	if len(p.Taints) > 0 {
-		words = append(words, "--node-taints="+strings.Join(p.Taints, ","))
+		words = append(words, "--node-taints="+strings.Join(p.allTaints(), ","))
 	}
 	return lines(words)
 }
@@ -93,7 +102,7 @@ func gke(c clusterConfig, name string, p poolConfig) string {
 func aks(c clusterConfig, name string, p poolConfig) string {
 	words := []string{"az aks nodepool add --name " + quote(name),
 		"--resource-group " + c.ResourceGroup, "--cluster-name " + c.Name, "--mode User", "--node-vm-size " + p.MachineType,
-		"--node-count " + itoa(max(p.Count.Min, 1)), fmt.Sprintf("--enable-cluster-autoscaler --min-count %d --max-count %d", p.Count.Min, p.Count.Max),
+		"--node-count " + itoa(p.Count.Min), fmt.Sprintf("--enable-cluster-autoscaler --min-count %d --max-count %d", p.Count.Min, p.Count.Max),
 	}
 	if p.BootDisk > 0 {
 		words = append(words, "--node-osdisk-type Managed", "--node-osdisk-size "+gibibytes(p.BootDisk))
@@ -107,7 +116,7 @@ func aks(c clusterConfig, name string, p poolConfig) string {
 	}
 	words = append(words, "--labels "+strings.Join(labels, " "))
 	if len(p.Taints) > 0 {
-		words = append(words, "--node-taints "+quote(strings.Join(p.Taints, ",")))
+		words = append(words, "--node-taints "+quote(strings.Join(p.allTaints(), ",")))
 	}
 	return lines(words)
 }
@@ -129,7 +138,7 @@ func eks(c clusterConfig, name string, p poolConfig) string {
 	w("    amiFamily: AmazonLinux2023")
 	w("    instanceType: %q", p.MachineType)
 	w("    minSize: %d", p.Count.Min)
-	w("    desiredCapacity: %d", max(p.Count.Min, 1))
+	w("    desiredCapacity: %d", p.Count.Min)
 	w("    maxSize: %d", p.Count.Max)
 	if p.BootDisk > 0 {
 		w("    volumeType: gp3")
@@ -163,7 +172,7 @@ func eks(c clusterConfig, name string, p poolConfig) string {
 func k3s(c clusterConfig, name string, p poolConfig) string {
 	var b strings.Builder
 	w := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	w("# On each of %d to %d machines of the type %s, as root. The join token is in /root/k3s-token.", p.Count.Min, p.Count.Max, p.MachineType)
+	w("# On each machine, %d to %d of the type %s, as root. The join token is in /root/k3s-token.", p.Count.Min, p.Count.Max, p.MachineType)
 	w("set -eu")
 	switch p.LocalDisks {
 	case 0:
@@ -189,7 +198,7 @@ func k3s(c clusterConfig, name string, p poolConfig) string {
 	for _, l := range p.allLabels(name) {
 		words = append(words, "--node-label "+quote(l))
 	}
-	for _, t := range p.Taints {
+	for _, t := range p.allTaints() {
 		words = append(words, "--node-taint "+quote(t))
 	}
 	b.WriteString(lines(words))
