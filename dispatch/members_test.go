@@ -120,7 +120,7 @@ func TestWorkersJoin(t *testing.T) {
 		if err := h.ResumeWorker(t.Context(), "w", "ann", ""); err != nil || h.state(t, "w").State != bindery.WorkerReady {
 			t.Errorf("resumed: %+v, %v", h.state(t, "w"), err)
 		}
-		log, err := h.Audit(t.Context(), 10)
+		log, err := h.Audit(t.Context(), bindery.AuditQuery{Limit: 10})
 		var did []string
 		for _, l := range log {
 			did = append(did, l.Did+" "+l.What)
