@@ -53,6 +53,9 @@ type CanaryReport struct {
 	Err     *Error
 }
 
+// CanaryRequester asks for the canary's builds and launches. They are nobody's visits.
+const CanaryRequester = "canary"
+
 // The phases of a canary, in order.
 const (
 	CanaryHealth = "health" // the hub's /health says that all is well

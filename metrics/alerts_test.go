@@ -47,7 +47,7 @@ func newRoom(t *testing.T, seed uint64) *room {
 		Queue:   func(context.Context) (bindery.Queue, error) { return rm.queue, nil },
 		Workers: func(context.Context) ([]bindery.WorkerView, error) { return rm.workers, nil },
 		Load:    func() bindery.Load { return rm.load }, Watches: func() map[string]time.Time { return rm.seen },
-		Budget: func() (int, bool) { return rm.left, true }, Now: func() time.Time { return rm.now }, Generation: "g1",
+		Budget: func() (int, bool) { return rm.left, true }, Now: func() time.Time { return rm.now }, Generation: "g1", Canary: 5 * time.Minute,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -346,7 +346,7 @@ func TestAlertsFire(t *testing.T) {
 func TestSlowAlertsFire(t *testing.T) {
 	var groups bytes.Buffer
 	for name, series := range map[string]string{
-		"BinderyCanaryFails":     "  - series: 'bindery_canary_age_seconds'\n    values: '0+60x16'\n",
+		"BinderyCanaryFails":     "  - series: 'bindery_canary_age_seconds'\n    values: '0+60x16'\n  - series: 'bindery_canary_every_seconds'\n    values: '300x16'\n",
 		"BinderyRetries":         "  - series: 'bindery_builds_total{status=\"success\",attempts=\"1\"}'\n    values: '0+1x60'\n  - series: 'bindery_builds_total{status=\"success\",attempts=\"2\"}'\n    values: '0+0.5x60'\n",
 		"BinderyFewRepositories": "  - series: 'bindery_repositories_last_hour'\n    values: '100x10080 40x40'\n",
 	} {

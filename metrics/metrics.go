@@ -26,6 +26,8 @@ type Config struct {
 	Load func() bindery.Load
 	// Watches says when each loop that watches over something last had a look. Default: there is none.
 	Watches func() map[string]time.Time
+	// Canary is how often a canary sings; 0: there is none.
+	Canary time.Duration
 	// Budget says how many requests GitHub's API still takes; false: nothing is known. Default: what the worker says.
 	Budget func() (remaining int, known bool)
 

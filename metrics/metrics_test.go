@@ -45,7 +45,7 @@ func workers(context.Context) ([]bindery.WorkerView, error) {
 func recorder(t *testing.T, change ...func(*metrics.Config)) *metrics.Recorder {
 	t.Helper()
 	cfg := metrics.Config{
-		Queue: queue, Workers: workers, Version: "1", Generation: "g",
+		Queue: queue, Workers: workers, Version: "1", Generation: "g", Canary: 5 * time.Minute,
 		Load:    func() bindery.Load { return bindery.Load{Streams: 9, Launching: 8, Opened: 70, Resumed: 6} },
 		Watches: func() map[string]time.Time { return map[string]time.Time{"workers": at.Add(-5 * time.Second)} },
 		Now:     func() time.Time { return at },

@@ -54,6 +54,7 @@ var gauges = [...]gauge{
 	{"bindery_watch_age_seconds", "Seconds since a loop that watches over something last had a look.", []string{"watch"}},
 	{"bindery_provider_budget", "Requests that a provider says it still takes; there once it was asked.", []string{"provider"}},
 	{"bindery_canary_age_seconds", "Seconds since the canary was last built and launched; before the first time, since the hub began.", nil},
+	{"bindery_canary_every_seconds", "Seconds between two runs of the canary.", nil},
 	{"bindery_canary_seconds", "Seconds that each phase of the canary's last run took.", []string{"phase"}},
 	{"bindery_worker_up", "Whether a worker answers.", []string{"worker"}},
 	{"bindery_worker_state", "1 for the state that a worker is in.", []string{"worker", "state"}},
@@ -118,6 +119,10 @@ func (s snapshot) Collect(out chan<- prometheus.Metric) {
 func (s snapshot) ofCanary(set func(name string, v float64, labels ...string)) {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
+	if s.r.cfg.Canary == 0 {
+		return
+	}
+	set("bindery_canary_every_seconds", s.r.cfg.Canary.Seconds())
 	set("bindery_canary_age_seconds", s.r.cfg.Now().Sub(s.r.sung).Seconds())
 	for _, phase := range bindery.CanaryPhases() {
 		if took, ok := s.r.canary.Took[phase]; ok {

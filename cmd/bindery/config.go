@@ -45,6 +45,8 @@ type config struct {
 	LogFormat     string   `yaml:"log_format"`
 	Trace         *size    `yaml:"trace"`
 
+	Canary canaryConfig `yaml:"canary"`
+
 	Pools  string       `yaml:"pools"`
 	Worker workerConfig `yaml:"worker"`
 
@@ -301,6 +303,9 @@ func (c *config) check() error {
 	}
 	if c.LogFormat != "" && c.LogFormat != "text" && c.LogFormat != "json" {
 		return fmt.Errorf("log_format: %q is neither text nor json", c.LogFormat)
+	}
+	if err := c.Canary.check(); err != nil {
+		return err
 	}
 	if err := c.Binder.check(); err != nil {
 		return err

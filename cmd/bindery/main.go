@@ -54,6 +54,7 @@ type commandLine struct {
 	Launch   launchCmd   `cmd:"" help:"Launch a repository at a hub, this one or any other Binder, and print its URL."`
 	Serve    serveCmd    `cmd:"" help:"Serve a hub: pages, API and sessions for visitors."`
 	Queue    queueCmd    `cmd:"" help:"Show a hub's queue: what runs, what waits and why."`
+	Top      topCmd      `cmd:"" help:"Show live what a hub does: slots, queue, workers, sessions, rates."`
 	Builds   buildsCmd   `cmd:"" help:"List, show, cancel, retry and read a hub's builds."`
 	Ban      banCmd      `cmd:"" help:"Refuse a repository, an owner or a requester."`
 	Hold     holdCmd     `cmd:"" help:"Let builds of a repository, an owner or a requester wait."`

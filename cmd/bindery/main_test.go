@@ -94,7 +94,7 @@ func TestHelp(t *testing.T) {
 	for _, command := range []string{
 		"", "run", "build", "plan", "sessions", "sessions ls", "sessions stop", "sessions logs", "serve", "launch", "queue", "builds", "builds ls", "builds show", "builds cancel", "builds retry", "builds logs", "builds timeline",
 		"ban", "ban add", "ban ls", "ban rm", "hold", "hold add", "quota", "quota add", "weight", "weight add", "audit", "worker", "sim", "sim run", "doctor", "version", "workers", "workers ls", "workers show", "workers drain", "workers rm", "workers token", "pool", "pool command", "pool check",
-		"events", "events export", "metrics", "metrics alerts", "metrics dashboards",
+		"top", "events", "events export", "metrics", "metrics alerts", "metrics dashboards",
 	} {
 		t.Run(strings.ReplaceAll(command, " ", "-"), func(t *testing.T) {
 			status, out, complaints := try(t, append(strings.Fields(command), "--help")...)

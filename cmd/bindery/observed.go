@@ -19,12 +19,14 @@ type observed struct {
 	metrics *metrics.Recorder
 	archive *metrics.Archive
 	load    func() bindery.Load
+	watches func() map[string]time.Time
 }
 
 func (o *observed) open(a *app, p *parts, hub *dispatch.Dispatcher, log *slog.Logger) (err error) {
+	o.watches = hub.Watches
 	o.metrics, err = metrics.New(metrics.Config{
-		Queue: hub.Queue, Workers: hub.Workers, Load: func() bindery.Load { return o.load() }, Watches: hub.Watches,
-		Version: thisRelease().Version, Generation: a.generation(), HideRepos: a.cfg.HideSources, Log: log,
+		Queue: hub.Queue, Workers: hub.Workers, Load: func() bindery.Load { return o.load() }, Watches: func() map[string]time.Time { return o.watches() },
+		Version: thisRelease().Version, Generation: a.generation(), HideRepos: a.cfg.HideSources, Canary: a.cfg.Canary.every(), Log: log,
 	})
 	if err != nil {
 		return err
@@ -55,8 +57,16 @@ func (o *observed) export(h metrics.History) func(ctx context.Context, kind stri
 
 func (o *observed) run(ctx context.Context) error { return o.archive.Run(ctx) }
 
-func (o *observed) built(b bindery.Build) {
+// sang takes the report of a canary.
+func (o *observed) sang(rep bindery.CanaryReport) {
 	if o.metrics != nil {
+		o.metrics.Canary(rep)
+	}
+}
+
+// built counts a build, unless it is the canary's.
+func (o *observed) built(b bindery.Build) {
+	if o.metrics != nil && b.Requester != bindery.CanaryRequester {
 		o.metrics.Built(b)
 	}
 }

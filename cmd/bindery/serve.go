@@ -192,7 +192,7 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	defer func() { _ = trace.close() }() // each line is written when it comes
 	hub, err := dispatch.New(dispatch.Config{
 		Ended: seen.built, Resolved: seen.resolved,
-		Store: db, Worker: visitorWorker{p.workers}, Connect: crew.connect, Minimums: limits.minimums, Launcher: hubLauncher{p.launcher}, Recipe: a.recipe(c.Base),
+		Store: db, Worker: visitorWorker{p.workers, a.cfg.Canary.dir(a.inst)}, Connect: crew.connect, Minimums: limits.minimums, Launcher: hubLauncher{p.launcher}, Recipe: a.recipe(c.Base),
 		Shelves: p.workers, Retention: a.cfg.Images.retention(), Generations: seen.generation,
 		Policy: sched.Config{Sessions: a.cfg.Sessions.Max, Places: a.cfg.Sessions.Places}, Wait: true, Quick: true, Trace: trace.sink(), Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: p.hubLeases, Log: log,
 	})
@@ -215,7 +215,14 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	if err != nil {
 		return err
 	}
+	bird, err := seen.canary(a, p, hub, d, log)
+	if err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
+	if bird != nil {
+		group.Go(func() error { return bird.Run(ctx) })
+	}
 	group.Go(func() error { return quietly(ctx, hub.Run(ctx)) })
 	group.Go(func() error { return pages.Run(ctx, d.public, d.local) })
 	group.Go(func() error { return seen.run(ctx) })

@@ -50,6 +50,7 @@ allow_source: [127.0.0.0/8, 'file:%s']
 network: {subnet: %s}
 sessions: {memory: 1G}
 slots: 2
+canary: {every: 0s}
 allow_origin: '*'
 api_tokens: [%x]
 trusted_proxies: [127.0.0.0/8]
