@@ -244,8 +244,11 @@ func (v topView) lines(width int) []string {
 	if v.Blind != "" {
 		fmt.Fprintln(&out, v.Blind)
 	} else {
-		fmt.Fprintf(&out, "last %g min: %d launches (%.1f/min), %d well, %d failed by the hub, ready in %.1fs (median) and %.1fs (90 %%)\n",
-			v.Minutes, v.Launches, float64(v.Launches)/v.Minutes, v.Good, v.Ours, v.Median, v.Most)
+		fmt.Fprintf(&out, "last %g min: %d launches (%.1f/min), %d well, %d failed by the hub", v.Minutes, v.Launches, float64(v.Launches)/v.Minutes, v.Good, v.Ours)
+		if v.Good > 0 {
+			fmt.Fprintf(&out, ", ready in %.1fs (median), %.1fs (90 %%)", v.Median, v.Most)
+		}
+		out.WriteString("\n")
 	}
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nWORKER\tSTATE\tBUILDS\tSLOTS\tFREE\tWHY")
