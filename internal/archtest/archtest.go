@@ -78,7 +78,7 @@ var rules = map[string]rule{
 		outside: []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/google/nftables", "golang.org/x/sys/unix"},
 		why:     "the network of steps and sessions, by netlink",
 	},
-	"canary": {bubbles: true, why: "builds and launches of the hub's own; the hub and its addresses come in as an interface and functions"},
+	"canary":  {bubbles: true, why: "builds and launches of the hub's own; the hub and its addresses come in as an interface and functions"},
 	"metrics": {outside: []string{"github.com/prometheus/client_golang"}, why: "Prometheus series, from what the hub tells it"},
 	"store":   {outside: []string{"modernc.org/sqlite"}, why: "the database"},
 
