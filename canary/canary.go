@@ -1,4 +1,4 @@
-// Package canary builds and launches a repository of the hub's own, again and again, to see whether that works.
+// Package canary tries every few minutes whether a repository of the hub's own can be launched.
 package canary
 
 import (
