@@ -131,6 +131,7 @@ type BuildResult struct {
 	Digest     string             `json:"digest,omitempty"` // of the manifest, when it was pushed or written
 	Copies     bool               `json:"copies,omitempty"` // of another commit with the same environment the files are only copied
 	Kind       string             `json:"kind,omitempty"`   // of the plan: builds of one kind cost alike
+	Size       int64              `json:"size,omitempty"`   // bytes of the image's layers, when it was made now
 }
 
 // Steps counts the commands of a build.

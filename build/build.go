@@ -113,7 +113,7 @@ func (b *Builder) build(ctx context.Context, req bindery.BuildRequest, emit func
 	if err != nil {
 		return result, fmt.Errorf("solve: %w", err)
 	}
-	result.Steps, result.Digest = done.Steps, done.Digest
+	result.Steps, result.Digest, result.Size = done.Steps, done.Digest, done.Image.Size
 	result.Seconds["solve"], result.Seconds["export"] = done.Solve, done.Export
 	return result, nil
 }

@@ -271,8 +271,15 @@ func (t *turn) ended(b *build, e bindery.Event) {
 	if e.Result != nil && e.Result.Kind != "" {
 		b.Kind, in.Kind = e.Result.Kind, e.Result.Kind
 	}
+	if e.Result != nil {
+		b.Disk = beside * e.Result.Size
+		in.Disk = b.Disk
+	}
 	t.step(in)
 }
+
+// beside is how much a build takes on its worker's disk against its image: downloads and caches lie beside the layers.
+const beside = 2
 
 // request is what a worker is asked for the running attempt of a build.
 func (d *Dispatcher) request(b *build) bindery.BuildRequest {

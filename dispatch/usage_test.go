@@ -2,6 +2,7 @@ package dispatch_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -147,6 +148,36 @@ func TestDeposed(t *testing.T) {
 		}
 		if err := errors.Join(db.Close(), other.Close()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestDiskIsMeasured builds one commit whose image turns out small. Of the next ones as many run at once as the disk
+// has room for, by what that one took.
+func TestDiskIsMeasured(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, h *hub) {
+		h.w.set(func() { h.w.slots, h.w.free = 4, 20<<30 })
+		time.Sleep(6 * time.Second)
+		ask := func(n int) bindery.Build {
+			a := askOf("o", "r")
+			a.Source.Ref, a.Source.Commit = "", fmt.Sprintf("%040d", n)
+			b := h.submit(t, a)
+			synctest.Wait()
+			return b
+		}
+		first := ask(0)
+		end := built("r")
+		end.Result.Size = 2 << 30
+		h.w.emit(first.ID, 1, end)
+		synctest.Wait()
+		if got := h.build(t, first.ID).Disk; got != 4<<30 {
+			t.Errorf("it took %d bytes", got)
+		}
+		ids := []string{ask(1).ID, ask(2).ID, ask(3).ID, ask(4).ID}
+		for _, id := range ids {
+			if got := h.build(t, id); got.State != bindery.BuildRunning {
+				t.Errorf("%s is %s", id, got.State)
+			}
 		}
 	})
 }

@@ -260,6 +260,8 @@ func (a *lookahead) run(s *Scheduler, b *build) {
 	e := s.Estimate(b.Repo, b.Kind)
 	var left time.Duration
 	switch {
+	case !a.mean && s.quit(b):
+		left = time.Millisecond
 	case b.Quick:
 		left = 100 * time.Millisecond
 	case a.mean:
@@ -271,6 +273,32 @@ func (a *lookahead) run(s *Scheduler, b *build) {
 	heap.Push(&a.runs, end{at: a.now.Add(left), b: b, run: b.run, n: len(a.starts) + len(a.runs)})
 }
 
+// quits is how often those who wait for a build all leave before it starts: so many in so many seconds of waiting.
+type quits struct{ left, waited float64 }
+
+// quitMemory is the number of builds that count.
+const quitMemory = 200
+
+func (q *quits) learn(waited time.Duration, left bool) {
+	q.left, q.waited = q.left*(1-1.0/quitMemory), q.waited*(1-1.0/quitMemory)+waited.Seconds()
+	if left {
+		q.left++
+	}
+}
+
+// quit draws whether a build that starts in a forecast would have been given up by then, so that its slot stays free.
+func (s *Scheduler) quit(b *build) bool {
+	a, q := s.ahead, s.origin.quits
+	if q.left == 0 || b.run.started.Before(a.began) || rank(b.Class) != 0 {
+		return false
+	}
+	begin := a.began
+	if b.Created.After(begin) {
+		begin = b.Created
+	}
+	return a.uniform() > math.Exp(-q.left/q.waited*a.now.Sub(begin).Seconds())
+}
+
 // judge is told of every start: the fork takes it down, the scheduler compares it with what was promised.
 func (s *Scheduler) judge(b *build, now time.Time) {
 	if a := s.ahead; a != nil {
@@ -280,6 +308,9 @@ func (s *Scheduler) judge(b *build, now time.Time) {
 			a.order = append(a.order, b.ID)
 		}
 		return
+	}
+	if b.Attempt == 1 && rank(b.Class) == 0 {
+		s.quits.learn(now.Sub(b.Created), false)
 	}
 	if b.told != nil {
 		s.stretch.learn(b.told, now)

@@ -68,7 +68,9 @@ func (c *costs) learn(repo, kind string, cost time.Duration, disk int64) {
 		c.order = append(c.order, repo)
 	}
 	l.learn(cost, 12)
-	l.disk = max(disk, l.disk*3/4)
+	if disk > 0 {
+		l.disk = max(disk, l.disk*3/4)
+	}
 }
 
 // An Estimate is what a build will cost, in slot-seconds: a log-normal law.

@@ -165,6 +165,9 @@ func (s *Scheduler) abandon(b *build, now time.Time) {
 			return
 		}
 	}
+	if b.run == nil && b.Attempt == 0 {
+		s.quits.learn(now.Sub(b.Created), true)
+	}
 	b.alone = time.Time{}
 	s.cancel(b, "nobody waits for it any more", now)
 }

@@ -155,6 +155,7 @@ type Scheduler struct {
 	ahead  *lookahead
 	view   *forecast
 	stretch
+	quits quits
 }
 
 type refName struct{ repo, ref string }

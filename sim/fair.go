@@ -59,6 +59,12 @@ func newFair(r *room) *fair {
 // image. Given costs are news to it.
 func (f *fair) remember() {
 	for i := range f.r.w.Specs {
+		for n := 0; f.r.cfg.Foretold && n < 12; n++ { // as many as count
+			f.s.Step(f.r.w.From, sched.Learn{Repo: f.r.w.Specs[i].Repo, Cost: f.r.specs[i].cost, Disk: f.r.chance.disk(i)})
+		}
+		if f.r.cfg.Foretold {
+			continue
+		}
 		if s := &f.r.w.Specs[i]; s.Known {
 			f.s.Step(f.r.w.From, sched.Learn{Repo: s.Repo, Cost: f.r.chance.earlier(i), Disk: f.r.chance.disk(i)})
 		}

@@ -40,3 +40,18 @@ func TestForecasts(t *testing.T) {
 		}
 	}
 }
+
+// TestForecastBound compares the error of what is told with that of somebody who knows what each build will take: so much
+// of it is what nobody told the hub, rather than how it reckons.
+func TestForecastBound(t *testing.T) {
+	w := traces(t, start, 24*time.Hour)
+	cfg := sim.Config{Workload: w, Policies: []string{sim.Fair}, Seed: 1, Slots: 8, Wipe: w.From}
+	usual := run(t, cfg).Policies[sim.Fair].ETA
+	cfg.Foretold = true
+	best := run(t, cfg).Policies[sim.Fair].ETA
+	t.Logf("median error %.0f %% (%.0f s) of %d; had it known each cost: %.0f %% (%.0f s) of %d",
+		100*usual.MedianPlain, usual.MedianSeconds, usual.Samples, 100*best.MedianPlain, best.MedianSeconds, best.Samples)
+	if best.Samples < 50 || best.MedianPlain > 0.8*usual.MedianPlain {
+		t.Errorf("who knows every cost errs by %.2f, who does not by %.2f", best.MedianPlain, usual.MedianPlain)
+	}
+}

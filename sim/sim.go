@@ -41,6 +41,9 @@ type Config struct {
 
 	Disk int64 // bytes for builds on each worker; 0: enough
 
+	// Foretold lets fair know what each build will take, to a tenth, but not who will come: no forecast from what a hub can
+	// know is as good.
+	Foretold  bool
 	Mute      bool // nobody asks when a build will start: several times as fast
 	Autoscale Autoscale
 	Sched     sched.Config // the policy's numbers
