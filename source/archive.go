@@ -139,6 +139,9 @@ func (d *deposit) ask(ctx context.Context, raw string) (reply, error) {
 	return d.s.guard.ask(ctx, ask{url: raw, header: header})
 }
 
+// dataverseKey is the header that Dataverse takes its tokens by.
+const dataverseKey = "X-Dataverse-Key"
+
 func (d *deposit) header(raw string) (http.Header, error) {
 	header := http.Header{}
 	if d.p.TokenFile == "" || (!within(raw, d.p.URL) && !within(raw, d.p.API)) {
@@ -150,6 +153,8 @@ func (d *deposit) header(raw string) (http.Header, error) {
 		header.Set("Authorization", "token "+token)
 	case bindery.ProviderCKAN:
 		header.Set("Authorization", token)
+	case bindery.ProviderDataverse:
+		header.Set(dataverseKey, token)
 	default:
 		header.Set("Authorization", "Bearer "+token)
 	}

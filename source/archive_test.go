@@ -414,3 +414,41 @@ func TestArchiveRebinding(t *testing.T) {
 		t.Errorf("requests: %q", a.Requests())
 	}
 }
+
+// Dataverse takes tokens by a header of its own, which stays with it too.
+func TestDataverseToken(t *testing.T) {
+	a, other := sourcetest.StartArchives(t), sourcetest.StartArchives(t)
+	a.Put("dataverse", "10.7910/DVN/A", map[string]string{"a": "text"})
+	a.DOI("10.7910/DVN/A", "/citation?persistentId=doi:10.7910/DVN/A")
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("t0ken"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := bindery.Provider{ID: "dataverse", Kind: "dataverse", URL: a.URL, DOI: a.URL + "/doi"}.WithDefaults()
+	s := start(t, func(c *source.Config) { c.Providers = []source.Provider{{Provider: p, TokenFile: file}} })
+	src, err := p.ParseSpec("10.7910/DVN/A")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if src, err = s.Resolve(t.Context(), src); err != nil {
+		t.Fatal(err)
+	}
+	a.Handle("/api/access/", func(w http.ResponseWriter, r *http.Request) { // files lie in a store elsewhere
+		http.Redirect(w, r, other.URL+"/x", http.StatusFound)
+	})
+	_, _ = s.Fetch(t.Context(), src, t.TempDir(), nil)
+	got := strings.Join(a.Requests(), "\n")
+	for _, path := range []string{"/api/datasets/:persistentId", "/api/access/datafile/1"} {
+		if !strings.Contains(got, path) {
+			t.Errorf("%s was not asked:\n%s", path, got)
+		}
+	}
+	for line := range strings.Lines(got) {
+		if strings.Contains(line, "/api/") != strings.HasSuffix(strings.TrimSpace(line), "key t0ken") && !strings.Contains(line, "/doi/") {
+			t.Errorf("with or without the token: %s", line)
+		}
+	}
+	if got := strings.Join(other.Requests(), "\n"); got == "" || strings.Contains(got, "t0ken") {
+		t.Errorf("the other host was asked:\n%s", got)
+	}
+}

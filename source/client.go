@@ -84,6 +84,7 @@ func (g *guard) client() *http.Client {
 		}
 		if r.URL.Host != via[0].URL.Host {
 			r.Header.Del("Authorization")
+			r.Header.Del(dataverseKey)
 		}
 		return nil
 	}}

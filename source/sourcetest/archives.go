@@ -99,7 +99,11 @@ func (a *Archives) set(kind, id string) map[string]string {
 
 func (a *Archives) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
-	a.requests = append(a.requests, strings.TrimSpace(r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("Authorization")))
+	token := r.Header.Get("Authorization")
+	if key := r.Header.Get("X-Dataverse-Key"); key != "" {
+		token = strings.TrimSpace(token + " key " + key)
+	}
+	a.requests = append(a.requests, strings.TrimSpace(r.Method+" "+r.URL.RequestURI()+" "+token))
 	var odd http.HandlerFunc
 	for prefix, h := range a.odd {
 		if strings.HasPrefix(r.URL.Path, prefix) {
