@@ -124,16 +124,20 @@ func stamp(t time.Time) string {
 	return t.UTC().Format("2 January 2006, 15:04:05 UTC")
 }
 
-// words is a duration as people say it.
+// words is a duration as people say it. words.js says the same.
 func words(d time.Duration) string {
-	d = max(d, 0)
+	minutes, seconds := int(d.Minutes()), int(d.Seconds())%60
 	switch {
+	case d < 50*time.Millisecond:
+		return "0 s"
 	case d < 10*time.Second:
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	case d < time.Minute:
-		return fmt.Sprintf("%.0f s", d.Seconds())
+		return fmt.Sprintf("%d s", seconds)
+	case d < 10*time.Minute && seconds > 0:
+		return fmt.Sprintf("%d min %d s", minutes, seconds)
 	case d < time.Hour:
-		return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
+		return fmt.Sprintf("%d min", minutes)
 	}
-	return fmt.Sprintf("%d h %02d min", int(d.Hours()), int(d.Minutes())%60)
+	return fmt.Sprintf("%d h %d min", minutes/60, minutes%60)
 }

@@ -56,7 +56,7 @@ func (s *Server) stories(r *http.Request) map[string]story {
 	for name, q := range map[string]bindery.Queue{"status": sampleQueue(src), "status-idle": {At: sampleNow(), Slots: 2}} {
 		b := statusBody{OK: true, Health: []healthEntry{{Service: "Worker", OK: true}, {Service: "disk", OK: true}}, Queue: &q, Waiting: len(q.Waiting), Rows: rowsOf(q)}
 		d := s.statusPageData(b)
-		d.Data = statusData{Queue: s.cfg.Base + "/storybook/" + name, Builds: "/builds/"} // not JSON: the page stays as it is
+		d.Data = statusData{Builds: "/builds/"} // the page asks nobody, and stays as it is
 		out[name] = story{page: "status", data: d}
 	}
 	out["storybook-list"] = story{page: "storybook", data: pageData{Title: "Storybook", Body: []string{"start"}}}

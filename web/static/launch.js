@@ -72,8 +72,10 @@
       attempts = 0;
       if (m.lastEventId) {
         seen = m.lastEventId;
-        el("btn-build").href = data.builds + seen.slice(0, seen.lastIndexOf("."));
-        el("btn-build").hidden = false;
+        for (const link of [el("btn-build"), el("btn-record")]) {
+          link.href = data.builds + seen.slice(0, seen.lastIndexOf("."));
+          link.hidden = false;
+        }
       }
       receive(JSON.parse(m.data));
     };

@@ -12,6 +12,12 @@
     return td;
   };
 
+  const time = (seconds) => {
+    const td = cell(Words.of(seconds));
+    td.className = "nowrap";
+    return td;
+  };
+
   function name(src, id) {
     const a = document.createElement(id ? "a" : "span");
     if (id) a.href = data.builds + encodeURIComponent(id);
@@ -55,21 +61,21 @@
     el("waits").textContent = q.waiting.length + (q.more || 0);
     el("sessions").textContent = q.sessions;
     fill("running", q.running.map((b) => [
-      cell(...name(b.source, b.id)), cell(Words.of(b.age / second)), cell(b.watchers), cell(b.class),
+      cell(...name(b.source, b.id)), time(b.age / second), cell(b.watchers), cell(b.class),
       cell(b.stopping ? "being stopped: " + b.stopping : b.expected > 0 ? "usually takes " + Words.of(b.expected / second) : ""),
     ]), "Nothing is being built.", 5);
     fill("waiting", q.waiting.map((b) => [
-      cell(b.standing.position), cell(...name(b.source, b.id)), cell(Words.of(b.age / second)),
+      cell(b.standing.position), cell(...name(b.source, b.id)), time(b.age / second),
       cell(Words.starts(b.standing.from, b.standing.to, at)), cell(b.standing.reason || ""),
     ]), "Nothing waits.", 5);
     fill("failed", q.failures.map((f) => [
-      cell(...name(f.source || {}, f.build)), cell(f.row), cell(Words.of((Date.parse(f.until) - at) / 1000)), cell(f.error ? f.error.message : ""),
+      cell(...name(f.source || {}, f.build)), cell(f.row), time((Date.parse(f.until) - at) / 1000), cell(f.error ? f.error.message : ""),
     ]), "None.", 4);
     el("fresh").textContent = "As of " + new Date(at).toLocaleTimeString() + ".";
   }
 
   async function look() {
-    if (document.hidden) return;
+    if (document.hidden || !data.queue) return;
     try {
       const r = await fetch(data.queue, { headers: { accept: "application/json" } });
       if (!r.ok) throw new Error(r.status);

@@ -4,12 +4,14 @@
 const Words = {
   // of is a duration in seconds.
   of(s) {
-    s = Math.max(0, s);
+    const minutes = Math.floor(s / 60);
+    const seconds = Math.floor(s) % 60;
+    if (s < 0.05) return "0 s";
     if (s < 10) return s.toFixed(1) + " s";
-    if (s < 60) return Math.round(s) + " s";
-    const two = (n) => String(n).padStart(2, "0");
-    if (s < 3600) return `${Math.floor(s / 60)} min ${two(Math.floor(s) % 60)} s`;
-    return `${Math.floor(s / 3600)} h ${two(Math.floor(s / 60) % 60)} min`;
+    if (s < 60) return seconds + " s";
+    if (s < 600 && seconds > 0) return `${minutes} min ${seconds} s`;
+    if (s < 3600) return `${minutes} min`;
+    return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
   },
 
   // clock is an elapsed time, to be looked at while it runs.
