@@ -2,8 +2,6 @@ package plan_test
 
 import (
 	"errors"
-	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 
@@ -227,40 +225,6 @@ func TestLockFaults(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			checkError(t, err)
-		})
-	}
-}
-
-// A thousand damaged files of each kind: a parser may refuse them, in words for their author.
-func TestDamagedFiles(t *testing.T) {
-	const environment = "name: a\nchannels: [b]\ndependencies:\n- python>=3.9\n- &x numpy=1.*\n- *x\n- pip:\n  - -r x\n  - |\n    six\nvariables: {A: b}\n"
-	chance := rand.New(rand.NewPCG(1, 2))
-	for name, tt := range map[string]struct{ file, text, beside, text2 string }{
-		"environment": {"environment.yml", environment, "x", "y"},
-		"conda-lock":  {"conda-lock.yml", condaLock, "environment.yml", environment},
-		"pixi.toml":   {"pixi.toml", pixiTOML, "x", "y"},
-		"pixi.lock":   {"pixi.lock", pixiLock, "pixi.toml", pixiTOML},
-	} {
-		t.Run(name, func(t *testing.T) {
-			words := strings.Fields(tt.text)
-			for range 1000 {
-				text := []byte(tt.text)
-				for range 1 + chance.IntN(4) {
-					i, j := chance.IntN(len(text)), chance.IntN(len(text))
-					switch i, j = min(i, j), max(i, j); chance.IntN(4) {
-					case 0:
-						text[i] = byte(chance.IntN(256))
-					case 1:
-						text = slices.Delete(text, i, min(j, i+20))
-					case 2:
-						text = slices.Insert(text, i, []byte(words[chance.IntN(len(words))])...)
-					case 3:
-						text = slices.Concat(text[:i], []byte("[{&a *a : - \n'\"#|>")[chance.IntN(15):], text[i:])
-					}
-				}
-				_, err := plan.Detect(repo(tt.file, string(text), tt.beside, tt.text2), plan.Options{})
-				checkError(t, err)
-			}
 		})
 	}
 }

@@ -24,9 +24,20 @@ func seeds() map[string]string {
 		"package.json":     `{"name":"x","scripts":{"postinstall":"y"}}`,
 		"package-lock.json": `{"lockfileVersion":3,"packages":{"":{"name":"x"},"node_modules/y":{"version":"1.0.0","hasInstallScript":true},"z":{"link":true}},
 			"dependencies":{"q":{"version":"file:q"}}}`,
-		"apt.txt":       "git # x\nlibx=1:2~3\n",
-		".dockerignore": "*.log\n!/keep\n# x\n[a-",
-		"setup.py":      "",
+		"apt.txt":         "git # x\nlibx=1:2~3\n",
+		".dockerignore":   "*.log\n!/keep\n# x\n[a-",
+		"setup.py":        "",
+		"environment.yml": "name: a\nchannels: [b, ./lab]\ndependencies:\n- python>=3.9\n- &x numpy=1.*\n- *x\n- r-base=4.1\n- conda-forge::scipy[version='>=1']\n- pip:\n  - -r more.txt\n  - |\n    six\nvariables: {A: b}\n",
+		"conda-lock.yml":  condaLock,
+		"pixi.toml":       pixiTOML,
+		"pixi.lock":       pixiLock,
+		"Project.toml":    "name='x'\nuuid='y'\n[deps]\nA='7876af07-990d-54b4-ab0e-23690620f79a'\n[compat]\njulia='1.6, 1.8 - 1.10, ~1.9'\n[sources]\nA={path='../a'}\n",
+		"Manifest.toml":   "julia_version='1.10.4'\nmanifest_format='2.0'\n[[deps.A]]\npath='a'\nuuid='7876af07-990d-54b4-ab0e-23690620f79a'\n",
+		"DESCRIPTION":     "Package: x\nDepends: R (>= 4.0)\nImports:\n  digest (>= 0.6),\n  jsonlite\nRemotes: a/b\n",
+		"renv.lock":       `{"R":{"Version":"4.2.2","Repositories":[{"Name":"CRAN","URL":"https://cloud.r-project.org"}]},"Packages":{"digest":{"Package":"digest","Version":"0.6.31","Source":"Repository","Repository":"CRAN","Requirements":["R"]}}}`,
+		"install.R":       "install.packages(c('digest', \"jsonlite\"), repos='x') # 'no'\nremotes::install_github('a/b')\nlibrary(x)\n",
+		"default.nix":     "{ pkgs ? import <nixpkgs> {} }:\n# ./no\npkgs.mkShell { buildInputs = [ (import ./pinned.nix) ]; x = ''./${y}''; }\n",
+		"Dockerfile":      "# syntax=x\nFROM base:1 AS x\nARG A=b\nFROM $A\nCOPY --from=x / /\n",
 	}
 }
 
@@ -39,12 +50,28 @@ func beside(name string) []string {
 		return []string{"package.json"}
 	case "package.json":
 		return []string{"package-lock.json"}
+	case "conda-lock.yml":
+		return []string{"environment.yml"}
+	case "pixi.lock":
+		return []string{"pixi.toml"}
+	case "Manifest.toml":
+		return []string{"Project.toml"}
+	case "install.R":
+		return []string{"DESCRIPTION"}
 	}
 	return nil
 }
 
 // optionRE are the options that a plan may write.
 var optionRE = regexp.MustCompile(`^(-e \./\S*|--index-url https?://\S+|--extra-index-url https?://\S+)( # .*)?$`)
+
+// wrong is the parser's way to write requirements down: conda's pip sections are pip's to read.
+func wrong(tool, line string) bool {
+	if tool == plan.ToolCondaPip {
+		return strings.ContainsAny(line, "\x00")
+	}
+	return strings.ContainsAny(line, "\n\r\x00") || strings.HasPrefix(line, "-") && !optionRE.MatchString(line)
+}
 
 // checkParsed plans a repository whose file called name has content, and checks what must hold whatever that is.
 func checkParsed(t *testing.T, name, content string) {
@@ -58,7 +85,7 @@ func checkParsed(t *testing.T, name, content string) {
 	checkError(t, err)
 	for _, in := range append(got.Env, got.Content...) {
 		for _, line := range in.Lines {
-			if strings.ContainsAny(line, "\n\r\x00") || strings.HasPrefix(line, "-") && !optionRE.MatchString(line) {
+			if wrong(in.Tool, line) {
 				t.Errorf("%s %q: wrote %q", name, content, line)
 			}
 		}
