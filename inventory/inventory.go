@@ -45,8 +45,12 @@ type Inventory struct {
 	julia []byte // the Manifest.toml that Julia's environment was made from
 }
 
-// notebookEnv is the environment that the image's Jupyter runs in.
-const notebookEnv = "srv/conda/envs/notebook"
+// notebookEnv is the environment that the image's Jupyter runs in; kernelEnv is beside it where the repository asks for a
+// Python that Jupyter does not run with.
+const (
+	notebookEnv = "srv/conda/envs/notebook"
+	kernelEnv   = "srv/conda/envs/kernel"
+)
 
 // An image is a stranger's: what is read of it is bounded, and what does not look like a name or a version is left out.
 const (

@@ -17,27 +17,29 @@ const site = "srv/conda/envs/notebook/lib/python3.11/site-packages/"
 func image() fstest.MapFS {
 	m := fstest.MapFS{}
 	for name, text := range map[string]string{
-		"etc/os-release":                                                "PRETTY_NAME=\"Debian GNU/Linux 12\"\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\nID=debian\n",
-		"var/lib/dpkg/status":                                           "Package: git\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1:2.39.5-0+deb12u2\nDescription: fast\n Package: fake\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 1\n\nPackage: x;y\nStatus: install ok installed\nVersion: 1\n",
-		site + "six-1.16.0.dist-info/METADATA":                          "Metadata-Version: 2.1\nName: six\nVersion: 1.16.0\n\nName: not-me\n",
-		site + "mine-1.0.dist-info/METADATA":                            "Name: mine\nVersion: 1.0\n",
-		site + "mine-1.0.dist-info/direct_url.json":                     `{"url":"file:///home/jovyan","dir_info":{}}`,
-		site + "tool-2.0.dist-info/METADATA":                            "Name: tool\nVersion: 2.0\n",
-		site + "tool-2.0.dist-info/direct_url.json":                     `{"url":"https://git.example/ann/tool","vcs_info":{"vcs":"git","commit_id":"abcdef"}}`,
-		site + "wheel_x-3.0.dist-info/METADATA":                         "Name: wheel_x\nVersion: 3.0\n",
-		site + "wheel_x-3.0.dist-info/direct_url.json":                  `{"url":"https://h.example/wheel_x.whl","archive_info":{"hash":"sha256=ff"}}`,
-		site + "evil-1.dist-info/METADATA":                              "Name: ../../evil\nVersion: 1\n",
-		site + "evil-2.dist-info/METADATA":                              "Name: evil\nVersion: 1 --index-url=http://evil\n",
-		site + "numpy-1.26.4.dist-info/METADATA":                        "Name: numpy\nVersion: 1.26.4\n",
-		"srv/conda/envs/notebook/conda-meta/numpy-1.26.4-py311_0.json":  `{"name":"numpy","version":"1.26.4","build":"py311_0","url":"https://c.example/linux-64/numpy-1.26.4-py311_0.conda","md5":"aa"}`,
-		"srv/conda/envs/notebook/conda-meta/history":                    "",
-		"srv/rlibs/digest/DESCRIPTION":                                  "Package: digest\nVersion: 0.6.35\nRepository: CRAN\n",
-		"usr/lib/R/site-library/digest/DESCRIPTION":                     "Package: digest\nVersion: 0.6.31\n",
-		"usr/lib/R/library/base/DESCRIPTION":                            "Package: base\nVersion: 4.2.2\nPriority: base\n",
-		"srv/npm/lib/node_modules/configurable-http-proxy/package.json": `{"name":"configurable-http-proxy","version":"4.6.2"}`,
-		"srv/npm/lib/node_modules/@scope/tool/package.json":             `{"name":"@scope/tool","version":"1.0.0"}`,
-		"srv/julia/bin/julia":                                           "",
-		"home/jovyan/Manifest.toml":                                     "julia_version = \"1.10.4\"\n[[deps.Example]]\ngit-tree-sha1 = \"46e4\"\nversion = \"0.5.5\"\n",
+		"etc/os-release":                                                                    "PRETTY_NAME=\"Debian GNU/Linux 12\"\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\nID=debian\n",
+		"var/lib/dpkg/status":                                                               "Package: git\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1:2.39.5-0+deb12u2\nDescription: fast\n Package: fake\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 1\n\nPackage: x;y\nStatus: install ok installed\nVersion: 1\n",
+		site + "six-1.16.0.dist-info/METADATA":                                              "Metadata-Version: 2.1\nName: six\nVersion: 1.16.0\n\nName: not-me\n",
+		site + "mine-1.0.dist-info/METADATA":                                                "Name: mine\nVersion: 1.0\n",
+		site + "mine-1.0.dist-info/direct_url.json":                                         `{"url":"file:///home/jovyan","dir_info":{}}`,
+		site + "tool-2.0.dist-info/METADATA":                                                "Name: tool\nVersion: 2.0\n",
+		site + "tool-2.0.dist-info/direct_url.json":                                         `{"url":"https://git.example/ann/tool","vcs_info":{"vcs":"git","commit_id":"abcdef"}}`,
+		site + "wheel_x-3.0.dist-info/METADATA":                                             "Name: wheel_x\nVersion: 3.0\n",
+		site + "wheel_x-3.0.dist-info/direct_url.json":                                      `{"url":"https://h.example/wheel_x.whl","archive_info":{"hash":"sha256=ff"}}`,
+		site + "evil-1.dist-info/METADATA":                                                  "Name: ../../evil\nVersion: 1\n",
+		site + "evil-2.dist-info/METADATA":                                                  "Name: evil\nVersion: 1 --index-url=http://evil\n",
+		site + "numpy-1.26.4.dist-info/METADATA":                                            "Name: numpy\nVersion: 1.26.4\n",
+		"srv/conda/envs/notebook/conda-meta/numpy-1.26.4-py311_0.json":                      `{"name":"numpy","version":"1.26.4","build":"py311_0","url":"https://c.example/linux-64/numpy-1.26.4-py311_0.conda","md5":"aa"}`,
+		"srv/conda/envs/kernel/conda-meta/python-3.6.15-0.json":                             `{"name":"python","version":"3.6.15","build":"0","url":"https://c.example/linux-64/python-3.6.15-0.conda","md5":"bb"}`,
+		"srv/conda/envs/kernel/lib/python3.6/site-packages/attrs-22.1.0.dist-info/METADATA": "Name: attrs\nVersion: 22.1.0\n",
+		"srv/conda/envs/notebook/conda-meta/history":                                        "",
+		"srv/rlibs/digest/DESCRIPTION":                                                      "Package: digest\nVersion: 0.6.35\nRepository: CRAN\n",
+		"usr/lib/R/site-library/digest/DESCRIPTION":                                         "Package: digest\nVersion: 0.6.31\n",
+		"usr/lib/R/library/base/DESCRIPTION":                                                "Package: base\nVersion: 4.2.2\nPriority: base\n",
+		"srv/npm/lib/node_modules/configurable-http-proxy/package.json":                     `{"name":"configurable-http-proxy","version":"4.6.2"}`,
+		"srv/npm/lib/node_modules/@scope/tool/package.json":                                 `{"name":"@scope/tool","version":"1.0.0"}`,
+		"srv/julia/bin/julia":                                                               "",
+		"home/jovyan/Manifest.toml":                                                         "julia_version = \"1.10.4\"\n[[deps.Example]]\ngit-tree-sha1 = \"46e4\"\nversion = \"0.5.5\"\n",
 	} {
 		m[name] = &fstest.MapFile{Data: []byte(text), Mode: 0o644}
 	}
@@ -58,8 +60,10 @@ func TestLocks(t *testing.T) {
 		"conda.lock": "@EXPLICIT\nhttps://c.example/linux-64/numpy-1.26.4-py311_0.conda#aa\n",
 		"requirements.txt": "# mine==1.0 came with the repository\nsix==1.16.0\ntool @ git+https://git.example/ann/tool@abcdef\n" +
 			"wheel_x @ https://h.example/wheel_x.whl#sha256=ff\n",
-		"package.json":  "{\n  \"dependencies\": {\n    \"@scope/tool\": \"1.0.0\",\n    \"configurable-http-proxy\": \"4.6.2\"\n  },\n  \"private\": true\n}\n",
-		"Manifest.toml": "julia_version = \"1.10.4\"\n[[deps.Example]]\ngit-tree-sha1 = \"46e4\"\nversion = \"0.5.5\"\n",
+		"kernel.conda.lock":       "@EXPLICIT\nhttps://c.example/linux-64/python-3.6.15-0.conda#bb\n",
+		"kernel.requirements.txt": "attrs==22.1.0\n",
+		"package.json":            "{\n  \"dependencies\": {\n    \"@scope/tool\": \"1.0.0\",\n    \"configurable-http-proxy\": \"4.6.2\"\n  },\n  \"private\": true\n}\n",
+		"Manifest.toml":           "julia_version = \"1.10.4\"\n[[deps.Example]]\ngit-tree-sha1 = \"46e4\"\nversion = \"0.5.5\"\n",
 	} {
 		if diff := cmp.Diff(want, got[name]); diff != "" {
 			t.Errorf("%s: %s", name, diff)

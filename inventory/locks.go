@@ -24,8 +24,10 @@ func (inv Inventory) Locks() []Lock {
 		}
 	}
 	add("apt.txt", "every Debian package with its version; "+inv.Distribution, inv.lines(Debian, "/", func(p Package) string { return p.Name + "=" + p.Version }))
-	add("conda.lock", "conda's explicit list, for `conda create --file`", inv.explicit())
-	add("requirements.txt", "pip's and uv's, for Python "+inv.Python, inv.requirements())
+	add("conda.lock", "conda's explicit list, for `conda create --file`", inv.explicit(notebookEnv))
+	add("requirements.txt", "pip's and uv's, for Python "+inv.Python, inv.requirements(notebookEnv))
+	add("kernel.conda.lock", "the same of the kernel's own environment", inv.explicit(kernelEnv))
+	add("kernel.requirements.txt", "pip's, of the kernel's own environment", inv.requirements(kernelEnv))
 	add("renv.lock", "renv's, for `renv::restore()`", inv.renv())
 	add("package.json", "packages that npm installed globally", inv.npm())
 	if len(inv.julia) > 0 {
@@ -52,14 +54,14 @@ func (inv Inventory) lines(ecosystem, place string, line func(Package) string) s
 }
 
 // requirements leaves out what conda has installed: pip sees it too, and must not fetch it again.
-func (inv Inventory) requirements() string {
+func (inv Inventory) requirements(env string) string {
 	byConda := map[string]bool{}
 	for _, p := range inv.Packages {
-		if p.Ecosystem == Conda && p.Place == "/"+notebookEnv {
+		if p.Ecosystem == Conda && p.Place == "/"+env {
 			byConda[normal(p.Name)+" "+p.Version] = true
 		}
 	}
-	return inv.lines(Python, "/"+notebookEnv, func(p Package) string {
+	return inv.lines(Python, "/"+env, func(p Package) string {
 		switch {
 		case byConda[normal(p.Name)+" "+p.Version]:
 			return ""
@@ -79,8 +81,8 @@ func normal(name string) string {
 	return strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(name))
 }
 
-func (inv Inventory) explicit() string {
-	text := inv.lines(Conda, "/"+notebookEnv, func(p Package) string {
+func (inv Inventory) explicit(env string) string {
+	text := inv.lines(Conda, "/"+env, func(p Package) string {
 		if p.Source == "" {
 			return fmt.Sprintf("# %s=%s=%s: its origin was not recorded", p.Name, p.Version, p.Build)
 		}
