@@ -150,6 +150,9 @@ func (j *job) putFrom(ctx context.Context, c *cache, t tree) ([]tree, error) {
 	}); err != nil {
 		return nil, err
 	}
+	if err := j.forgetTimes(t); err != nil {
+		return nil, err
+	}
 	if list.attributes && !j.s.lfs && j.wantsLFS(t) {
 		j.say("Files in Git LFS are left as pointers: git-lfs is not installed on this machine")
 	}
