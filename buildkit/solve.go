@@ -1,6 +1,7 @@
 package buildkit
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -65,7 +66,7 @@ func (s *solve) do(ctx context.Context) (plan.Made, error) {
 	}
 	p := newProgress(s.emit, s.job.Plan.Docker != "")
 	p.explain = func(step string, code int, said string) *bindery.Error {
-		return condaError(s.job.Plan, step, code, said)
+		return cmp.Or(condaError(s.job.Plan, step, code, said), aptError(s.job.Plan, step, code, said))
 	}
 	ch, done := make(chan *client.SolveStatus), make(chan struct{})
 	go func() {
@@ -121,7 +122,12 @@ func (s *solve) options() (client.SolveOpt, error) {
 		opt.LocalMounts["context"], opt.LocalMounts["dockerfile"] = files, files
 	}
 	if s.job.GitDir != "" {
-		if opt.LocalMounts[localGit], err = fsutil.NewFS(s.job.GitDir); err != nil {
+		git, err := fsutil.NewFS(s.job.GitDir)
+		if err != nil {
+			return opt, fmt.Errorf("repository: %w", err)
+		}
+		dir := fsutil.Dir{FS: git, Stat: &fstypes.Stat{Path: ".git", Mode: uint32(fs.ModeDir | 0o755)}}
+		if opt.LocalMounts[localGit], err = fsutil.SubDirFS([]fsutil.Dir{dir}); err != nil {
 			return opt, fmt.Errorf("repository: %w", err)
 		}
 	}

@@ -93,8 +93,10 @@ func TestFailures(t *testing.T) {
 		}, bindery.ErrStep, bindery.User, "no-such-package-bindery"},
 		{"postBuild that fails", []string{"postBuild", "echo before; exit 3\n"}, func(j *plan.Job) { j.Plan.PostBuild = "postBuild" },
 			bindery.ErrStep, bindery.User, "exit code 3"},
-		{"apt package that does not exist", []string{"apt.txt", "x"}, func(j *plan.Job) { j.Plan.Apt = []string{"no-such-package-bindery"} },
-			bindery.ErrStep, bindery.User, "Unable to locate package"},
+		{"apt package that does not exist", []string{"apt.txt", "x"}, func(j *plan.Job) {
+			j.Plan.Apt, j.Plan.AptLines = []string{"git=1:0.1", "no-such-package-bindery"}, map[string]int{"git=1:0.1": 2, "no-such-package-bindery": 3}
+		},
+			bindery.ErrStep, bindery.User, "apt.txt, line 2: Debian bookworm has no package git=1:0.1.\napt.txt, line 3: Debian bookworm has no package no-such-package-bindery."},
 		{"Dockerfile that fails", []string{"Dockerfile", "FROM debian:bookworm\nRUN echo about to fail && exit 5\n"}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },
 			bindery.ErrStep, bindery.User, "exit code 5"},
 		{"Dockerfile that is none", []string{"Dockerfile", "FROM debian:bookworm\nFETCH it\n"}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },

@@ -25,32 +25,38 @@ func (d *detector) apt() error {
 	if err != nil {
 		return err
 	}
-	names, line, bad := parseApt(text)
+	names, at, line, bad := parseApt(text)
 	if bad != "" {
 		return userError("Write one Debian package on each line, as NAME, NAME=VERSION, NAME:ARCH or NAME/RELEASE.",
 			"%s, line %d: %q is not the name of a Debian package", file, line, printable(bad))
 	}
 	d.reads(file)
 	d.plan.Apt = append(d.plan.Apt, names...)
+	if len(at) > 0 {
+		d.plan.AptLines = at
+	}
 	d.why(file, counted(len(names), "Debian package")+" to install")
 	return nil
 }
 
-// parseApt returns the packages that the text of an apt.txt names, sorted, without repetitions; or the first word that
-// is not a package, and its line.
-func parseApt(text string) (names []string, line int, bad string) {
-	names = []string{}
+// parseApt returns the packages that the text of an apt.txt names, sorted, without repetitions, with the first line of
+// each; or the first word that is not a package, and its line.
+func parseApt(text string) (names []string, at map[string]int, line int, bad string) {
+	names, at = []string{}, map[string]int{}
 	for i, l := range lines(text) {
 		l, _, _ = strings.Cut(l, "#")
 		for _, word := range strings.Fields(l) {
 			if !aptRE.MatchString(word) {
-				return nil, i + 1, word
+				return nil, nil, i + 1, word
+			}
+			if at[word] == 0 {
+				at[word] = i + 1
 			}
 			names = append(names, word)
 		}
 	}
 	slices.Sort(names)
-	return slices.Compact(names), 0, ""
+	return slices.Compact(names), at, 0, ""
 }
 
 // lines splits text at \n, \r\n and \r.

@@ -33,15 +33,16 @@ const (
 
 // A Plan is what a repository's files ask for. It is data: it marshals to the same JSON for the same files.
 type Plan struct {
-	Pack      string    `json:"pack"`
-	ConfigDir string    `json:"config_dir"`          // where the configuration files are: "", "binder" or ".binder"
-	Base      string    `json:"base"`                // "debian:SUITE" or an image reference; empty with a Dockerfile, which has its own
-	Python    string    `json:"python"`              // X.Y of the environment; empty with a Dockerfile, and when the base's own is unknown and will do
-	Apt       []string  `json:"apt"`                 // sorted; names as apt-get install takes them
-	AptExtra  []string  `json:"apt_extra,omitempty"` // Debian packages that are installed too where the base's archives have them: NAME, or NAME=VERSION of its authors; sorted
-	Env       []Install `json:"env"`                 // installs that need their Reads only, in order
-	Content   []Install `json:"content"`             // installs that need the whole repository (local packages), in order
-	Path      []string  `json:"path,omitempty"`      // further directories of PATH, before the base's own
+	Pack      string         `json:"pack"`
+	ConfigDir string         `json:"config_dir"`          // where the configuration files are: "", "binder" or ".binder"
+	Base      string         `json:"base"`                // "debian:SUITE" or an image reference; empty with a Dockerfile, which has its own
+	Python    string         `json:"python"`              // X.Y of the environment; empty with a Dockerfile, and when the base's own is unknown and will do
+	Apt       []string       `json:"apt"`                 // sorted; names as apt-get install takes them
+	AptLines  map[string]int `json:"apt_lines,omitempty"` // where apt.txt names a package: no part of a key
+	AptExtra  []string       `json:"apt_extra,omitempty"` // Debian packages that are installed too where the base's archives have them: NAME, or NAME=VERSION of its authors; sorted
+	Env       []Install      `json:"env"`                 // installs that need their Reads only, in order
+	Content   []Install      `json:"content"`             // installs that need the whole repository (local packages), in order
+	Path      []string       `json:"path,omitempty"`      // further directories of PATH, before the base's own
 	// Variables are of every step after the environment, and of the image, beside those that all images have.
 	Variables map[string]string `json:"variables,omitempty"`
 	PostBuild string            `json:"post_build,omitempty"`
