@@ -47,6 +47,12 @@ func commonSamples() []Sample {
 		{Name: "utf16", Built: true},
 		{Name: "non-ascii", Built: true},
 		{Name: "dockerfile", Built: true},
+		{Name: "dockerfile-binder-dir", Built: true},
+		{Name: "binder-file"},
+		{Name: "lower-case"},
+		{Name: "profile", Built: true},
+		{Name: "links", Built: true},
+		{Name: "apt-forms"},
 		{Name: "r", Built: true, Slow: true}, // R itself: most of a minute
 		{Name: "r-description", Built: true, Slow: true},
 		{Name: "r-renv", Built: true, Slow: true},
@@ -54,25 +60,36 @@ func commonSamples() []Sample {
 		{Name: "julia-binder-dir"},
 		{Name: "julia-manifest"},
 		{Name: "julia-package"},
+		{Name: "julia-both-projects"},
+		{Name: "julia-ranges"},
+		{Name: "julia-conda"},
 		{Name: "nix"},
 		{Name: "nix-binder-dir"},
 		{Name: "nix-local"},
 		{Name: "everything", Built: true, Slow: true}, // R, Python, apt, postBuild, start, ignored files, in .binder
 		{Name: "r-conda"},                             // a combination that needs conda-forge
 		{Name: "r-binder-dir"},
+		{Name: "r-install-alone"},
+		{Name: "r-no-date"},
+		{Name: "r-description-python"},
 		{Name: "r-build"}, // an R that comes from servers that tests do not reach
 		{Name: "odd-names", Built: true, write: writeOddNames},
 		{Name: "large", Built: true, Slow: true, write: writeLarge},
 		{Name: "many", Built: true, Slow: true, write: writeMany},
 
-		// Conda's are built by the tests of buildkit, which bring a channel. What is not in it is planned only.
-		{Name: "conda"}, {Name: "conda-pip"}, {Name: "conda-local"}, {Name: "conda-kernel"}, {Name: "conda-py2"}, {Name: "conda-r"},
-		{Name: "conda-private"}, {Name: "conda-empty"}, {Name: "conda-lock"}, {Name: "conda-lock-stale"}, {Name: "pixi"}, {Name: "pixi-lock"},
+		// Tests bring a channel. What is not in it is planned only.
+		{Name: "conda-pip", Built: true}, {Name: "conda-local", Built: true}, {Name: "pixi", Built: true},
+		{Name: "conda"}, {Name: "conda-both-names"}, {Name: "conda-star"}, {Name: "conda-kernel"}, {Name: "conda-py2"}, {Name: "conda-r"},
+		{Name: "conda-private"}, {Name: "conda-empty"}, {Name: "conda-lock"}, {Name: "conda-lock-stale"}, {Name: "pixi-lock"},
 
 		{Name: "both-binder-dirs", Fails: bindery.ErrPlan, Says: "both a binder and a .binder"},
 		{Name: "requirement-include-missing", Fails: bindery.ErrPlan, Says: "more.txt"},
 		{Name: "apt-hostile", Fails: bindery.ErrPlan, Says: "apt.txt, line 2"},
 		{Name: "dockerfile-legacy", Fails: bindery.ErrPlan, Says: "andrewosh/binder-base"},
+		{Name: "dockerfile-legacy-binder-dir", Fails: bindery.ErrPlan, Says: "andrewosh/binder-base"},
+		{Name: "conda-list", Fails: bindery.ErrPlan, Says: "environment.yml"},
+		{Name: "r-unknown", Fails: bindery.ErrPlan, Says: "5.9"},
+		{Name: "apt-missing", Fails: bindery.ErrStep, Says: "apt.txt, line 2"},
 		{Name: "conda-bad", Fails: bindery.ErrPlan, Says: "is not YAML"},
 		{Name: "r-old", Fails: bindery.ErrPlan, Says: "2016-05-01"},
 		{Name: "julia-require", Fails: bindery.ErrPlan, Says: "REQUIRE"},

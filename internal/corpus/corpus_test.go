@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -146,6 +147,41 @@ func TestGitIsTheSameTwice(t *testing.T) {
 		}
 		if info, err := os.Stat(filepath.Join(dir, "start")); err != nil || info.Mode().Perm() != 0o644 {
 			t.Errorf("start: mode %v, %v", info.Mode(), err)
+		}
+	}
+}
+
+// TestDocumentListsSamples compares docs/corpus.md with the samples, and with what is done with each.
+func TestDocumentListsSamples(t *testing.T) {
+	root, err := corpus.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "docs", "corpus.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]bool{}
+	for _, m := range regexp.MustCompile("`([a-z0-9.-]+)` ([bpe])\\b").FindAllStringSubmatch(string(text), -1) {
+		said[m[1]] = true
+		s, err := corpus.Find(m[1])
+		want := "p"
+		switch {
+		case err != nil:
+			t.Errorf("%s is no sample", m[1])
+			continue
+		case s.Built:
+			want = "b"
+		case s.Fails != "":
+			want = "e"
+		}
+		if m[2] != want {
+			t.Errorf("%s is marked %s, and is %s", m[1], m[2], want)
+		}
+	}
+	for _, s := range corpus.Samples() {
+		if !said[s.Name] && !strings.Contains(string(text), "`"+s.Name+"`") {
+			t.Errorf("%s is not listed", s.Name)
 		}
 	}
 }

@@ -1,0 +1,3 @@
+export FROM_PROFILE=yes
+export PATH="$PATH:$HOME/tools"
+false
