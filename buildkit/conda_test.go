@@ -248,6 +248,44 @@ grep -A3 '"depends"' $NB_PYTHON_PREFIX/conda-meta/greet-*.json; cat $NB_PYTHON_P
 	}
 }
 
+// A pixi.lock is installed as it is: another version than the manifest would be solved to, and the wheel that it names. What
+// the manifest says beside it counts.
+func TestPixiLock(t *testing.T) {
+	e := shared(t)
+	askedChannel.Store(true)
+	channel, err := channelDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var used, packages string
+	for _, file := range []string{"linux-64/python-3.10.16-0_cpython.conda", "noarch/greet-2.0-py_0.conda", "linux-64/libgreet-3.1-0.conda"} {
+		data, err := os.ReadFile(filepath.Join(channel, filepath.FromSlash(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		used += "      - conda: https://conda.anaconda.org/conda-forge/" + file + "\n"
+		packages += fmt.Sprintf("- conda: https://conda.anaconda.org/conda-forge/%s\n  sha256: %x\n", file, sha256.Sum256(data))
+	}
+	const wheel = "https://files.pythonhosted.org/packages/d9/5a/e7c31adbe875f2abbb91bd84cf2dc52d792b5a01506781dbcf25c91daf11/six-1.16.0-py2.py3-none-any.whl"
+	lock := "version: 6\nenvironments:\n  default:\n    channels:\n    - url: https://conda.anaconda.org/conda-forge/\n    indexes:\n    - https://pypi.org/simple\n    packages:\n      linux-64:\n" +
+		used + "      - pypi: " + wheel + "\npackages:\n" + packages +
+		"- pypi: " + wheel + "\n  name: six\n  version: 1.16.0\n  sha256: 8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254\n"
+	dir := repo(t, "pixi.lock", lock, "pixi.toml",
+		"[workspace]\nname = 'x'\nchannels = ['conda-forge']\nplatforms = ['linux-64']\n[dependencies]\npython = '>=3.10'\ngreet = '2.*'\n[pypi-dependencies]\nsix = '*'\n[activation.env]\nGREETING = 'good day'\n")
+	j := condaJob(t, "pixi-lock", dir)
+	made := solve(t, e, j)
+	got := inside(t, e, made.Image.Name, "/bin/bash", "-lc", `mount -t proc proc /proc; trap "umount /proc" EXIT
+greet; python -c 'import six; print("six", six.__version__)'; greet-where; echo "$GREETING"; jupyter lab --version`)
+	for _, want := range []string{"hello from 2.0 in /srv/conda/envs/notebook\n", "six 1.16.0\n", "\n/srv/conda/envs/notebook\n", "good day\n4."} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in %s", want, got)
+		}
+	}
+	if again := solve(t, e, j); again.Steps.Run != 0 {
+		t.Errorf("the second build ran %d steps", again.Steps.Run)
+	}
+}
+
 func TestCondaPrivateChannel(t *testing.T) {
 	e := shared(t)
 	dir := repo(t, "environment.yml", "channels: ['"+channelURL+"/private', ./lab, nodefaults]\ndependencies: [greet=1.0, python=3.10, ours]\n", "postBuild", "cat /run/bindery-conda/auth.json > stolen || echo nothing > stolen\nenv > env\n")

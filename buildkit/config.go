@@ -72,7 +72,9 @@ func planEnv(p plan.Plan, base string) []pair {
 }
 
 // stepEnv is what steps see beside it and images do not keep.
-func stepEnv() []pair { return []pair{{"NB_USER", userName}, {"NB_UID", "1000"}} }
+func stepEnv() []pair {
+	return []pair{{"NB_USER", userName}, {"NB_UID", "1000"}, {epochVariable, epochText()}}
+}
 
 // imageConfig is the OCI configuration of the image of job, over a base whose own environment is env.
 func imageConfig(job plan.Job, env []string) ocispecs.Image {

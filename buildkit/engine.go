@@ -48,7 +48,7 @@ type Config struct {
 	CondaCredentials string
 	Allow            []netip.Prefix      // addresses that are not public and may be fetched from all the same, by FROM and ADD
 	Registries       map[string]Registry // how registries are reached, by the host in image names; default: as Docker does
-	Volatile         bool                // steps write without waiting for the disk: twice as fast, and the cache is wiped when the machine dies
+	Volatile         bool                // nothing waits for the disk, and the cache is wiped when the machine dies
 	MaxCache         int64               // bytes of build cache; default 40 GB
 	MinFree          int64               // bytes of disk that the cache leaves free; default 5 GB
 	Parallel         int64               // steps at once; default: no limit

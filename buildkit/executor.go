@@ -2,13 +2,9 @@ package buildkit
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/moby/buildkit/executor"
@@ -17,25 +13,25 @@ import (
 )
 
 // stepExecutor runs build steps as BuildKit's executor does, and adds what must not be part of a step's definition:
-// the machine's trust store, proxies and package indexes, and the way its root file system is mounted.
+// the machine's trust store, proxies and package indexes; and it dates what the step has written.
 type stepExecutor struct {
 	executor.Executor
-	volatile bool
-	trust    Trust
-	dir      string // of the files that trust needs
+	trust Trust
+	dir   string // of the files that trust needs
 }
 
 // Run runs one step.
 func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, mounts []executor.Mount, p executor.ProcessInfo, started chan<- struct{}) (resourcestypes.Recorder, error) {
 	p.Meta.Env = addMissing(p.Meta.Env, x.trust.env())
 	mounts = append(slices.Clone(mounts), executor.Mount{Src: hostDir(x.dir), Dest: trustMount, Readonly: true})
-	if !x.volatile {
-		return x.Executor.Run(ctx, id, root, mounts, p, started)
-	}
-	m := &volatileRoot{Mountable: root.Src}
+	m := &stepRoot{Mountable: root.Src}
 	root.Src = m
+	began := time.Now()
 	rec, err := x.Executor.Run(ctx, id, root, mounts, p, started)
-	return rec, errors.Join(err, m.settle())
+	if err == nil && slices.Contains(p.Meta.Env, epochVariable+"="+epochText()) {
+		err = m.setClock(began)
+	}
+	return rec, err
 }
 
 // Exec runs another process in a step that runs.
@@ -86,53 +82,45 @@ func (d hostMount) Mount() ([]mount.Mount, func() error, error) {
 // IdentityMapping is nil: ids are the machine's.
 func (hostMount) IdentityMapping() *user.IdentityMapping { return nil }
 
-// volatileRoot mounts a step's root with overlayfs' "volatile": fsync then costs nothing, and dpkg calls it for
-// every file. The kernel leaves a mark that forbids to mount such a layer ever again; settle takes it away, since
-// only a crash of the machine makes the layer doubtful, and checkBoot sees to that.
-type volatileRoot struct {
+// stepRoot is a step's root file system. It learns where what the step writes is kept.
+type stepRoot struct {
 	executor.Mountable
-	work []string
+	upper []string
 }
 
 // Mount mounts the root for one step.
-func (v *volatileRoot) Mount(ctx context.Context, readonly bool) (executor.MountableRef, error) {
-	r, err := v.Mountable.Mount(ctx, readonly)
+func (r *stepRoot) Mount(ctx context.Context, readonly bool) (executor.MountableRef, error) {
+	ref, err := r.Mountable.Mount(ctx, readonly)
 	if err != nil || readonly {
-		return r, err
+		return ref, err
 	}
-	return &volatileMount{r, v}, nil
+	return &stepMount{ref, r}, nil
 }
 
-type volatileMount struct {
+type stepMount struct {
 	executor.MountableRef
-	v *volatileRoot
+	root *stepRoot
 }
 
-// Mount returns the mounts with the option added.
-func (m *volatileMount) Mount() ([]mount.Mount, func() error, error) {
+// Mount returns the mounts. BuildKit has mounted the overlay already, and says where only.
+func (m *stepMount) Mount() ([]mount.Mount, func() error, error) {
 	ms, release, err := m.MountableRef.Mount()
 	if err != nil {
 		return nil, nil, err
 	}
-	ms = slices.Clone(ms)
-	for i := range ms {
-		for _, o := range ms[i].Options {
-			if dir, ok := strings.CutPrefix(o, "workdir="); ok && ms[i].Type == "overlay" {
-				ms[i].Options = append(slices.Clone(ms[i].Options), "volatile")
-				m.v.work = append(m.v.work, dir)
+	for _, one := range ms {
+		if one.Type != "bind" {
+			continue
+		}
+		info, err := mount.Lookup(one.Source)
+		if err != nil || info.FSType != "overlay" || info.Mountpoint != one.Source {
+			continue
+		}
+		for o := range strings.SplitSeq(info.VFSOptions, ",") {
+			if dir, ok := strings.CutPrefix(o, "upperdir="); ok {
+				m.root.upper = append(m.root.upper, dir)
 			}
 		}
 	}
 	return ms, release, nil
-}
-
-func (v *volatileRoot) settle() error {
-	var errs []error
-	for _, dir := range v.work {
-		err := os.RemoveAll(filepath.Join(dir, "work", "incompat"))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("settle a step's layer: %w", err))
-		}
-	}
-	return errors.Join(errs...)
 }

@@ -35,7 +35,7 @@ func (s *solve) exports(img string) ([]client.ExportEntry, error) {
 // attrs are those of an exporter of images: layers are written anew in the compression that is asked for, whatever the
 // base came in, so that equal builds make equal images wherever they run.
 func attrs(compression string, more ...string) map[string]string {
-	a := map[string]string{"compression": compression, "force-compression": "true", "oci-mediatypes": "true"}
+	a := map[string]string{"compression": compression, "force-compression": "true", "oci-mediatypes": "true", "source-date-epoch": epochText()}
 	for i := 0; i < len(more); i += 2 {
 		a[more[i]] = more[i+1]
 	}

@@ -123,7 +123,7 @@ func (g *grapher) withFiles(s llb.State, in plan.Install) llb.State {
 	slices.Sort(reads)
 	reads = slices.Compact(reads)
 	spec := g.local(localFiles, "spec", llb.IncludePatterns(escape(reads)), llb.FollowPaths(escape(reads)), llb.WithCustomName(hidden+"load requirement files"))
-	return s.File(llb.Copy(spec, "/", home+"/", &llb.CopyInfo{CopyDirContentsOnly: true, ChownOpt: owned()}), llb.WithCustomName(hidden+"copy requirement files"))
+	return s.File(llb.Copy(spec, "/", home+"/", dated(llb.CopyInfo{CopyDirContentsOnly: true, ChownOpt: owned()})), llb.WithCustomName(hidden+"copy requirement files"))
 }
 
 type grapher struct {
@@ -237,14 +237,13 @@ func escape(paths []string) []string {
 
 func (g *grapher) content(env llb.State) llb.State {
 	files := g.local(localFiles, "files", llb.ExcludePatterns(g.ignored()), llb.WithCustomName(hidden+"load the repository"))
-	info := &llb.CopyInfo{CopyDirContentsOnly: true, ChownOpt: owned()}
+	info := dated(llb.CopyInfo{CopyDirContentsOnly: true, ChownOpt: owned()})
 	s := env.File(llb.Copy(files, "/", home+"/", info), llb.WithCustomName("Copy the repository"))
 	if g.job.GitDir == "" {
 		return s
 	}
 	git := g.local(localGit, "git", llb.WithCustomName(hidden+"load .git"))
-	into := &llb.CopyInfo{CopyDirContentsOnly: true, CreateDestPath: true, ChownOpt: owned()}
-	return s.File(llb.Mkdir(home+"/.git", 0o755, llb.WithUIDGID(userID, userID)).Copy(git, "/", home+"/.git/", into), llb.WithCustomName("Copy .git"))
+	return s.File(llb.Copy(git, "/", home+"/", info), llb.WithCustomName("Copy .git"))
 }
 
 // ignored are the repository's own patterns. Its .git comes by itself.

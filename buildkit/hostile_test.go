@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -134,12 +135,26 @@ func pidsIn(group string) int {
 	return most
 }
 
-// Eight builds at once, each with a version of its own of the same package, end with their own.
+// memoryPeak is the most memory that a control group ever had.
+func memoryPeak(group string) int64 {
+	for _, file := range []string{"/sys/fs/cgroup/memory" + group + "/memory.max_usage_in_bytes", "/sys/fs/cgroup" + group + "/memory.peak"} {
+		b, err := os.ReadFile(file)
+		if n, nerr := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && nerr == nil {
+			return n
+		}
+	}
+	return 0
+}
+
+// Eight builds at once, each with a version of its own of the same package, end with their own, and all their steps together
+// stay under the limits of one worker.
 func TestEightAtOnce(t *testing.T) {
 	e := shared(t)
 	versions := []string{"1.10.0", "1.11.0", "1.12.0", "1.13.0", "1.14.0", "1.15.0", "1.16.0", "1.17.0"}
 	solve(t, e, job("first", repo(t, "x", ""))) // what they all stand on
 	var all sync.WaitGroup
+	var most atomic.Int64
+	group := fmt.Sprintf("/bindery-test-buildkit-%d", os.Getpid())
 	began := time.Now()
 	for i, v := range versions {
 		// The source of docopt is built with a cache of the repository's own.
@@ -149,13 +164,23 @@ func TestEightAtOnce(t *testing.T) {
 			j.Plan.Env = []plan.Install{{Tool: "pip", Files: []string{"requirements.txt"}}}
 			j.Plan.PostBuild = "postBuild"
 			s := &story{t: t}
-			if _, err := e.Solve(t.Context(), j, s.emit); err != nil {
+			_, err := e.Solve(t.Context(), j, func(ev bindery.Event) {
+				s.emit(ev)
+				most.Store(max(most.Load(), int64(pidsIn(group)))) // roughly: it only grows
+			})
+			if err != nil {
 				t.Errorf("%s: %v\n%s", v, err, s.text())
 			}
 		})
 	}
 	all.Wait()
-	t.Logf("eight builds in %.1f s", time.Since(began).Seconds())
+	t.Logf("eight builds in %.1f s, at most %d processes of %d at once", time.Since(began).Seconds(), most.Load(), sharedCaps.PIDs)
+	if n := most.Load(); n == 0 || n > sharedCaps.PIDs {
+		t.Errorf("%d processes were seen under a limit of %d", n, sharedCaps.PIDs)
+	}
+	if peak := memoryPeak(group); peak == 0 || peak > sharedCaps.Memory {
+		t.Errorf("the steps had %d bytes of memory under a limit of %d", peak, sharedCaps.Memory)
+	}
 	for i, v := range versions {
 		got := inside(t, e, "bindery/eight-"+v, "/bin/sh", "-c", "cat /home/jovyan/mine; /srv/conda/envs/notebook/bin/python -c 'import six, docopt; print(six.__version__)'")
 		if want := fmt.Sprintf("mine-%d\n%s\n", i, v); got != want {

@@ -19,6 +19,9 @@ var sharedEngine = sync.OnceValues(openShared)
 
 var closeShared func() error // set by openShared
 
+// sharedCaps bound all steps of the shared engine together.
+var sharedCaps = buildkit.Caps{Memory: 6 << 30, PIDs: 3000}
+
 func openShared() (*buildkit.Engine, error) {
 	dir, err := os.MkdirTemp("/var/tmp", "bindery-buildkit-")
 	if err != nil {
@@ -33,7 +36,7 @@ func openShared() (*buildkit.Engine, error) {
 	trust := machineTrust()
 	_, packages, stopIndex := serveIndex("only-here", publicIndex())
 	trust.Env = append(trust.Env, "UV_DEFAULT_INDEX="+packages, "PIP_INDEX_URL="+packages, "UV_PYTHON_DOWNLOADS_JSON_URL="+mirror.URL+"/list.json")
-	c := buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Volatile: true, Trust: trust, CgroupParent: fmt.Sprintf("/bindery-test-buildkit-%d", os.Getpid())}
+	c := buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Volatile: true, Trust: trust, CgroupParent: fmt.Sprintf("/bindery-test-buildkit-%d", os.Getpid()), Caps: sharedCaps}
 	channel, stopChannel := serveChannel()
 	c.Trust.Conda = map[string]string{"conda-forge": channel + "/forge"}
 	c.CondaCredentials = filepath.Join(dir, "conda-credentials.json")

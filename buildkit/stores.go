@@ -256,7 +256,7 @@ func (e *Engine) newExecutor() (executor.Executor, *resources.Monitor, error) {
 		return nil, nil, bindery.Errorf(bindery.ErrNotReady, bindery.Ours, "Run make setup, or name a runc with --runtime.",
 			"No container runtime called %s was found", e.cfg.Runtime).Because(err)
 	}
-	return &stepExecutor{Executor: exec, volatile: e.cfg.Volatile, trust: e.cfg.Trust, dir: e.trustDir()}, monitor, nil
+	return &stepExecutor{Executor: exec, trust: e.cfg.Trust, dir: e.trustDir()}, monitor, nil
 }
 
 func dial(ctx context.Context, l *bufconn.Listener) (*client.Client, error) {

@@ -2,7 +2,8 @@
 # Installs Debian packages; the arguments are their names. They come from the archives that this machine uses.
 set -eu
 . /etc/os-release
-keep='-o APT::Keep-Downloaded-Packages=true -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache='
+# A layer that a crash of the machine cut off is thrown away: dpkg need not wait for the disk at every file.
+keep='-o APT::Keep-Downloaded-Packages=true -o Dpkg::Options::=--force-unsafe-io -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache='
 from=/run/bindery/sources-${VERSION_CODENAME:-none}.list
 if [ "$ID" = debian ] && [ -e "$from" ]; then
 	keep="$keep -o Dir::Etc::sourcelist=$from"

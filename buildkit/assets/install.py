@@ -8,6 +8,7 @@
 arguments are pip's. It runs with the base's Python, which may be as old as 3.8.
 """
 import codecs
+import csv
 import glob
 import os
 import re
@@ -227,19 +228,47 @@ def uv(mode, files, args):
     return argv + args, env
 
 
-def compile_fresh(prefix):
-    """Compiles what "wheels" installed: Python there runs code of packages, so that step could not."""
-    began = os.stat(os.path.join(prefix, ".bindery-began")).st_mtime_ns
+def site_packages(prefix):
+    """Returns the directory that packages are in."""
+    found = {os.path.realpath(p) for p in glob.glob(os.path.join(prefix, "lib/python3*/site-packages"))}
+    return min(found) if found else os.path.join(prefix, "lib")
+
+
+def installed(prefix):
+    """Returns the names of the records of all packages."""
+    return {n for n in os.listdir(site_packages(prefix)) if n.endswith(".dist-info")}
+
+
+def compile_fresh(prefix, names):
+    """Compiles the packages that "wheels" installed: Python there runs code of packages, so that step could not."""
+    site = site_packages(prefix)
     fresh = tempfile.NamedTemporaryFile("w", dir=os.environ["TMPDIR"], delete=False)
     with fresh:
-        for site in glob.glob(os.path.join(prefix, "lib/python3*/site-packages")):
-            for folder, _, names in os.walk(site):
-                for path in (os.path.join(folder, n) for n in names if n.endswith(".py")):
-                    if os.lstat(path).st_ctime_ns > began:
-                        fresh.write(path + "\n")
+        for name in names:
+            record = os.path.join(site, name, "RECORD")
+            if not os.path.exists(record):
+                continue
+            with open(record, encoding="utf-8", newline="") as f:
+                for row in csv.reader(f):
+                    if row and row[0].endswith(".py") and not row[0].startswith(("/", "..")):
+                        fresh.write(os.path.join(site, row[0]) + "\n")
     subprocess.run([prefix + "/bin/python", "-I", "-m", "compileall", "-q", "-j", "0", "-i", fresh.name],
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     os.unlink(fresh.name)
+
+
+def forget_times(prefix):
+    """Takes away when the directories that packages were built from were last changed: that differs from checkout to checkout."""
+    for file in glob.glob(os.path.join(site_packages(prefix), "*.dist-info", "uv_cache.json")):
+        with open(file, encoding="utf-8") as f:
+            if "secs_since_epoch" not in f.read():
+                continue
+        os.unlink(file)
+        record = os.path.join(os.path.dirname(file), "RECORD")
+        with open(record, encoding="utf-8", newline="") as f:
+            lines = f.readlines()
+        with open(record, "w", encoding="utf-8", newline="") as f:
+            f.writelines(line for line in lines if "/uv_cache.json," not in line)
 
 
 def install(mode, prefix, folder, args):
@@ -258,12 +287,11 @@ def install(mode, prefix, folder, args):
     args = done
     argv, env = uv(mode, files, args)
     if mode == "wheels":
-        with open(prefix + "/.bindery-began", "w"):
-            pass
+        before = installed(prefix)
         code, said = run(argv, env, quiet_after_error(), folder)
         if code == 0:
-            with open(prefix + "/.bindery-done", "w"):
-                pass
+            with open(prefix + "/.bindery-done", "w", encoding="utf-8") as f:
+                f.writelines(name + "\n" for name in sorted(installed(prefix) - before))
         elif NETWORK.search(said):  # what follows would only wait for the same once more
             say(said[max(said.find("\nerror:"), 0):])
             return code
@@ -275,6 +303,8 @@ def install(mode, prefix, folder, args):
                "--cache-dir", os.environ["UV_CACHE_DIR"] + "/pip"]
         code, more = run(pip + args, env, lambda line: True, folder)
         said = more + "\n" + said
+    if code == 0:
+        forget_times(prefix)
     if code != 0 and not NETWORK.search(said):
         versions = glob.glob(prefix + "/lib/python3.*")
         text = explain(said, files, versions[0].rsplit("python", 1)[1] if versions else "3")
@@ -286,16 +316,12 @@ def install(mode, prefix, folder, args):
 def main():
     mode, args, prefix = sys.argv[1], sys.argv[2:], os.environ["NB_PYTHON_PREFIX"]
     os.makedirs(os.environ["TMPDIR"], exist_ok=True)
-    done, began = prefix + "/.bindery-done", prefix + "/.bindery-began"
-    if mode == "all":
-        finished = os.path.exists(done)
-        if finished:
-            compile_fresh(prefix)
-        for mark in (done, began):
-            if os.path.exists(mark):
-                os.unlink(mark)
-        if finished:
-            return 0
+    done = prefix + "/.bindery-done"
+    if mode == "all" and os.path.exists(done):
+        with open(done, encoding="utf-8") as f:
+            compile_fresh(prefix, f.read().splitlines())
+        os.unlink(done)
+        return 0
     folder = tempfile.mkdtemp(dir=os.environ["TMPDIR"])
     try:
         return install(mode, prefix, folder, args)
