@@ -47,7 +47,9 @@ const hubConfig = `state_dir: %s
 listen: %s
 session_listen: %s
 allow_source: [127.0.0.0/8, 'file:%s']
-network: {subnet: %s}
+network: {subnet: %s, allow: [%s/32]}
+conda: {channels: {conda-forge: '%s/conda-forge'}}
+python: {downloads: '%s/list.json'}
 sessions: {memory: 1G}
 slots: 2
 canary: {every: 0s}
@@ -79,7 +81,7 @@ func newHub(dir string) (*hub, error) {
 	if h.sessions, err = freeAddr(); err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf(hubConfig, h.dir, h.listen, h.sessions, shared.dir, h.subnet, sha256.Sum256([]byte(apiToken)))
+	text := fmt.Sprintf(hubConfig, h.dir, h.listen, h.sessions, shared.dir, h.subnet, shared.far.addr, shared.far.url, shared.far.url, sha256.Sum256([]byte(apiToken)))
 	if err := os.WriteFile(h.config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,6 +32,7 @@ type world struct {
 	dir string // temporary, removed at the end
 	bin string // the bindery under test, with runc beside it
 	hub *hub
+	far *neighbour
 }
 
 var shared world //nolint:gochecknoglobals // set once, by TestMain, before any test
@@ -75,6 +77,10 @@ func runAll(m *testing.M) (status int, err error) {
 	if shared.bin, err = buildBinary(dir); err != nil {
 		return 0, err
 	}
+	if shared.far, err = newNeighbour(dir); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, shared.far.close()) }()
 	return m.Run(), nil
 }
 
