@@ -22,31 +22,35 @@ import (
 
 // A room is a hub as a Recorder sees it, made up: what it looks at, and what it is told as time goes on.
 type room struct {
-	t       *testing.T
-	rec     *metrics.Recorder
-	now     time.Time
-	rnd     *rand.Rand
-	queue   bindery.Queue
-	workers []bindery.WorkerView
-	load    bindery.Load
-	seen    map[string]time.Time
-	left    int  // of GitHub's budget
-	gone    bool // the hub cannot be scraped
-	stopped map[string]bool
-	last    map[string]string // name with labels to value
-	canary  time.Time
+	t          *testing.T
+	rec        *metrics.Recorder
+	now        time.Time
+	rnd        *rand.Rand
+	queue      bindery.Queue
+	workers    []bindery.WorkerView
+	load       bindery.Load
+	seen       map[string]time.Time
+	left       int // of GitHub's budget
+	generation bindery.GenerationState
+	gone       bool // the hub cannot be scraped
+	stopped    map[string]bool
+	last       map[string]string // name with labels to value
+	canary     time.Time
 }
 
 func newRoom(t *testing.T, seed uint64) *room {
 	t.Helper()
 	rm := &room{
-		t: t, now: time.Date(2026, 11, 16, 0, 0, 0, 0, time.UTC), rnd: rand.New(rand.NewPCG(seed, 7)), left: 5000,
+		t: t, now: time.Date(2026, 11, 16, 0, 0, 0, 0, time.UTC), rnd: rand.New(rand.NewPCG(seed, 7)), left: 5000, generation: bindery.GenerationRolling,
 		seen: map[string]time.Time{}, stopped: map[string]bool{},
 	}
 	rec, err := metrics.New(metrics.Config{
 		Queue:   func(context.Context) (bindery.Queue, error) { return rm.queue, nil },
 		Workers: func(context.Context) ([]bindery.WorkerView, error) { return rm.workers, nil },
-		Load:    func() bindery.Load { return rm.load }, Watches: func() map[string]time.Time { return rm.seen },
+		Generations: func(context.Context) ([]bindery.RolloutStatus, error) {
+			return []bindery.RolloutStatus{{Generation: bindery.Generation{Name: "g2", State: rm.generation}}, {Generation: bindery.Generation{Name: "g1", State: bindery.GenerationCurrent}}}, nil
+		},
+		Load: func() bindery.Load { return rm.load }, Watches: func() map[string]time.Time { return rm.seen },
 		Budget: func() (int, bool) { return rm.left, true }, Now: func() time.Time { return rm.now }, Generation: "g1", Canary: 5 * time.Minute,
 	})
 	if err != nil {
@@ -223,6 +227,7 @@ var scenarios = []scenario{
 			})
 		}
 	}},
+	{"a roll-out that pauses itself", "BinderyRolloutPaused", func(rm *room, _ time.Duration) { rm.generation = bindery.GenerationPaused }},
 	{"no worker", "BinderyNoWorker", func(rm *room, _ time.Duration) { rm.workers[0].State, rm.workers[0].Up = bindery.WorkerAway, false }},
 	{"no hub", "BinderyDown", func(rm *room, _ time.Duration) { rm.gone = true }},
 }

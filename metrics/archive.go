@@ -25,10 +25,11 @@ type ArchiveConfig struct {
 }
 
 // An Archive writes each launch down, a file for a day: launches-DATE.jsonl as BinderHub's event log has it, and
-// requests-DATE.jsonl with what is known beside that, failures included. Neither says who asked.
+// requests-DATE.jsonl with what is known beside that, failures included, which say nothing of who asked; steps of
+// generations in generations-DATE.jsonl.
 type Archive struct {
 	cfg   ArchiveConfig
-	queue chan bindery.LaunchReport
+	queue chan []fileLine
 }
 
 // NewArchive makes an Archive; Run writes it.
@@ -44,15 +45,30 @@ func NewArchive(cfg ArchiveConfig) (*Archive, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("metrics: the archive: %w", err)
 	}
-	return &Archive{cfg: cfg, queue: make(chan bindery.LaunchReport, 4096)}, nil
+	return &Archive{cfg: cfg, queue: make(chan []fileLine, 4096)}, nil
 }
 
 // Launched takes a report. It does not wait for the disk: when thousands are behind, a report is lost, and logged.
 func (a *Archive) Launched(rep bindery.LaunchReport) {
-	select {
-	case a.queue <- rep:
-	default:
+	if !a.put(linesOf(rep)) {
 		a.cfg.Log.Warn("the archive of launches is behind; a line is lost", "build", rep.Build)
+	}
+}
+
+// Generation takes a step of a generation, likewise.
+func (a *Archive) Generation(e bindery.GenerationEvent) {
+	line := generationLine{eventAt(e.Time, "generation"), e.Generation, e.Event, e.State, e.Source.URL, e.Source.Commit, e.Who, e.Reason}
+	if !a.put([]fileLine{{generationLines, e.Time, line}}) {
+		a.cfg.Log.Warn("the archive is behind; a line is lost", "generation", e.Generation)
+	}
+}
+
+func (a *Archive) put(lines []fileLine) bool {
+	select {
+	case a.queue <- lines:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -61,14 +77,14 @@ func (a *Archive) Run(ctx context.Context) error {
 	files := map[string]*os.File{}
 	day := ""
 	defer func() { closeAll(files) }()
-	write := func(rep bindery.LaunchReport) {
-		if today := rep.Time.UTC().Format(time.DateOnly); today != day {
-			closeAll(files)
-			clear(files)
-			day = today
-			a.expire(ctx)
-		}
-		for _, l := range linesOf(rep) {
+	write := func(lines []fileLine) {
+		for _, l := range lines {
+			if today := l.at.UTC().Format(time.DateOnly); today != day {
+				closeAll(files)
+				clear(files)
+				day = today
+				a.expire(ctx)
+			}
 			if err := a.append(files, l.file+"-"+day+".jsonl", l.line); err != nil {
 				a.cfg.Log.ErrorContext(ctx, "a launch is not in the archive", "err", err)
 			}
@@ -76,15 +92,15 @@ func (a *Archive) Run(ctx context.Context) error {
 	}
 	for {
 		select {
-		case rep := <-a.queue:
-			write(rep)
+		case lines := <-a.queue:
+			write(lines)
 			continue
 		case <-ctx.Done():
 		}
 		for {
 			select {
-			case rep := <-a.queue:
-				write(rep)
+			case lines := <-a.queue:
+				write(lines)
 			default:
 				return nil
 			}
@@ -121,7 +137,7 @@ func (a *Archive) expire(ctx context.Context) {
 		return
 	}
 	oldest := a.cfg.Now().UTC().AddDate(0, 0, -a.cfg.Days).Format(time.DateOnly)
-	for _, kind := range []string{launchLines, requestLines} {
+	for _, kind := range []string{launchLines, requestLines, generationLines} {
 		names, _ := fs.Glob(os.DirFS(a.cfg.Dir), kind+"-????-??-??.jsonl") // the pattern is right
 		for _, name := range names {
 			date := strings.TrimSuffix(strings.TrimPrefix(name, kind+"-"), ".jsonl")
@@ -135,15 +151,29 @@ func (a *Archive) expire(ctx context.Context) {
 	}
 }
 
-// The two kinds of files.
+// The kinds of files.
 const (
-	launchLines  = "launches"
-	requestLines = "requests"
+	launchLines     = "launches"
+	requestLines    = "requests"
+	generationLines = "generations"
 )
 
 type fileLine struct {
 	file string
+	at   time.Time
 	line any
+}
+
+// A generationLine is a step of a generation, or what became of one image in it.
+type generationLine struct {
+	eventLine
+	Generation string                  `json:"generation"`
+	Event      string                  `json:"event"`
+	State      bindery.GenerationState `json:"state,omitempty"`
+	Repo       string                  `json:"repo,omitempty"`
+	Ref        string                  `json:"ref,omitempty"`
+	Who        string                  `json:"who,omitempty"`
+	Reason     string                  `json:"reason,omitempty"`
 }
 
 // stamp is BinderHub's form of a time.
@@ -169,6 +199,8 @@ type requestLine struct {
 	Repo     string         `json:"repo"`
 	Build    string         `json:"build,omitempty"`
 	Session  string         `json:"session,omitempty"`
+	Request  string         `json:"request,omitempty"` // its id in the log
+	Made     string         `json:"generation,omitempty"`
 	Class    bindery.Class  `json:"class"`
 	Evidence string         `json:"evidence"`
 	Cached   bool           `json:"cached"`
@@ -185,13 +217,13 @@ func linesOf(rep bindery.LaunchReport) []fileLine {
 		Token: rep.Token, Origin: rep.Origin, RequestOrigin: rep.RequestOrigin,
 	}
 	full := requestLine{
-		launchLine: l, Repo: rep.Repo, Build: rep.Build, Session: rep.Session, Class: rep.Class, Evidence: rep.Evidence, Cached: rep.Cached,
+		launchLine: l, Repo: rep.Repo, Build: rep.Build, Session: rep.Session, Request: rep.Request, Made: rep.Generation, Class: rep.Class, Evidence: rep.Evidence, Cached: rep.Cached,
 		Built: rep.Built.Seconds(), Started: rep.Started.Seconds(), Err: rep.Err,
 	}
 	full.Schema, full.Version = "bindery/launch", 1
-	lines := []fileLine{{requestLines, full}}
+	lines := []fileLine{{requestLines, rep.Time, full}}
 	if rep.Status == bindery.LaunchSucceeded {
-		lines = append(lines, fileLine{launchLines, l})
+		lines = append(lines, fileLine{launchLines, rep.Time, l})
 	}
 	return lines
 }

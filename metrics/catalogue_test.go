@@ -23,8 +23,8 @@ import (
 
 // bounds are how many values each label may have, whatever visitors do. Workers are the operator's to count.
 var bounds = map[string]int{
-	"status": 8, "fault": 4, "class": 4, "token": 2, "cached": 2, "quick": 2, "attempts": 5, "retries": 2, "state": 5, "level": 2, "scope": 2,
-	"kind": 5, "quarantined": 2, "phase": 7, "watch": 3, "outcome": 4, "provider": 12, "generation": 21, "version": 1, "repo": 1001, "worker": 2, "le": 14,
+	"status": 8, "fault": 4, "class": 4, "token": 2, "cached": 2, "quick": 2, "attempts": 5, "retries": 2, "state": 7, "step": 5, "level": 2, "scope": 2,
+	"kind": 6, "quarantined": 2, "phase": 7, "watch": 3, "outcome": 4, "provider": 12, "generation": 21, "version": 1, "repo": 1001, "worker": 2, "le": 14,
 }
 
 // A listed metric is one line of the catalogue.

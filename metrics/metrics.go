@@ -22,6 +22,8 @@ import (
 type Config struct {
 	Queue   func(ctx context.Context) (bindery.Queue, error)        // required
 	Workers func(ctx context.Context) ([]bindery.WorkerView, error) // required
+	// Generations says what serves and how a roll-out stands. Default: there are none.
+	Generations func(ctx context.Context) ([]bindery.RolloutStatus, error)
 	// Load says what the event streams do. Default: nothing.
 	Load func() bindery.Load
 	// Watches says when each loop that watches over something last had a look. Default: there is none.
@@ -79,6 +81,9 @@ func New(cfg Config) (*Recorder, error) {
 	}
 	if cfg.Load == nil {
 		cfg.Load = func() bindery.Load { return bindery.Load{} }
+	}
+	if cfg.Generations == nil {
+		cfg.Generations = func(context.Context) ([]bindery.RolloutStatus, error) { return nil, nil }
 	}
 	if cfg.Watches == nil {
 		cfg.Watches = func() map[string]time.Time { return nil }

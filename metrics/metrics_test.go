@@ -46,6 +46,12 @@ func recorder(t *testing.T, change ...func(*metrics.Config)) *metrics.Recorder {
 	t.Helper()
 	cfg := metrics.Config{
 		Queue: queue, Workers: workers, Version: "1", Generation: "g", Canary: 5 * time.Minute,
+		Generations: func(context.Context) ([]bindery.RolloutStatus, error) {
+			return []bindery.RolloutStatus{
+				{Generation: bindery.Generation{Name: "g2", State: bindery.GenerationRolling}, Proven: 5, Waiting: 3, Held: make([]bindery.Held, 1), Images: 5, Covered: 0.4},
+				{Generation: bindery.Generation{Name: "g", State: bindery.GenerationCurrent}, Images: 9},
+			}, nil
+		},
 		Load:    func() bindery.Load { return bindery.Load{Streams: 9, Launching: 8, Opened: 70, Resumed: 6} },
 		Watches: func() map[string]time.Time { return map[string]time.Time{"workers": at.Add(-5 * time.Second)} },
 		Now:     func() time.Time { return at },

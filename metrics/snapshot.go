@@ -53,6 +53,10 @@ var gauges = [...]gauge{
 	{"bindery_streams_resumed_total", "Of these, those that went on where another one had broken off.", nil},
 	{"bindery_watch_age_seconds", "Seconds since a loop that watches over something last had a look.", []string{"watch"}},
 	{"bindery_provider_budget", "Requests that a provider says it still takes; there once it was asked.", []string{"provider"}},
+	{"bindery_generations", "Generations of the builder, by state.", []string{"state"}},
+	{"bindery_generation_images", "Images that a generation made and that are there.", []string{"generation"}},
+	{"bindery_rollout_images", "Images of the roll-out that is under way, by how far they are; held ones stay on their old image.", []string{"step"}},
+	{"bindery_rollout_covered", "Share of launches that go to images which the roll-out has replaced.", nil},
 	{"bindery_canary_age_seconds", "Seconds since the canary was last built and launched; before the first time, since the hub began.", nil},
 	{"bindery_canary_every_seconds", "Seconds between two runs of the canary.", nil},
 	{"bindery_canary_seconds", "Seconds that each phase of the canary's last run took.", []string{"phase"}},
@@ -114,6 +118,34 @@ func (s snapshot) Collect(out chan<- prometheus.Metric) {
 		cfg.Log.WarnContext(ctx, "the workers cannot be looked at for the metrics", "err", err)
 	}
 	s.ofWorkers(workers, set)
+	if all, err := cfg.Generations(ctx); err == nil {
+		s.ofGenerations(all, set)
+	} else {
+		cfg.Log.WarnContext(ctx, "the generations cannot be looked at for the metrics", "err", err)
+	}
+}
+
+// ofGenerations sets the gauges of generations: they come the newest first.
+func (s snapshot) ofGenerations(all []bindery.RolloutStatus, set func(name string, v float64, labels ...string)) {
+	states, images := map[bindery.GenerationState]int{}, map[string]int{}
+	var under bindery.RolloutStatus
+	for _, g := range all {
+		states[g.State]++
+		images[s.r.generation(g.Name)] += g.Images
+		if g.State.RollsOut() || g.State == bindery.GenerationPaused {
+			under = g
+		}
+	}
+	for _, state := range bindery.GenerationStates() {
+		set("bindery_generations", float64(states[state]), string(state))
+	}
+	for name, n := range images {
+		set("bindery_generation_images", float64(n), name)
+	}
+	for step, n := range map[string]int{"proven": under.Proven, "building": under.Building, "starting": under.Starting, "waiting": under.Waiting, "held": len(under.Held)} {
+		set("bindery_rollout_images", float64(n), step)
+	}
+	set("bindery_rollout_covered", under.Covered)
 }
 
 func (s snapshot) ofCanary(set func(name string, v float64, labels ...string)) {
@@ -199,7 +231,7 @@ func ofRules(q bindery.Queue, set func(name string, v float64, labels ...string)
 	for label, n := range failures {
 		set("bindery_queue_failures", float64(n), label)
 	}
-	rules := map[string]int{"ban": 0, "hold": 0, "hold-launches": 0, "weight": 0, "quota": 0}
+	rules := map[string]int{"ban": 0, "hold": 0, "hold-launches": 0, "hold-until-built": 0, "weight": 0, "quota": 0}
 	for _, r := range q.Rules {
 		rules[r.Kind]++
 	}

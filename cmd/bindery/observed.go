@@ -25,7 +25,7 @@ type observed struct {
 func (o *observed) open(a *app, p *parts, hub *dispatch.Dispatcher, log *slog.Logger) (err error) {
 	o.watches = hub.Watches
 	o.metrics, err = metrics.New(metrics.Config{
-		Queue: hub.Queue, Workers: hub.Workers, Load: func() bindery.Load { return o.load() }, Watches: func() map[string]time.Time { return o.watches() },
+		Queue: hub.Queue, Workers: hub.Workers, Generations: hub.Generations, Load: func() bindery.Load { return o.load() }, Watches: func() map[string]time.Time { return o.watches() },
 		Version: thisRelease().Version, Generation: a.generation(), HideRepos: a.cfg.HideSources, Canary: a.cfg.Canary.every(), Log: log,
 	})
 	if err != nil {
@@ -85,7 +85,7 @@ func (o *observed) launched(rep bindery.LaunchReport) {
 }
 
 // generation is told of each step of a generation.
-func (o *observed) generation(bindery.GenerationEvent) {}
+func (o *observed) generation(e bindery.GenerationEvent) { o.archive.Generation(e) }
 
 // workerStatus asks the worker of this state directory.
 func (p *parts) workerStatus(ctx context.Context) (bindery.WorkerStatus, error) {
