@@ -68,7 +68,8 @@ type NewSession struct {
 // A Session is a session and where visitors find it. Token is empty unless the caller may use the session.
 type Session struct {
 	bindery.Session
-	URL string `json:"url"`
+	URL       string `json:"url"`
+	Requester string `json:"requester,omitempty"` // who asked for it; for operators only
 }
 
 // StopSession says why a session is stopped; the reason is kept and shown.
@@ -78,6 +79,11 @@ type StopSession struct {
 
 // CancelBuild says why a build is cancelled; the reason is kept and shown.
 type CancelBuild struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+// ForgiveBuild says why a failure is forgotten; the audit log keeps it.
+type ForgiveBuild struct {
 	Reason string `json:"reason,omitempty"`
 }
 

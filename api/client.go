@@ -96,6 +96,11 @@ func (c *Client) CancelBuild(ctx context.Context, id, reason string) error {
 	return c.call(ctx, "DELETE", "/api/v1/builds/"+url.PathEscape(id), CancelBuild{Reason: reason}, nil)
 }
 
+// ForgiveBuild forgets that a build failed: the next one who asks has it built again.
+func (c *Client) ForgiveBuild(ctx context.Context, id, reason string) error {
+	return c.call(ctx, "POST", "/api/v1/builds/"+url.PathEscape(id)+"/forgive", ForgiveBuild{Reason: reason}, nil)
+}
+
 // RetryBuild builds again what has failed or was cancelled, though its failure is remembered. It returns the build
 // that answers now.
 func (c *Client) RetryBuild(ctx context.Context, id string) (bindery.Build, error) {

@@ -107,3 +107,20 @@ func (d *Dispatcher) RetryBuild(ctx context.Context, id, who string) (bindery.Bu
 	}
 	return d.Submit(ctx, bindery.Ask{Source: b.Source, Requester: b.Requester, Class: b.Class, Retry: true})
 }
+
+// ForgiveBuild forgets, for an operator, that a build failed: its failure answers nobody any more. Nothing is built by
+// that.
+func (d *Dispatcher) ForgiveBuild(ctx context.Context, id, who, reason string) error {
+	b, err := d.Build(ctx, id)
+	if err != nil {
+		return err
+	}
+	if b.State != bindery.BuildFailed {
+		return bindery.Errorf(bindery.ErrConflict, bindery.User, "Nothing is to be done.", "The build %q has not failed", bindery.Printable(id))
+	}
+	return d.do(ctx, func(t *turn) {
+		t.note(who, "forgive build", id+" of "+b.Source.Identity(), reason)
+		t.forgive = append(t.forgive, b.Key)
+		t.step(sched.Forgive{Key: b.Key})
+	})
+}

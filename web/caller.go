@@ -46,6 +46,9 @@ func (s *Server) callerOf(r *http.Request, local bool) Caller {
 	if scheme, rest, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		bearer = strings.TrimSpace(rest)
 	}
+	if name, ok := r.Context().Value(operatorKey{}).(string); ok && local {
+		return operator(name)
+	}
 	if local {
 		who := "local"
 		if as := bindery.Printable(r.Header.Get(api.AsHeader)); as != "" {

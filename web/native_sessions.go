@@ -12,12 +12,16 @@ import (
 	"github.com/bindery-hub/bindery/api"
 )
 
-func (s *Server) getSessions(ctx context.Context, _ Caller, _ struct{}) ([]api.Session, error) {
+func (s *Server) getSessions(ctx context.Context, c Caller, _ struct{}) ([]api.Session, error) {
 	all, err := s.cfg.Sessions.Sessions(ctx)
 	out := make([]api.Session, 0, len(all))
 	for _, sess := range all {
 		sess.Token = ""
-		out = append(out, s.shown(ctx, sess))
+		x := s.shown(ctx, sess)
+		if c.Admin {
+			x.Requester = sess.Requester
+		}
+		out = append(out, x)
 	}
 	return out, err
 }

@@ -31,6 +31,7 @@ func (s *Server) routes() *http.ServeMux {
 	if s.cfg.Metrics != nil {
 		mux.Handle("GET /metrics", s.cfg.Metrics)
 	}
+	s.adminRoutes(mux)
 	for _, rt := range s.nativeRoutes() {
 		data(rt.method+" "+rt.path, rt.guarded())
 	}

@@ -127,6 +127,8 @@ type Config struct {
 	Export func(ctx context.Context, kind string, since, until time.Time) (iter.Seq2[[]byte, error], error)
 	// Metrics answers GET /metrics; default: there is none.
 	Metrics http.Handler
+	// Admin makes the pages below /admin, of a Server that is not ready yet; default: there are none.
+	Admin func(s *Server) (http.Handler, error)
 	// SessionsAtOnce is the most sessions that the queue admits, for /health; 0: it is not told.
 	SessionsAtOnce int
 	// AllowOrigin is sent as Access-Control-Allow-Origin, for pages that launch from elsewhere.
@@ -241,6 +243,7 @@ type Server struct {
 	glance    *glance
 	matchers  matchers
 	openapi   []byte
+	admin     http.Handler
 	public    http.Handler
 	local     http.Handler
 }
@@ -268,6 +271,11 @@ func New(cfg Config) (*Server, error) {
 	}
 	if s.openapi, err = s.describe(); err != nil {
 		return nil, err
+	}
+	if cfg.Admin != nil {
+		if s.admin, err = cfg.Admin(s); err != nil {
+			return nil, err
+		}
 	}
 	routes := s.routes()
 	s.public = s.adapt(routes, false)

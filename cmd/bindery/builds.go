@@ -13,11 +13,12 @@ import (
 )
 
 type buildsCmd struct {
-	Ls     buildsLsCmd     `cmd:"" help:"List a hub's builds, those that live first."`
-	Show   buildsShowCmd   `cmd:"" help:"Show one build."`
-	Cancel buildsCancelCmd `cmd:"" help:"Stop builds that nobody should wait for any more."`
-	Retry  buildsRetryCmd  `cmd:"" help:"Build again what has failed, though its failure is remembered."`
-	Logs   buildsLogsCmd   `cmd:"" help:"Print what a build printed."`
+	Ls      buildsLsCmd      `cmd:"" help:"List a hub's builds, those that live first."`
+	Show    buildsShowCmd    `cmd:"" help:"Show one build."`
+	Cancel  buildsCancelCmd  `cmd:"" help:"Stop builds that nobody should wait for any more."`
+	Forgive buildsForgiveCmd `cmd:"" help:"Forget that a build failed: the next one who asks has it built again."`
+	Retry   buildsRetryCmd   `cmd:"" help:"Build again what has failed, though its failure is remembered."`
+	Logs    buildsLogsCmd    `cmd:"" help:"Print what a build printed."`
 
 	Timeline buildsTimelineCmd `cmd:"" help:"Show when each step of a build ran; of one that runs, once it ends."`
 }
@@ -193,6 +194,25 @@ func (c *buildsRetryCmd) Run(ctx context.Context, a *app) error {
 		return printJSON(a.stdout, b)
 	}
 	fmt.Fprintf(a.stdout, "%s is %s\n", b.ID, b.State)
+	return nil
+}
+
+type buildsForgiveCmd struct {
+	hubFlags
+	ID     string `arg:"" help:"The build."`
+	Reason string `help:"Why; the audit log keeps it." placeholder:"TEXT"`
+}
+
+// Run forgives.
+func (c *buildsForgiveCmd) Run(ctx context.Context, a *app) error {
+	client, err := c.running(a)
+	if err != nil {
+		return err
+	}
+	if err := client.ForgiveBuild(ctx, c.ID, c.Reason); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "the failure of %s is forgotten\n", c.ID)
 	return nil
 }
 

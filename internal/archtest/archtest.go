@@ -52,6 +52,7 @@ var rules = map[string]rule{
 		why: "the shell round sched and rollout; that nothing is lost is tested with the real store",
 	},
 	"proxy": {inside: []string{"api"}, why: "visitors' traffic to sessions"},
+	"admin": {inside: []string{"api"}, why: "operators' pages over the native API, which they use as any client does"},
 	"web":   {inside: []string{"api"}, outside: []string{"github.com/golang-jwt/jwt/v5"}, why: "HTTP, pages, signed build tokens"},
 
 	// Outside things, one each. None imports another.
