@@ -124,7 +124,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		s.tries.failed(addr, now)
 		s.cfg.Log.WarnContext(r.Context(), "somebody could not sign in to the admin pages", "address", addr)
-		s.showLogin(w, r, http.StatusForbidden, loginBody{next, "This is no token of the scope admin. The hub's configuration lists them under api.tokens."})
+		s.showLogin(w, r, http.StatusForbidden, loginBody{next, "This is no token of the scope admin. The hub's configuration lists them under api_tokens."})
 		return
 	}
 	t := ticket{Name: name, Print: print, ID: rand.Text(), Began: now.Unix(), Until: now.Add(ticketLife).Unix()}

@@ -126,12 +126,17 @@ func benchParts(ctx context.Context, dir string) (*store.DB, *dispatch.Dispatche
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	s, err := web.New(web.Config{
+	s, err := web.New(benchWeb(db, d))
+	return db, d, s, err
+}
+
+// benchWeb is how such a hub is served.
+func benchWeb(db *store.DB, d *dispatch.Dispatcher) web.Config {
+	return web.Config{
 		Builds: d, Sessions: d, Queue: d, History: db, Secret: []byte(strings.Repeat("k", 32)), SessionURL: "http://127.0.0.1:1",
 		Tokens: []web.Token{{Hash: web.HashToken("t"), Name: "ops"}}, LeaveGrace: time.Millisecond,
 		Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-	})
-	return db, d, s, err
+	}
 }
 
 // runHub runs a hub over a directory until the function that it returns is called.
