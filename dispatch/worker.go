@@ -83,7 +83,7 @@ type look struct {
 // minute.
 const (
 	writesSeldom = 10 * time.Minute
-	writesOften  = 15 * time.Second
+	writesOften  = 10 * time.Second
 )
 
 func (d *Dispatcher) look(ctx context.Context, m *member) (l look) {
