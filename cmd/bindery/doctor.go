@@ -23,6 +23,7 @@ import (
 	"github.com/bindery-hub/bindery/bridge"
 	"github.com/bindery-hub/bindery/plan"
 	"github.com/bindery-hub/bindery/runc"
+	"github.com/bindery-hub/bindery/worker"
 )
 
 const (
@@ -34,6 +35,8 @@ type doctorCmd struct {
 	JSON    bool   `help:"Print a JSON array of checks."`
 	Base    string `help:"Check for this base (default ${base})." placeholder:"BASE" env:"BINDERY_BASE"`
 	Offline bool   `help:"Leave out what needs the network."`
+	Pool    string `help:"Check what this node pool wants of its workers, too." placeholder:"POOL"`
+	poolFlags
 }
 
 // Run prints every check, and fails when something required is missing.
@@ -42,6 +45,11 @@ func (c *doctorCmd) Run(ctx context.Context, a *app) error {
 	if !c.Offline {
 		checks = append(checks, checkIndex(ctx, a.cfg.Steps, a.getenv))
 	}
+	proofs, err := c.preflight(ctx, a)
+	if err != nil {
+		return err
+	}
+	checks = append(checks, proofs...)
 	if c.JSON {
 		if err := printJSON(a.stdout, checks); err != nil {
 			return err
@@ -53,6 +61,38 @@ func (c *doctorCmd) Run(ctx context.Context, a *app) error {
 		return statusError(exitFailed)
 	}
 	return nil
+}
+
+// preflight looks at the state directory's disk as its worker does, and holds it to the same minimums. Where there is no
+// state directory yet, nothing is written.
+func (c *doctorCmd) preflight(ctx context.Context, a *app) ([]bindery.Check, error) {
+	wanted := bindery.DefaultMinimums()
+	if c.Pool != "" {
+		file, err := c.read(a)
+		if err != nil {
+			return nil, err
+		}
+		p, ok := file.Pools[c.Pool]
+		if !ok {
+			return nil, noSuchPool(c.Pool)
+		}
+		wanted = p.minimums()
+	}
+	if info, err := os.Stat(a.inst.dir); err != nil || !info.IsDir() {
+		return nil, nil
+	}
+	probe := worker.Probe{Dir: a.inst.dir}
+	if !c.Offline {
+		probe.Reach = a.reach
+	}
+	found := probe.Look(ctx, 0)
+	s := found.Scratch
+	checks := []bindery.Check{{Name: "worker's disk", OK: true, Level: required,
+		Found: fmt.Sprintf("%s on %s, disk %s, %s free, writes %s", s.FileSystem, s.Device, cmp.Or(s.Disk, "none"), size(s.Free), unlessZero(s.WriteRate))}}
+	for _, p := range wanted.Judge(found) {
+		checks = append(checks, bindery.Check{Name: "worker's " + p.Check, Level: required, Found: p.Measured + "; wanted: " + p.Wanted, Remedy: p.Remedy})
+	}
+	return checks, nil
 }
 
 func printChecks(w io.Writer, checks []bindery.Check) {

@@ -93,7 +93,7 @@ func (c *poolCommandCmd) Run(a *app) error {
 	}
 	p, ok := file.Pools[c.Name]
 	if !ok {
-		return bindery.Errorf(bindery.ErrNotFound, bindery.User, "`bindery pool ls` lists them.", "No pool %q is declared", bindery.Printable(c.Name))
+		return noSuchPool(c.Name)
 	}
 	text, err := poolCommand(file.Cluster, c.Name, p, c.For)
 	if err != nil {
@@ -101,6 +101,10 @@ func (c *poolCommandCmd) Run(a *app) error {
 	}
 	_, err = fmt.Fprint(a.stdout, text)
 	return err
+}
+
+func noSuchPool(name string) error {
+	return bindery.Errorf(bindery.ErrNotFound, bindery.User, "`bindery pool ls` lists them.", "No pool %q is declared", bindery.Printable(name))
 }
 
 type poolCheckCmd struct {
