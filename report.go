@@ -25,16 +25,19 @@ type LaunchReport struct {
 	Evidence string
 	Err      *Error
 
+	Began      time.Time
 	Request    string // its id in the log
+	Parent     string // the trace that it belongs to, as the header traceparent says it; whoever asks chooses that
 	Generation string // that made the image
 
 	Token         bool   // it came with a build token of a page of ours
 	Origin        string // host that was asked
 	RequestOrigin string // the page that asked, else what the browser says of it
 
-	Cached  bool          // there was an image already
-	Built   time.Duration // until there was an image
-	Started time.Duration // from there until the session answered
+	Cached   bool          // there was an image already
+	Resolved time.Duration // until the commit was known; 0: it never was
+	Built    time.Duration // until there was an image
+	Started  time.Duration // from there until the session answered
 }
 
 // Load is what of a hub only its event streams know.

@@ -23,6 +23,7 @@ func (s *Server) Load() bindery.Load {
 // A tale is what a watch remembers for its report.
 type tale struct {
 	began     time.Time
+	resolved  time.Time
 	build     bindery.Build
 	cached    bool
 	built     time.Time // there was an image
@@ -43,7 +44,10 @@ func (wa *watch) report(ctx context.Context, err error) {
 		Time: now, Status: bindery.LaunchSucceeded, Provider: wa.provider, Spec: strings.TrimRight(wa.spec.raw, "/"), Source: wa.ask.Source,
 		Repo: wa.provider.RepoURL(wa.ask.Source), Build: wa.build.ID, Session: wa.session, Class: wa.ask.Class, Evidence: wa.ask.Evidence,
 		Token: wa.token, Origin: wa.r.Host, RequestOrigin: requestOrigin(wa.r), Cached: wa.cached,
-		Request: visitOf(wa.r.Context()).id,
+		Request: visitOf(wa.r.Context()).id, Began: wa.began, Parent: wa.r.Header.Get("Traceparent"),
+	}
+	if !wa.resolved.IsZero() {
+		rep.Resolved = wa.resolved.Sub(wa.began)
 	}
 	if wa.build.Result != nil {
 		rep.Generation = wa.build.Result.Generation

@@ -46,6 +46,7 @@ type config struct {
 	Trace         *size    `yaml:"trace"`
 
 	Canary canaryConfig `yaml:"canary"`
+	Traces tracesConfig `yaml:"traces"`
 
 	Pools  string       `yaml:"pools"`
 	Worker workerConfig `yaml:"worker"`
@@ -88,6 +89,12 @@ func (w workerConfig) check() error {
 		}
 	}
 	return nil
+}
+
+// A tracesConfig says where traces go.
+type tracesConfig struct {
+	URL     string            `yaml:"url"`
+	Headers map[string]string `yaml:"headers"`
 }
 
 type pagesConfig struct {
@@ -266,7 +273,7 @@ func (c *config) idleExit() time.Duration { return cmp.Or(c.IdleExit, 5*time.Min
 
 // check looks at what the parser cannot: addresses, URLs, names.
 func (c *config) check() error {
-	for key, url := range map[string]string{"session_url": c.SessionURL, "public_url": c.PublicURL, "steps.pip_index": c.Steps.PipIndex, "steps.npm_index": c.Steps.NPMIndex,
+	for key, url := range map[string]string{"traces.url": c.Traces.URL, "session_url": c.SessionURL, "public_url": c.PublicURL, "steps.pip_index": c.Steps.PipIndex, "steps.npm_index": c.Steps.NPMIndex,
 		"python.mirror": c.Python.Mirror, "python.downloads": c.Python.Downloads} {
 		if err := checkURL(url); err != nil {
 			return fmt.Errorf("%s: %w", key, err)

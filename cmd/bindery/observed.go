@@ -8,9 +8,13 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/dispatch"
 	"github.com/bindery-hub/bindery/metrics"
+	"github.com/bindery-hub/bindery/store"
+	otlp "github.com/bindery-hub/bindery/traces"
 )
 
 // observed passes what happens in a hub to the metrics and to the archive. It is there before they are, since each of
@@ -18,11 +22,18 @@ import (
 type observed struct {
 	metrics *metrics.Recorder
 	archive *metrics.Archive
+	traces  *otlp.Traces // nil: nobody wants them
 	load    func() bindery.Load
 	watches func() map[string]time.Time
 }
 
-func (o *observed) open(a *app, p *parts, hub *dispatch.Dispatcher, log *slog.Logger) (err error) {
+func (o *observed) open(ctx context.Context, a *app, db *store.DB, hub *dispatch.Dispatcher, log *slog.Logger) (err error) {
+	if cfg := a.cfg.Traces; cfg.URL != "" {
+		o.traces, err = otlp.New(ctx, otlp.Config{URL: cfg.URL, Headers: cfg.Headers, Version: thisRelease().Version, Events: db.Events, Log: log})
+		if err != nil {
+			return err
+		}
+	}
 	o.watches = hub.Watches
 	o.metrics, err = metrics.New(metrics.Config{
 		Queue: hub.Queue, Workers: hub.Workers, Generations: hub.Generations, Load: func() bindery.Load { return o.load() }, Watches: func() map[string]time.Time { return o.watches() },
@@ -55,7 +66,15 @@ func (o *observed) export(h metrics.History) func(ctx context.Context, kind stri
 	}
 }
 
-func (o *observed) run(ctx context.Context) error { return o.archive.Run(ctx) }
+func (o *observed) run(ctx context.Context) error {
+	if o.traces == nil {
+		return o.archive.Run(ctx)
+	}
+	var both errgroup.Group
+	both.Go(func() error { return o.archive.Run(ctx) })
+	both.Go(func() error { return o.traces.Run(ctx) })
+	return both.Wait()
+}
 
 // sang takes the report of a canary.
 func (o *observed) sang(rep bindery.CanaryReport) {
@@ -66,6 +85,9 @@ func (o *observed) sang(rep bindery.CanaryReport) {
 
 // built counts a build, unless it is the canary's.
 func (o *observed) built(b bindery.Build) {
+	if o.traces != nil {
+		o.traces.Built(b)
+	}
 	if o.metrics != nil && b.Requester != bindery.CanaryRequester {
 		o.metrics.Built(b)
 	}
@@ -78,6 +100,9 @@ func (o *observed) resolved(src bindery.Source, err error, served bool) {
 }
 
 func (o *observed) launched(rep bindery.LaunchReport) {
+	if o.traces != nil {
+		o.traces.Launched(rep)
+	}
 	if o.metrics != nil {
 		o.metrics.Launched(rep)
 	}

@@ -199,7 +199,7 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	if err != nil {
 		return err
 	}
-	if err := seen.open(a, p, hub, log); err != nil {
+	if err := seen.open(ctx, a, db, hub, log); err != nil {
 		return err
 	}
 	people := staff{hub, crew, ""}

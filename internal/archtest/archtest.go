@@ -81,6 +81,7 @@ var rules = map[string]rule{
 	},
 	"canary":  {bubbles: true, why: "builds and launches of the hub's own; the hub and its addresses come in as an interface and functions"},
 	"metrics": {outside: []string{"github.com/prometheus/client_golang"}, why: "Prometheus series, from what the hub tells it"},
+	"traces": {outside: []string{"go.opentelemetry.io/otel"}, why: "spans for an OpenTelemetry collector, made of what has ended"},
 	"store":   {outside: []string{"modernc.org/sqlite"}, why: "the database"},
 
 	// Wire.
@@ -105,11 +106,11 @@ var rules = map[string]rule{
 // not its own.
 var testOutside = []string{
 	"github.com/google/go-cmp", "pgregory.net/rapid", "github.com/rogpeppe/go-internal", "github.com/coder/websocket",
-	"github.com/google/go-containerregistry",
+	"github.com/google/go-containerregistry", "go.opentelemetry.io/proto/otlp", "google.golang.org/protobuf",
 }
 
 // adapters know one outside thing each. An adapter imports no other, in its tests neither; only the wiring imports all.
-var adapters = []string{"source", "buildkit", "runc", "bridge", "store", "metrics"}
+var adapters = []string{"source", "buildkit", "runc", "bridge", "store", "metrics", "traces"}
 
 // longestChain is how many packages an import chain inside the module may hold: wiring, two layers, domain.
 const longestChain = 4
