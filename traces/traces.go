@@ -1,4 +1,4 @@
-// Package traces tells an OpenTelemetry collector how launches and builds went.
+// Package traces tells an OpenTelemetry collector what happened, as spans.
 package traces
 
 import (
