@@ -39,6 +39,9 @@ func playing(t *testing.T) *hub {
 			}
 			h.mu.Unlock()
 			for _, b := range todo {
+				if strings.HasSuffix(b.Source.URL, "/silent") {
+					continue
+				}
 				h.say(b.ID, "Step 1\n")
 				if strings.HasSuffix(b.Source.URL, "/failing") {
 					h.fail(b.ID, bindery.Errorf(bindery.ErrStep, bindery.User, "Look.", "It failed"))
@@ -63,6 +66,7 @@ const limitWindow = 30 * time.Minute
 func conform(c *web.Config) {
 	c.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	one := 1
+	c.Keepalive = 200 * time.Millisecond
 	c.ImagePrefix = "r.io/p/bh-"
 	c.Rules = web.Rules{
 		Requests: 3, Window: limitWindow, Networks: []web.NetworkBan{{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Label: "a bad place"}},
@@ -76,7 +80,7 @@ func conform(c *web.Config) {
 func conforming(url string) conformance.Hub {
 	const at = "git/https%3A%2F%2Fexample.org%2Fo%2F"
 	return conformance.Hub{
-		URL: url, New: at + "new/main", Failing: at + "failing/main", Banned: at + "Banned/main", Full: at + "full/main", FullNew: at + "full/another",
+		URL: url, New: at + "new/main", Failing: at + "failing/main", Banned: at + "Banned/main", Silent: at + "silent/main", Keepalive: 200 * time.Millisecond, Full: at + "full/main", FullNew: at + "full/another",
 		ImagePrefix: "r.io/p/bh-", Slug: "https://example.org/o/new",
 		NoRef: at + "new/noref", NoRepo: at + "norepo/main", RepoURL: "https://example.org/o/new", RefURL: "https://example.org/o/new",
 		Limit: 3, Window: limitWindow, BannedFrom: "198.51.100.9", BannedLabel: "a bad place",

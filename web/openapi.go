@@ -1,7 +1,10 @@
 package web
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
 	"regexp"
@@ -19,7 +22,7 @@ type object = map[string]any
 // describe makes the OpenAPI document from the routes and the Go types that they read and write, so that it cannot fall
 // behind them.
 func (s *Server) describe() ([]byte, error) {
-	d := document{schemas: object{}}
+	d := document{object{}, map[string]reflect.Type{}, map[string]bool{}}
 	paths := object{}
 	for _, rt := range s.nativeRoutes() {
 		at, ok := paths[rt.path].(object)
@@ -28,6 +31,10 @@ func (s *Server) describe() ([]byte, error) {
 			paths[rt.path] = at
 		}
 		at[strings.ToLower(rt.method)] = d.operation(rt)
+	}
+	problem := d.schema(reflect.TypeFor[api.Problem]())
+	if len(d.clashes) > 0 {
+		return nil, fmt.Errorf("web: two types of the API have one name: %v", slices.Sorted(maps.Keys(d.clashes)))
 	}
 	return json.MarshalIndent(object{
 		"openapi": "3.1.0",
@@ -43,13 +50,17 @@ func (s *Server) describe() ([]byte, error) {
 			"securitySchemes": object{"token": object{"type": "http", "scheme": "bearer", "description": "A token of the hub's configuration, with the scope read, launch or admin. A session's own token opens that session."}},
 			"responses": object{"Problem": object{
 				"description": "What went wrong, whose fault it is, and what to do about it",
-				"content":     object{api.ProblemType: object{"schema": d.schema(reflect.TypeFor[api.Problem]())}},
+				"content":     object{api.ProblemType: object{"schema": problem}},
 			}},
 		},
 	}, "", "  ")
 }
 
-type document struct{ schemas object }
+type document struct {
+	schemas object
+	types   map[string]reflect.Type // by the name of their schema
+	clashes map[string]bool         // names of two types
+}
 
 var pathParamRE = regexp.MustCompile(`\{([a-z]+)\}`)
 
@@ -158,17 +169,19 @@ func (d document) schema(t reflect.Type) object {
 	return object{}
 }
 
+// schemaNames are of those types that share their name with another.
+var schemaNames = map[reflect.Type]string{
+	reflect.TypeFor[api.Session]():     "LaunchedSession",
+	reflect.TypeFor[api.Rule]():        "StandingRule",
+	reflect.TypeFor[bindery.Problem](): "PreflightProblem",
+}
+
 func (d document) named(t reflect.Type) object {
-	name := t.Name()
-	if t.PkgPath() == reflect.TypeFor[api.Session]().PkgPath() && t == reflect.TypeFor[api.Session]() {
-		name = "LaunchedSession" // bindery.Session is another one
+	name := cmp.Or(schemaNames[t], t.Name())
+	if other, ok := d.types[name]; ok && other != t {
+		d.clashes[name] = true
 	}
-	if t == reflect.TypeFor[api.JoinToken]() {
-		name = "TokenToJoin"
-	}
-	if t == reflect.TypeFor[api.Rule]() {
-		name = "StandingRule"
-	}
+	d.types[name] = t
 	ref := object{"$ref": "#/components/schemas/" + name}
 	if d.schemas[name] != nil {
 		return ref

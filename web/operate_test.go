@@ -1,9 +1,11 @@
 package web_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"iter"
 	"net/http"
 	"strings"
 	"testing"
@@ -314,11 +316,19 @@ func TestSentTwiceDoneOnce(t *testing.T) {
 // required names.
 func TestDocumentDescribesEveryRoute(t *testing.T) {
 	h := newHub()
-	ts := serve(t, h, shelved(h, newShelf()), func(c *web.Config) { c.Tokens = []web.Token{{Hash: web.HashToken("a")}} })
+	ts := serve(t, h, shelved(h, newShelf()), func(c *web.Config) {
+		c.Tokens = []web.Token{{Hash: web.HashToken("a")}}
+		c.Export = func(context.Context, string, time.Time, time.Time) (iter.Seq2[[]byte, error], error) {
+			return func(func([]byte, error) bool) {}, nil
+		}
+	})
 	b, err := h.Submit(t.Context(), bindery.Ask{Source: repo})
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.change(func() {
+		h.add(b.ID, bindery.Event{Phase: bindery.PhaseBuilding, Message: "planned\n", Plan: json.RawMessage(`{"pack":"python"}`)})
+	})
 	h.finish(b.ID)
 	if _, err := h.Launch(t.Context(), func() bindery.Build { b, _ := h.Build(t.Context(), b.ID); return b }(), bindery.Ask{}); err != nil {
 		t.Fatal(err)

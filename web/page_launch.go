@@ -35,7 +35,7 @@ func (s *Server) launchPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	b := launchBody{Source: src, Name: shortName(src.URL), Link: pageOf(src)}
 	return s.write(w, r, http.StatusOK, "launch", pageData{
-		Title: b.Name + " · Bindery", Social: "Opens " + b.Name + " as a running notebook.", Body: b,
+		Title: b.Name + " · Bindery", Social: "Opens " + b.Name + " as a running notebook.", Token: token, Body: b,
 		Data: launchData{
 			Stream: s.cfg.Base + "/build/" + sp.String() + "?" + url.Values{"build_token": {token}, "ids": {"1"}}.Encode(),
 			Start:  s.cfg.Base + "/?" + url.Values{"repository": {src.URL}, "ref": {src.Ref}}.Encode(),

@@ -3,12 +3,15 @@ package web
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"html/template"
 	"io/fs"
 	"net/http"
 	"strings"
 
+	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/api"
 )
 
@@ -51,8 +54,10 @@ type pageData struct {
 	Hub     string // own origin, without a slash at its end
 	Banner  template.HTML
 	Social  string // one sentence for those who see a link before they follow it
-	Data    any    // for the page's script, as JSON
-	Body    any    // for the page's template
+	Token   string // of a launch page: a build token
+	Config  pageConfig
+	Data    any // for the page's script, as JSON
+	Body    any // for the page's template
 }
 
 // write renders the whole page before it sends the first byte, so that a template's error is a proper error.
@@ -65,6 +70,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 		}
 	}
 	d.Version, d.Hub, d.Banner = s.cfg.Version, s.hubURL(r), cmp.Or(d.Banner, s.cfg.Banner)
+	d.Config = s.pageConfig(r, d)
 	var b bytes.Buffer
 	if err := t.Execute(&b, d); err != nil {
 		return fmt.Errorf("render %s: %w", name, err)
@@ -77,10 +83,48 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", policyFor(text))
 	h.Set("Cache-Control", "no-store") // pages hold tokens
 	w.WriteHeader(status)
 	_, _ = w.Write(text) // a client that has gone is not our error
 	return nil
+}
+
+// A pageConfig is what BinderHub's pages have for their scripts, and programs read out of them.
+type pageConfig struct {
+	BaseURL      string                    `json:"baseUrl"`
+	BadgeBaseURL string                    `json:"badgeBaseUrl"`
+	LogoURL      string                    `json:"logoUrl"`
+	LogoWidth    string                    `json:"logoWidth"`
+	Providers    []bindery.ProviderDisplay `json:"repoProviders"`
+	About        string                    `json:"aboutMessage"`
+	Banner       string                    `json:"bannerHtml"`
+	Version      string                    `json:"binderVersion"`
+	BuildToken   string                    `json:"buildToken,omitempty"`
+}
+
+func (s *Server) pageConfig(r *http.Request, d pageData) pageConfig {
+	logo := "logo.svg"
+	if !s.assets.has(logo) {
+		logo = "favicon.svg"
+	}
+	at, _ := s.assets.url(logo) // none is as good as no logo
+	return pageConfig{
+		BaseURL: s.cfg.Base + "/", BadgeBaseURL: s.launchHost(r), LogoURL: s.cfg.Base + at, LogoWidth: "320px", Providers: s.providers(),
+		About: string(s.cfg.About), Banner: string(d.Banner), Version: s.cfg.Version, BuildToken: d.Token,
+	}
+}
+
+// policyFor is contentPolicy with leave for the one script that is in the page itself: by its sum, so for no other.
+func policyFor(page []byte) string {
+	const begin, end = "<script>", "</script>"
+	_, script, ok := bytes.Cut(page, []byte(begin+"window.pageConfig"))
+	if !ok {
+		return contentPolicy
+	}
+	script, _, _ = bytes.Cut(script, []byte(end))
+	sum := sha256.Sum256(append([]byte("window.pageConfig"), script...))
+	return strings.Replace(contentPolicy, "script-src 'self'", "script-src 'self' 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'", 1)
 }
 
 type aboutBody struct {

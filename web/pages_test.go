@@ -2,6 +2,8 @@ package web_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -170,7 +172,15 @@ func TestPagesKeepTheirPolicy(t *testing.T) {
 				t.Errorf("%s: policy %s", path, policy)
 			}
 		}
+		own := regexp.MustCompile(`(?s)<script>(.*?)</script>`).FindAllStringSubmatch(body, -1)
+		sum := sha256.Sum256([]byte(own[0][1]))
+		if len(own) != 1 || !strings.Contains(policy, "script-src 'self' 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"';") {
+			t.Errorf("%s: the policy %s does not know the page's own scripts %q", path, policy, own)
+		}
 		for _, m := range inline.FindAllString(body, -1) {
+			if m == "<script>" {
+				continue // the one that the policy knows
+			}
 			if strings.Contains(m, `application/json`) || strings.Contains(m, ` src="/`) || strings.HasPrefix(m, `href="http`) {
 				continue // data, an own file, a link that is only followed
 			}

@@ -20,6 +20,7 @@ type Hub struct {
 
 	New     string // of a repository that has not been built
 	Failing string // whose build fails
+	Silent  string // whose build says nothing for longer than Keepalive
 	Banned  string // that the configuration refuses
 	Full    string // of a repository that may have one session, and has none
 	FullNew string // of another state of Full's repository, which has not been built
@@ -35,6 +36,8 @@ type Hub struct {
 	// Limit is how many requests without a token one address has. Addresses are told by X-Forwarded-For.
 	Limit  int
 	Window time.Duration
+	// Keepalive is how often a silent stream says that it lives. BinderHub's is 25 seconds.
+	Keepalive time.Duration
 	// BannedFrom is an address that is banned, with the label of its ban.
 	BannedFrom, BannedLabel string
 
@@ -51,11 +54,13 @@ func Run(t *testing.T, h Hub) {
 		return
 	}
 	t.Run("pages", h.pages)
+	t.Run("page config", h.pageConfig)
 	t.Run("old links", h.oldLinks)
 	t.Run("admission", h.admission)
 	t.Run("tokens", h.tokens)
 	t.Run("new, then cached", h.newThenCached)
 	t.Run("failing", h.failing)
+	t.Run("silent", h.silent)
 	t.Run("over quota", h.overQuota)
 	t.Run("rate limit", h.rateLimit)
 	t.Run("banned network", h.bannedNetwork)

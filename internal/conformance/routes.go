@@ -3,6 +3,7 @@ package conformance
 import (
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -175,6 +176,29 @@ func (h Hub) pages(t *testing.T) {
 			if b := h.ask(t, "HEAD", c.path); b.status != 200 || b.body != "" {
 				t.Errorf("HEAD %s: %d", c.path, b.status)
 			}
+		}
+	}
+}
+
+var configRE = regexp.MustCompile(`(?s)<head>.*?<script[^>]*>\s*window\.pageConfig = (\{.*?\});?\s*</script>`)
+
+// pageConfig is the first script in the head of every page, which programs read: a launch page's has a build token.
+func (h Hub) pageConfig(t *testing.T) {
+	for path, launches := range map[string]bool{"/": false, "/about": false, "/v2/" + h.New: true} {
+		page := h.ask(t, "GET", path, "Accept", "text/html").body
+		m := configRE.FindStringSubmatch(page)
+		if m == nil || strings.Index(page, "<script") != strings.Index(page, "<script>window.pageConfig") || !strings.Contains(page, `<div id="root"></div>`) {
+			t.Errorf("GET %s has no pageConfig in its first script, or no root", path)
+			continue
+		}
+		var c struct {
+			BaseURL, BadgeBaseURL, LogoURL, LogoWidth, BinderVersion, BuildToken string
+			AboutMessage, BannerHTML                                             *string
+			RepoProviders                                                        []map[string]any
+		}
+		if err := json.Unmarshal([]byte(m[1]), &c); err != nil || c.BaseURL != h.base()+"/" || c.BadgeBaseURL != h.URL+"/" || c.LogoURL == "" || c.LogoWidth == "" ||
+			c.BinderVersion == "" || c.AboutMessage == nil || c.BannerHTML == nil || len(c.RepoProviders) == 0 || (strings.Count(c.BuildToken, ".") == 2) != launches {
+			t.Errorf("GET %s: %s: %v", path, m[1], err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -199,6 +200,36 @@ func (h Hub) failing(t *testing.T) {
 	}
 	if again := h.stream(t, h.Failing); again.last().text("phase") != "failed" || again.last().text("message") == "" {
 		t.Errorf("again: %s: %v", again.phases(), again.last())
+	}
+}
+
+// silent wants comments while there is nothing to say, in their time: proxies cut streams that are dead for a minute.
+func (h Hub) silent(t *testing.T) {
+	if h.Silent == "" {
+		t.Skip("no build is silent")
+	}
+	resp := h.open(t, "GET", "/build/"+h.Silent, "Accept", "text/event-stream")
+	defer resp.Body.Close()
+	late := time.AfterFunc(20*h.Keepalive+time.Minute, func() { _ = resp.Body.Close() })
+	defer late.Stop()
+	var last time.Time
+	for in, n := bufio.NewReader(resp.Body), 0; n < 3; {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			t.Fatalf("after %d comments: %v", n, err)
+		}
+		switch now := time.Now(); {
+		case line == ":keepalive\n":
+			if gap := now.Sub(last); n > 0 && gap < h.Keepalive*4/5 {
+				t.Errorf("a comment comes %v after the last line", gap)
+			}
+			n, last = n+1, now
+			if blank, err := in.ReadString('\n'); err != nil || blank != "\n" {
+				t.Errorf("a comment is followed by %q", blank)
+			}
+		case strings.HasPrefix(line, ":"):
+			t.Errorf("a comment that is not BinderHub's: %q", line)
+		}
 	}
 }
 
