@@ -108,9 +108,24 @@ func (s *Server) funcs() template.FuncMap {
 		"pct": func(part, whole float64) string {
 			return fmt.Sprintf("%.0f", 100*min(max(part/max(whole, 1e-9), 0), 1))
 		},
-		"float": func(d any) float64 { return number(d) },
-		"share": func(x float64) string { return fmt.Sprintf("%.0f %%", 100*x) },
+		"float":   func(d any) float64 { return number(d) },
+		"short":   func(image string) string { return strings.TrimPrefix(image, "bindery/") },
+		"buildid": buildID,
+		"share":   func(x float64) string { return fmt.Sprintf("%.0f %%", 100*x) },
 	}
+}
+
+// buildID is the build that a row of a table is about.
+func buildID(x any) string {
+	switch b := x.(type) {
+	case bindery.Build:
+		return b.ID
+	case bindery.QueuedBuild:
+		return b.ID
+	case bindery.ImageRecord:
+		return b.Build
+	}
+	return ""
 }
 
 // An act is a form that does one thing, folded until it is wanted.
@@ -173,6 +188,7 @@ func bytesText(n int64) string {
 func nav() [][2]string {
 	return [][2]string{
 		{"/admin/queue", "Queue"}, {"/admin/builds", "Builds"}, {"/admin/sessions", "Sessions"}, {"/admin/workers", "Workers"},
+		{"/admin/generations", "Generations"}, {"/admin/images", "Images"},
 		{"/admin/rules", "Rules"}, {"/admin/audit", "Audit"},
 	}
 }

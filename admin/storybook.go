@@ -117,6 +117,36 @@ func sampleSessions(at time.Time) (out []api.Session) {
 	return out
 }
 
+func sampleGenerations(at time.Time) []bindery.RolloutStatus {
+	roll := bindery.Generation{
+		Name: "v10", State: bindery.GenerationRolling, Created: at.Add(-50 * time.Hour),
+		Rollout: &bindery.Rollout{From: "v9", By: "token:ops", Reason: "Python 3.13", Started: at.Add(-7 * time.Hour), Total: 2300, Canary: 115, Skipped: 410},
+	}
+	a := bindery.RolloutStatus{Generation: roll, Serving: true, Proven: 1280, Building: 7, Starting: 2, Waiting: 1009, Covered: 0.94, Done: at.Add(9 * time.Hour), Images: 1280, Bytes: 214e9}
+	a.Held = []bindery.Held{{Generation: "v10", Source: sampleSource("RasaHQ/rasa_core", "master"), Build: "f-1", Stage: "build", Reason: "no version of tensorflow fits", Fault: bindery.User, At: at.Add(-5 * time.Hour)}, {Generation: "v10", Source: sampleSource("LibreTexts/jupyter-python", "master"), Build: "f-2", Stage: "start", Reason: "its server did not answer", Fault: bindery.User, At: at.Add(-time.Hour)}}
+	return []bindery.RolloutStatus{a, {Generation: bindery.Generation{Name: "v9", State: bindery.GenerationOld, Created: at.AddDate(0, -3, 0)}, Images: 2300, Bytes: 390e9}}
+}
+
+func samplePlan(at time.Time) bindery.RolloutPlan {
+	return bindery.RolloutPlan{
+		At: at, From: "v9", To: "v10", Images: 2710, Rolled: 2300, Skipped: 410, Window: 30 * 24 * time.Hour, Launches: 310_000, Slots: 8, Background: 5.4,
+		Build: 6 * time.Minute, Takes: 43 * time.Hour, Notes: []string{"The 100 most popular images are replaced within two hours."},
+		Demand:  []bindery.Demand{{Within: time.Hour, Builds: 61, Days: 7}, {Within: 24 * time.Hour, Builds: 550, Days: 7}},
+		Covered: []bindery.Coverage{{Top: 100, Share: 0.81, Takes: 2 * time.Hour}, {Top: 1000, Share: 0.97, Takes: 19 * time.Hour}},
+	}
+}
+
+func sampleLibrary(at time.Time) bindery.Library {
+	lib := bindery.Library{Disk: &bindery.DiskUse{Images: 180e9, Shared: 61e9, Sessions: 12e9, Cache: 94e9, Other: 8e9, Total: 355e9}}
+	for i, state := range []string{"serving", "superseded", "unproven", "withdrawn"} {
+		lib.Images = append(lib.Images, bindery.ImageRecord{
+			Build: fmt.Sprintf("b-%d", i), Image: fmt.Sprintf("bindery/0f3c%d", i), Source: sampleSource(fmt.Sprintf("owner-%d/repository", i), "main"), Generation: "v9", Created: at.AddDate(0, -1, 0),
+			Used: at.Add(-time.Duration(i) * time.Hour), Launches: 1200 / (i + 1), Rank: i + 1, Size: int64(i+1) * 330e6, State: state, Sessions: max(2-2*i, 0),
+		})
+	}
+	return lib
+}
+
 // stories has every page, in each state that its data can put it into.
 func (s *Server) stories() map[string]story {
 	at := s.cfg.Now().UTC().Truncate(time.Second)
@@ -148,6 +178,15 @@ func (s *Server) stories() map[string]story {
 		"audit":         {page: "audit", data: data{Title: "Audit log", Here: "/admin/audit", Body: auditBody{Lines: sampleAudit(at), More: 1}}},
 		"audit-none":    {page: "audit", data: data{Title: "Audit log", Here: "/admin/audit", Body: auditBody{Who: "nobody", Since: "yesterday", Problem: `Since: "yesterday" is no time`}}},
 	}
+	paused := sampleGenerations(at)
+	paused[0].State, paused[0].Rollout.Paused, paused[0].Proven, paused[0].Waiting = bindery.GenerationPaused, "7 of 115 failed (6.1 %), the old generation's images fail in 0.4 %", 108, 2181
+	fresh := []bindery.RolloutStatus{{Generation: bindery.Generation{Name: "v11", State: bindery.GenerationNew, Created: at}, Serving: true}}
+	out["generations"] = story{page: "generations", data: data{Title: "Generations", Here: "/admin/generations", Body: drawn(sampleGenerations(at))}}
+	out["generations-paused"] = story{page: "generations", data: data{Title: "Generations", Here: "/admin/generations", Body: drawn(paused)}}
+	out["generations-new"] = story{page: "generations", data: data{Title: "Generations", Here: "/admin/generations", Body: drawn(fresh)}}
+	out["plan"] = story{page: "plan", data: data{Title: "Plan", Here: "/admin/generations", Body: planBody{Name: "v10", Plan: samplePlan(at)}}}
+	out["images"] = story{page: "images", data: data{Title: "Images", Here: "/admin/images", Body: foundImages(sampleLibrary(at), "")}}
+	out["images-none"] = story{page: "images", data: data{Title: "Images", Here: "/admin/images", Body: foundImages(bindery.Library{}, "x")}}
 	for _, b := range builds {
 		out["build-"+string(b.State)] = story{page: "build", data: data{Title: "Build", Here: "/admin/builds", Body: buildOf(b, sampleAudit(at), sampleRules(at))}}
 	}
