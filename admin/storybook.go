@@ -165,6 +165,7 @@ func (s *Server) stories() map[string]story {
 		"problem":       {page: "problem", data: data{Title: "That did not work", Body: problemBody{"The build has ended already", "Nothing is to be done.", "/admin/queue"}}},
 		"queue":         {page: "queue", data: data{Title: "Queue", Here: "/admin/queue", Body: queueOf(sampleQueue(at))}},
 		"queue-done":    {page: "queue", data: data{Title: "Queue", Here: "/admin/queue", Done: done["cancel"], Body: queueOf(sampleQueue(at))}},
+		"queue-live":    {page: "queue", data: data{Title: "Queue", Here: "/admin/queue", Live: true, Body: queueOf(sampleQueue(at))}},
 		"queue-idle":    {page: "queue", data: data{Title: "Queue", Here: "/admin/queue", Body: queueOf(bindery.Queue{At: at, Slots: 8})}},
 		"builds":        {page: "builds", data: data{Title: "Builds", Here: "/admin/builds", Body: searched(builds, "", "", "")}},
 		"builds-none":   {page: "builds", data: data{Title: "Builds", Here: "/admin/builds", Body: searched(builds, "nothing like that", "failed", "")}},

@@ -54,6 +54,24 @@ async function look(colour, size, stories) {
   await context.close();
 }
 
+// live looks at a page that looks at itself: it does, a form that is open stops it, and so does its button.
+async function live() {
+  const page = await browser.newPage();
+  page.on('pageerror', (e) => problems.push(`live: ${e}`));
+  let asked = 0;
+  page.on('request', (r) => { if (r.headers()['x-live']) asked++; });
+  await page.goto(`${hub}/admin/storybook/queue-live`);
+  await page.waitForFunction("!document.getElementById('live-note').textContent.includes('2019')", { timeout: 20_000 });
+  await page.locator('details.act summary').first().click();
+  const before = asked;
+  await page.waitForTimeout(2500);
+  if (asked > before + 1) problems.push('live: it asks again while a form is open');
+  if (!(await page.locator('details.act[open]').count())) problems.push('live: a form was closed under its reader');
+  await page.locator('#live-toggle').click();
+  if ((await page.locator('#live-toggle').getAttribute('aria-pressed')) !== 'false') problems.push('live: the button does not stop it');
+  await page.close();
+}
+
 // keyboard opens the form that cancels the first build, and sends it.
 async function keyboard() {
   const page = await browser.newPage();
@@ -95,6 +113,7 @@ try {
     look('light', { width: 390, height: 844 }, ['queue', 'rules', 'login-refused']),
   ]);
   await keyboard();
+  await live();
 } catch (e) {
   problems.push(String(e));
 } finally {

@@ -114,7 +114,7 @@ func TestAdminPages(t *testing.T) {
 	}
 
 	// Every page, with the headers that keep others out.
-	for _, page := range []string{"queue", "builds", "sessions", "rules", "audit"} {
+	for _, page := range []string{"queue", "builds", "sessions", "workers", "generations", "images", "rules", "audit"} {
 		resp, text := o.do("GET", "/admin/"+page, nil)
 		csp := resp.Header.Get("Content-Security-Policy")
 		if resp.StatusCode != 200 || !strings.Contains(csp, "default-src 'none'") || strings.Contains(csp, "unsafe") || resp.Header.Get("Cache-Control") != "no-store" ||
@@ -168,6 +168,20 @@ func TestAdminPages(t *testing.T) {
 	})
 	o.post(303, "/admin/builds/"+running, "/admin/builds/"+running+"/retry", url.Values{})
 	o.post(409, "/admin/builds/"+waiting, "/admin/builds/"+waiting+"/forgive", url.Values{})
+
+	// Workers, generations and images: looked at, and changed as the API does.
+	if text := o.want(200, "GET", "/admin/workers", nil); !strings.Contains(text, `action="/admin/workers/w/drain"`) {
+		t.Errorf("workers:\n%s", text)
+	}
+	o.post(303, "/admin/workers", "/admin/workers/w/drain", url.Values{"reason": {"kernel upgrade"}})
+	if text := o.want(200, "GET", "/admin/workers", nil); !strings.Contains(text, "kernel upgrade") || !strings.Contains(text, "/admin/workers/w/resume") {
+		t.Errorf("drained:\n%s", text)
+	}
+	o.post(303, "/admin/workers", "/admin/workers/w/resume", url.Values{})
+	if text := o.want(200, "GET", "/admin/generations", nil); !strings.Contains(text, "<h2>g</h2>") {
+		t.Errorf("generations:\n%s", text)
+	}
+	o.post(404, "/admin/workers", "/admin/images/none/remove", url.Values{"reason": {"r"}})
 
 	// The audit log, searched and exported, says who by the token's name.
 	export := o.want(200, "GET", "/admin/audit.jsonl?who=ops&since=1h", nil)
@@ -231,6 +245,7 @@ func officeHub(t *testing.T) (flags []string, url string) {
 	}
 	secret := []byte(strings.Repeat("k", 32))
 	cfg := benchWeb(db, d)
+	cfg.Generation, cfg.Generations, cfg.Rollouts, cfg.Library, cfg.Workers = "g", d, d, d, staff{d, nil, ""}
 	cfg.Admin, cfg.AllowOrigin = adminPages(secret, "", slog.New(slog.DiscardHandler)), "*"
 	cfg.Tokens = append(cfg.Tokens, web.Token{Hash: web.HashToken("reader"), Name: "reader", Scope: api.ScopeRead})
 	s, err := web.New(cfg)
