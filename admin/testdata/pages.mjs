@@ -56,12 +56,12 @@ async function look(colour, size, stories) {
 
 // live looks at a page that looks at itself: it does, a form that is open stops it, and so does its button.
 async function live() {
-  const page = await browser.newPage();
+  const page = await browser.newPage({ bypassCSP: true });
   page.on('pageerror', (e) => problems.push(`live: ${e}`));
   let asked = 0;
   page.on('request', (r) => { if (r.headers()['x-live']) asked++; });
   await page.goto(`${hub}/admin/storybook/queue-live`);
-  await page.waitForFunction("!document.getElementById('live-note').textContent.includes('2019')", { timeout: 20_000 });
+  await page.waitForFunction(() => !document.getElementById("live-note").textContent.includes("2019"), null, { timeout: 20_000 });
   await page.locator('details.act summary').first().click();
   const before = asked;
   await page.waitForTimeout(2500);
