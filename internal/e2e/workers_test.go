@@ -145,6 +145,13 @@ my $s = IO::Socket::INET->new(LocalPort => 8888, Listen => 50, ReuseAddr => 1) o
 while (my $c = $s->accept) { while (<$c>) { last if /^\r?\n$/ } print $c "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"; close $c }
 `
 
+// serving makes a repository of that server, with one more step.
+func serving(srv *sourcetest.Server, name, step string) (url string) {
+	r := srv.Repo("ann/" + name)
+	r.Commit("main", map[string]string{"Dockerfile": "FROM debian:bookworm\n" + step + "COPY serve /serve\nENTRYPOINT [\"perl\", \"/serve\"]\n", "serve": perlServer})
+	return r.URL
+}
+
 // ticking is a step that takes some seconds and says so, and then does something.
 func ticking(seconds int, then string) string {
 	return fmt.Sprintf("RUN for i in $(seq %d); do echo tick $i; sleep 1; done; %s\n", seconds, then)
@@ -154,12 +161,7 @@ func ticking(seconds int, then string) string {
 // fail in each of the ways that disks do. No visitor sees a failure.
 func TestWorkers(t *testing.T) {
 	h, b, srv, pools, gate := crew(t)
-	launch := func(name, step string) said {
-		r := srv.Repo("ann/" + name)
-		r.Commit("main", map[string]string{"Dockerfile": "FROM debian:bookworm\n" + step + "COPY serve /serve\nENTRYPOINT [\"perl\", \"/serve\"]\n", "serve": perlServer})
-		e, _ := h.launch(t, r.URL, "main")
-		return e
-	}
+	elsewhere := serving(srv, "elsewhere", "")
 	t.Run("a disk too small", func(t *testing.T) {
 		v := h.becomes(t, "b", bindery.WorkerRefused, "free space: ")
 		if s := v.Found.Scratch; !s.Separate || s.FileSystem != "ext4" || s.Disk == s.Boot {
@@ -182,7 +184,7 @@ func TestWorkers(t *testing.T) {
 	})
 	h.alone(t, "b", "own")
 	t.Run("another worker's image", func(t *testing.T) {
-		e := launch("elsewhere", "")
+		e, _ := h.launch(t, elsewhere, "main")
 		if on := h.lastWorker(t); on != "b" {
 			t.Errorf("it was built on %q", on)
 		}
@@ -228,6 +230,13 @@ func TestWorkers(t *testing.T) {
 		h.becomes(t, "b", bindery.WorkerRefused, "read-only")
 	})
 	b.end()
+	t.Run("an image whose worker is away", func(t *testing.T) {
+		h.becomes(t, "b", bindery.WorkerAway, "")
+		h.launch(t, elsewhere, "main")
+		if on := h.lastWorker(t); on != "own" {
+			t.Errorf("it was built again on %q", on)
+		}
+	})
 	t.Run("over the network", func(t *testing.T) {
 		token := filepath.Join(shared.dir, "token")
 		if err := os.WriteFile(token, []byte(h.must(t, "workers", "token")), 0o600); err != nil {
@@ -237,7 +246,7 @@ func TestWorkers(t *testing.T) {
 		far.begin(t)
 		h.becomes(t, "far", bindery.WorkerReady, "")
 		h.alone(t, "far", "own")
-		launch("far", "")
+		h.launch(t, serving(srv, "far", ""), "main")
 		if on := h.lastWorker(t); on != "far" {
 			t.Errorf("it was built on %q", on)
 		}
@@ -311,10 +320,8 @@ func (h *hub) lastWorker(t *testing.T) string {
 // the visitor to get a session all the same, built elsewhere.
 func (h *hub) during(t *testing.T, srv *sourcetest.Server, name, step string, do func()) {
 	t.Helper()
-	r := srv.Repo("ann/" + name)
-	r.Commit("main", map[string]string{"Dockerfile": "FROM debian:bookworm\n" + step + "COPY serve /serve\nENTRYPOINT [\"perl\", \"/serve\"]\n", "serve": perlServer})
 	begun := false
-	all, err := h.watch(t.Context(), r.URL, "main", "", func(e said) bool {
+	all, err := h.watch(t.Context(), serving(srv, name, step), "main", "", func(e said) bool {
 		if !begun && strings.Contains(e.Message, "tick 2") {
 			begun = true
 			if on := h.lastWorker(t); on != "b" {
