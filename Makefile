@@ -39,8 +39,8 @@ bench: ## measure what docs/performance.md reports (as root, a few minutes)
 	@$(MAKE) --no-print-directory build
 	scripts/bench
 
-bench-builds: ## measure builds beside pip, as docs/performance.md reports them (as root, some fifteen minutes)
+bench-builds: ## measure builds beside pip, as docs/performance.md reports them (as root, some twenty minutes)
 	@scripts/setup test
 	@echo '| environment | cold: Bindery | pip | | warm: Bindery | pip | |'
 	@echo '|---|---:|---:|---:|---:|---:|---:|'
-	@CGO_ENABLED=0 go test ./buildkit -run '^$$' -bench '^BenchmarkBesidePip$$' -benchtime 1x -timeout 60m | grep '^|'
+	@CGO_ENABLED=0 go test ./buildkit -run '^$$' -bench '^BenchmarkBesidePip$$' -benchtime 1x -timeout 60m | sed -n '/^|/p; /^--- FAIL/,$$p'

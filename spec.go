@@ -9,7 +9,7 @@ import (
 var (
 	accountRE = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`)
 	gistRE    = regexp.MustCompile(`^[0-9A-Za-z]{1,64}$`)
-	doiRE     = regexp.MustCompile(`^10\.[0-9]{4,9}(\.[0-9]+)*/[!-~]{1,200}$`)
+	doiRE     = regexp.MustCompile(`^10\.[0-9]{4,9}(\.[0-9]+)*/[!-~]+$`)
 	hydroRE   = regexp.MustCompile(`[0-9a-f]{32}`)
 	swhRE     = regexp.MustCompile(`^swh:1:(dir|rev):[0-9a-f]{40}$`)
 	doiAtRE   = regexp.MustCompile(`(?i)^(doi:|(https?://)?(dx\.)?doi\.org/)`)
@@ -154,7 +154,7 @@ func (p Provider) parseCKAN(raw string) (Source, error) {
 // parseDOI makes a source of a DOI, whose Ref it is: where the DOI leads to is known when it is resolved.
 func (p Provider) parseDOI(name string) (Source, error) {
 	name = doiAtRE.ReplaceAllString(name, "")
-	if !doiRE.MatchString(name) || strings.Contains("/"+name+"/", "/../") || strings.Contains("/"+name+"/", "/./") || strings.ContainsAny(name, "?#%\\") {
+	if !doiRE.MatchString(name) || len(name) > 220 || strings.Contains("/"+name+"/", "/../") || strings.Contains("/"+name+"/", "/./") || strings.ContainsAny(name, "?#%\\") {
 		return Source{}, p.wrongSpec(name, "")
 	}
 	return Source{Provider: p.Kind, URL: p.DOI + "/" + name, Ref: name}, nil

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -70,8 +71,9 @@ type Engine struct {
 	guard    *guard
 	stop     context.CancelFunc // of what BuildKit started for itself
 
-	said    sync.Map   // by a solve's id, what is said of its result: map[string][]byte by predicate type
-	gcMu    sync.Mutex // one collection at a time
+	said    sync.Map      // by a solve's id, what is said of its result: map[string][]byte by predicate type
+	solved  chan struct{} // filled when a solve has ended
+	gcMu    sync.Mutex    // one collection at a time
 	closing sync.Once
 }
 
@@ -84,7 +86,10 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("engine directory: %w", err)
 	}
-	e := &Engine{cfg: cfg, lock: flock.New(filepath.Join(cfg.Dir, "lock")), listener: bufconn.Listen(1 << 20), guard: newGuard(cfg.Allow, cfg.Registries, os.Getenv), saved: newSaved()}
+	e := &Engine{
+		cfg: cfg, lock: flock.New(filepath.Join(cfg.Dir, "lock")), listener: bufconn.Listen(64 << 10),
+		guard: newGuard(cfg.Allow, cfg.Registries, os.Getenv), saved: newSaved(), solved: make(chan struct{}, 1),
+	}
 	held, err := e.lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("lock the engine directory: %w", err)
@@ -155,6 +160,9 @@ func (e *Engine) open(ctx context.Context) error {
 	return e.dropOrphans(ctx)
 }
 
+// restAfter is how long after a build memory is given back to the machine.
+const restAfter = 2 * time.Second
+
 // Run serves until ctx ends. It also collects garbage and keeps note of when images were used.
 func (e *Engine) Run(ctx context.Context) error {
 	served := make(chan error, 1)
@@ -168,6 +176,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
+	// What a build took of memory, or the start, is given back when nothing has ended for a while.
+	rest := time.NewTimer(restAfter)
+	defer rest.Stop()
 	for {
 		select {
 		case err := <-served:
@@ -179,6 +190,10 @@ func (e *Engine) Run(ctx context.Context) error {
 			if err := e.Collect(ctx); err != nil && ctx.Err() == nil {
 				e.cfg.Log.WarnContext(ctx, "garbage was not collected", "err", err)
 			}
+		case <-e.solved:
+			rest.Reset(restAfter)
+		case <-rest.C:
+			debug.FreeOSMemory()
 		case <-ctx.Done():
 			e.server.Stop()
 			<-served

@@ -49,7 +49,7 @@ func (g *grapher) withUV(name, cache string) llb.RunOption {
 }
 
 func (g *grapher) server(ready llb.State) llb.State {
-	return ready.Run(args("/bin/sh", assetsMount+"/server.sh", g.job.Plan.Python), g.withUV("Install the Jupyter servers", sharedCache), llb.AddEnv("UV_COMPILE_BYTECODE", "1")).Root()
+	return ready.Run(args("/bin/sh", assetsMount+"/server.sh", g.job.Plan.Python), g.withUV("Install the Jupyter servers", sharedCache)).Root()
 }
 
 // pip installs into the notebook environment. Before the first step that may run what a repository brings, one that
@@ -58,8 +58,12 @@ func (g *grapher) pip(s llb.State, in plan.Install) llb.State {
 	if g.trusted(in) {
 		s = s.Run(args(append(installer("wheels"), requirementArgs(in)...)...), g.withUV("Install "+whatOf(in), sharedCache), written(in)).Root()
 	}
-	argv := append(installer("all"), requirementArgs(in)...)
-	return s.Run(args(argv...), g.withUV("Build and install "+whatOf(in), g.ownCache()), written(in)).Root()
+	return s.Run(args(slices.Concat(unlessDone(), installer("all"), requirementArgs(in))...), g.withUV("Build and install "+whatOf(in), g.ownCache()), written(in)).Root()
+}
+
+// unlessDone begins the command that installs what the step before it could not. Most builds end here, without Python's start.
+func unlessDone() []string {
+	return []string{"/bin/sh", "-c", `done=$NB_PYTHON_PREFIX/.bindery-done; [ ! -e "$done" ] || exec rm "$done"; exec "$@"`, "sh"}
 }
 
 // installer is the command that installs requirements. The base's Python runs it, alone: what the repository has under

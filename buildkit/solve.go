@@ -33,6 +33,12 @@ import (
 func (e *Engine) Solve(ctx context.Context, job plan.Job, emit func(bindery.Event)) (plan.Made, error) {
 	s := &solve{e: e, id: rand.Text(), job: job, emit: emit, stores: map[string]content.Store{}}
 	defer e.said.Delete(s.id)
+	defer func() {
+		select {
+		case e.solved <- struct{}{}:
+		default: // said already
+		}
+	}()
 	made, err := s.do(ctx)
 	if err != nil {
 		return plan.Made{}, err

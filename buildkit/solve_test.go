@@ -41,10 +41,11 @@ func TestPythonRepository(t *testing.T) {
 		"cat built-by six-version where":                   "jovyan\n1.16.0\n/home/jovyan\n",
 		"echo $STARTED":                                    "yes\n",
 		"python -c 'import package, six; print(\"fine\")'": "fine\n",
-		"/usr/games/cowsay -l | head -c 3":                 "Cow",
-		"stat -c '%u:%g %n' .git/HEAD .":                   "1000:1000 .git/HEAD\n1000:1000 .\n",
-		"echo $PATH":                                       "/home/jovyan/.local/bin:/home/jovyan/.local/bin:/srv/conda/envs/notebook/bin:/srv/conda/bin:/srv/npm/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
-		"echo $CONDA_PREFIX; which python pip jupyter":     "/srv/conda/envs/notebook\n/srv/conda/envs/notebook/bin/python\n/srv/conda/envs/notebook/bin/pip\n/srv/conda/envs/notebook/bin/jupyter\n",
+		"python -v -c 'import six, jupyter_server.serverapp' 2>&1 | grep -e 'six.*matches' -e stale -e '^# wrote' | wc -l": "1\n",
+		"/usr/games/cowsay -l | head -c 3":             "Cow",
+		"stat -c '%u:%g %n' .git/HEAD .":               "1000:1000 .git/HEAD\n1000:1000 .\n",
+		"echo $PATH":                                   "/home/jovyan/.local/bin:/home/jovyan/.local/bin:/srv/conda/envs/notebook/bin:/srv/conda/bin:/srv/npm/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
+		"echo $CONDA_PREFIX; which python pip jupyter": "/srv/conda/envs/notebook\n/srv/conda/envs/notebook/bin/python\n/srv/conda/envs/notebook/bin/pip\n/srv/conda/envs/notebook/bin/jupyter\n",
 		"exit 7": "!exit status 7",
 	} {
 		got, err := tryInside(t, e, made.Image.Name, "/usr/sbin/chroot", "--userspec=1000:1000", "/", "/bin/sh", "-c", `cd /home/jovyan && exec "$@"`, "sh", "/usr/local/bin/repo2docker-entrypoint", "/bin/bash", "-c", cmd)

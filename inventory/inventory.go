@@ -60,8 +60,8 @@ const (
 )
 
 var (
-	nameRE    = regexp.MustCompile(`^@?[A-Za-z0-9][A-Za-z0-9._+/-]{0,200}$`)
-	versionRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+!:~-]{0,200}$`)
+	nameRE    = regexp.MustCompile(`^@?[A-Za-z0-9][A-Za-z0-9._+/-]*$`)
+	versionRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+!:~-]*$`)
 	wordRE    = regexp.MustCompile(`^[\x21-\x7e]*$`)
 )
 
@@ -101,7 +101,7 @@ func (r *reader) add(p Package) {
 		r.err = errors.New("inventory: the image claims too many packages")
 		return
 	}
-	if !nameRE.MatchString(p.Name) || !versionRE.MatchString(p.Version) || strings.Contains(p.Name, "..") {
+	if len(p.Name) > 200 || len(p.Version) > 200 || !nameRE.MatchString(p.Name) || !versionRE.MatchString(p.Version) || strings.Contains(p.Name, "..") {
 		return
 	}
 	for _, s := range []string{p.Arch, p.Build, p.Source, p.Digest} {

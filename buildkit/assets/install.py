@@ -8,7 +8,6 @@
 arguments are pip's. It runs with the base's Python, which may be as old as 3.8.
 """
 import codecs
-import csv
 import glob
 import os
 import re
@@ -218,8 +217,6 @@ def uv(mode, files, args):
     argv = ["uv", "pip", "install", "--python", env["NB_PYTHON_PREFIX"], "--index-strategy", "unsafe-best-match"]
     if mode == "wheels":
         argv += ["--only-binary", ":all:"]
-    else:
-        env["UV_COMPILE_BYTECODE"] = "1"
     if files.pre:
         argv += ["--prerelease", "allow"]
     if files.own_index:  # for uv the environment goes before the file
@@ -234,27 +231,13 @@ def site_packages(prefix):
     return min(found) if found else os.path.join(prefix, "lib")
 
 
-def installed(prefix):
-    """Returns the names of the records of all packages."""
-    return {n for n in os.listdir(site_packages(prefix)) if n.endswith(".dist-info")}
-
-
-def compile_fresh(prefix, names):
-    """Compiles the packages that "wheels" installed: Python there runs code of packages, so that step could not."""
-    site = site_packages(prefix)
-    fresh = tempfile.NamedTemporaryFile("w", dir=os.environ["TMPDIR"], delete=False)
-    with fresh:
-        for name in names:
-            record = os.path.join(site, name, "RECORD")
-            if not os.path.exists(record):
-                continue
-            with open(record, encoding="utf-8", newline="") as f:
-                for row in csv.reader(f):
-                    if row and row[0].endswith(".py") and not row[0].startswith(("/", "..")):
-                        fresh.write(os.path.join(site, row[0]) + "\n")
-    subprocess.run([prefix + "/bin/python", "-I", "-m", "compileall", "-q", "-j", "0", "-i", fresh.name],
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-    os.unlink(fresh.name)
+def compile_fresh(python, prefix, since):
+    """Compiles what was installed since then. It runs nothing of any package: python is from before they were installed."""
+    argv = [python, "-S", "-s", "-W", "ignore", os.path.join(os.path.dirname(os.path.abspath(__file__)), "compile.py"), str(since),
+            os.path.join(os.environ["UV_CACHE_DIR"], "compiled"), site_packages(prefix)]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    env["PYTHONHASHSEED"] = "0"
+    subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, check=False)
 
 
 def forget_times(prefix):
@@ -286,12 +269,13 @@ def install(mode, prefix, folder, args):
         done.append(arg)
     args = done
     argv, env = uv(mode, files, args)
+    python, since = os.path.realpath(prefix + "/bin/python"), os.lstat(tempfile.mkdtemp(dir=folder)).st_ctime_ns
     if mode == "wheels":
-        before = installed(prefix)
         code, said = run(argv, env, quiet_after_error(), folder)
         if code == 0:
-            with open(prefix + "/.bindery-done", "w", encoding="utf-8") as f:
-                f.writelines(name + "\n" for name in sorted(installed(prefix) - before))
+            compile_fresh(python, prefix, since)
+            with open(prefix + "/.bindery-done", "w"):
+                pass
         elif NETWORK.search(said):  # what follows would only wait for the same once more
             say(said[max(said.find("\nerror:"), 0):])
             return code
@@ -299,12 +283,13 @@ def install(mode, prefix, folder, args):
     code, said = run(argv, env, lambda line: True, folder)
     if code != 0 and UNREAD.search(said) and not NETWORK.search(said):
         say("\nuv cannot read all of this, so pip installs it.\n")
-        pip = [prefix + "/bin/python", "-m", "pip", "install", "--no-input", "--disable-pip-version-check",
+        pip = [prefix + "/bin/python", "-m", "pip", "install", "--no-input", "--no-compile", "--disable-pip-version-check",
                "--cache-dir", os.environ["UV_CACHE_DIR"] + "/pip"]
         code, more = run(pip + args, env, lambda line: True, folder)
         said = more + "\n" + said
     if code == 0:
         forget_times(prefix)
+        compile_fresh(python, prefix, since)
     if code != 0 and not NETWORK.search(said):
         versions = glob.glob(prefix + "/lib/python3.*")
         text = explain(said, files, versions[0].rsplit("python", 1)[1] if versions else "3")
@@ -316,12 +301,6 @@ def install(mode, prefix, folder, args):
 def main():
     mode, args, prefix = sys.argv[1], sys.argv[2:], os.environ["NB_PYTHON_PREFIX"]
     os.makedirs(os.environ["TMPDIR"], exist_ok=True)
-    done = prefix + "/.bindery-done"
-    if mode == "all" and os.path.exists(done):
-        with open(done, encoding="utf-8") as f:
-            compile_fresh(prefix, f.read().splitlines())
-        os.unlink(done)
-        return 0
     folder = tempfile.mkdtemp(dir=os.environ["TMPDIR"])
     try:
         return install(mode, prefix, folder, args)

@@ -13,4 +13,7 @@ case $("$NB_PYTHON_PREFIX/bin/python" -I -c 'import sys; print("%d.%d" % sys.ver
 3.8) lock=$ASSETS/server-3.8.lock ;; # the last servers that ran with it
 esac
 uv pip install --python "$NB_PYTHON_PREFIX" --require-hashes --requirement "$lock"
+# The modules of a Python that uv brought are compiled too: who comes first would wait for it.
+env PYTHONHASHSEED=0 "$(readlink -f "$NB_PYTHON_PREFIX/bin/python")" -S -s -W ignore "$ASSETS/compile.py" 0 "$UV_CACHE_DIR/compiled" \
+	"$NB_PYTHON_PREFIX"/lib/python3*/site-packages $(ls -d "$pythons"/*/lib/python3* 2>/dev/null)
 . "$ASSETS/quick.sh"

@@ -1,0 +1,129 @@
+"""Compiles the modules of packages that were just installed, or takes what they compile to from a cache.
+
+    compile.py SINCE CACHE FOLDER...
+
+SINCE is a time in nanoseconds: files that were last changed before are left alone. CACHE may be empty. It runs with the
+Python that the modules are for, as old as 3.8, with -S: compiling a module runs nothing of it, but importing site would.
+
+What a module compiles to is kept by all that it is made from: the bytes of its source, its path and the version of Python.
+So a package cannot leave in the cache what another one's modules would be taken from. Equal sources give equal bytes:
+the sources get the date of all that a build writes, and PYTHONHASHSEED has to be set.
+"""
+import hashlib
+import importlib.util
+import marshal
+import mmap
+import os
+import stat
+import struct
+import sys
+
+EPOCH = int(os.environ.get("SOURCE_DATE_EPOCH", "1767225600"))
+MAGIC = importlib.util.MAGIC_NUMBER
+# Packages' own tests are half of all modules, and next to nobody imports them. Who does waits for Python to compile them.
+SKIPPED = ("__pycache__", "tests", "node_modules")
+
+
+def fresh(folder, since):
+    """Yields the size and the path of the modules in folder that were changed at since or later."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name not in SKIPPED:
+                    yield from fresh(entry.path, since)
+            elif entry.name.endswith(".py") and entry.is_file(follow_symlinks=False):
+                found = entry.stat(follow_symlinks=False)
+                if found.st_ctime_ns >= since:
+                    yield found.st_size, entry.path
+
+
+def compiled(path, source):
+    """Returns what importlib would write for a module, or None."""
+    try:
+        code = compile(source, path, "exec", dont_inherit=True, optimize=0)
+    except Exception:  # a template, a module for another Python
+        return None
+    return MAGIC + struct.pack("<III", 0, EPOCH & 0xFFFFFFFF, len(source) & 0xFFFFFFFF) + marshal.dumps(code)
+
+
+def kept(cache, path, source):
+    """Returns what compiled does, from the cache if it is there."""
+    if not cache:
+        return compiled(path, source)
+    key = hashlib.sha256(os.fsencode(path) + b"\0" + source).hexdigest()
+    place = os.path.join(cache, key[:2], key[2:])
+    try:
+        with open(place, "rb") as f:
+            return f.read()
+    except OSError:
+        pass
+    data = compiled(path, source)
+    if data is not None:
+        unfinished = "%s.%d" % (place, os.getpid())
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with open(unfinished, "wb") as f:
+            f.write(data)
+        os.replace(unfinished, place)
+    return data
+
+
+def bring(cache, path):
+    """Puts what a module compiles to beside it."""
+    with open(path, "rb") as f:
+        source = f.read()
+    data = kept(cache, path, source)
+    if data is None:
+        return
+    os.utime(path, (EPOCH, EPOCH))
+    target = importlib.util.cache_from_source(path)
+    folder = os.path.dirname(target)
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            return
+    try:
+        os.unlink(target)  # what a package brought under this name; a link could lead into a cache
+    except FileNotFoundError:
+        pass
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    with open(fd, "wb") as f:
+        f.write(data)
+
+
+def work(cache, paths, first, at):
+    """Brings paths from first on, in a process of its own, and notes in at where it is. Returns the process id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        for i in range(first, len(paths)):
+            at[:] = struct.pack("=q", i)
+            bring(cache, paths[i])
+        os._exit(0)
+    except Exception as e:
+        print("%s was not compiled: %s" % (paths[i], e), file=sys.stderr, flush=True)
+    finally:
+        os._exit(1)
+
+
+def main():
+    since, cache, folders = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    if cache:
+        cache = os.path.join(cache, "%s-%s-%d" % (sys.implementation.cache_tag, MAGIC[:2].hex(), EPOCH))
+    paths = [path for _, path in sorted((found for folder in folders for found in fresh(folder, since)), reverse=True)]
+    crew = min(len(os.sched_getaffinity(0)), len(paths))
+    shares = [paths[n::crew] for n in range(crew)]
+    notes = [mmap.mmap(-1, 8) for _ in shares]
+    busy = {work(cache, shares[n], 0, notes[n]): n for n in range(crew)}
+    while busy:
+        pid, status = os.wait()
+        n = busy.pop(pid)
+        if status:  # a module that makes the compiler crash: it goes without
+            after = struct.unpack("=q", notes[n][:])[0] + 1
+            busy[work(cache, shares[n], after, notes[n])] = n
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
