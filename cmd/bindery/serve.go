@@ -11,8 +11,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -64,6 +66,8 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer doors.close()
+	rest := time.AfterFunc(2*time.Second, debug.FreeOSMemory) // what the start took
+	defer rest.Stop()
 	return c.serve(ctx, a, doors)
 }
 

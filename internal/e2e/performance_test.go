@@ -73,8 +73,12 @@ func BenchmarkTable(b *testing.B) {
 	if len(workers) != 1 {
 		b.Fatalf("%d workers", len(workers))
 	}
-	add("idle memory, hub", "–", "%d MB", h.memory(b)>>20)
-	add("idle memory, worker", "31 MB; 43–50 MB after builds", "%d MB after builds", resident(b, workers[0])>>20)
+	for _, p := range []struct {
+		what, prototype string
+		pid             int
+	}{{"hub", "–", h.serve.Process.Pid}, {"worker after builds", "43–50 MB (31 MB before)", workers[0]}} {
+		add("idle memory, "+p.what, p.prototype, "%d MB, %d MB of it not the program file's", resident(b, p.pid, "VmRSS:")>>20, resident(b, p.pid, "RssAnon:")>>20)
+	}
 	info, err := os.Stat(shared.bin)
 	if err != nil {
 		b.Fatal(err)

@@ -100,9 +100,10 @@ func missing(text string) string {
 }
 
 // memory is what the hub's process has in memory, in bytes.
-func (h *hub) memory(t testing.TB) int64 { return resident(t, h.serve.Process.Pid) }
+func (h *hub) memory(t testing.TB) int64 { return resident(t, h.serve.Process.Pid, "VmRSS:") }
 
-func resident(t testing.TB, pid int) int64 {
+// resident is how much memory a process has of a kind: VmRSS is all, RssAnon what is not its program file.
+func resident(t testing.TB, pid int, kind string) int64 {
 	t.Helper()
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
@@ -110,7 +111,7 @@ func resident(t testing.TB, pid int) int64 {
 		return 0
 	}
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmRSS:" {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == kind {
 			kib, _ := strconv.ParseInt(f[1], 10, 64)
 			return kib << 10
 		}
