@@ -108,7 +108,8 @@ def work(cache, paths, first, at):
 
 
 def main():
-    since, cache, folders = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    since, cache = int(sys.argv[1]), sys.argv[2]
+    folders = {os.path.realpath(folder) for folder in sys.argv[3:]}  # uv has two names for each Python
     if cache:
         cache = os.path.join(cache, "%s-%s-%d" % (sys.implementation.cache_tag, MAGIC[:2].hex(), EPOCH))
     paths = [path for _, path in sorted((found for folder in folders for found in fresh(folder, since)), reverse=True)]
