@@ -59,9 +59,9 @@ def kept(cache, path, source):
         pass
     data = compiled(path, source)
     if data is not None:
-        unfinished = "%s.%d" % (place, os.getpid())
+        unfinished = "%s.%s" % (place, os.urandom(8).hex())  # steps that run at once have the same process ids
         os.makedirs(os.path.dirname(place), exist_ok=True)
-        with open(unfinished, "wb") as f:
+        with open(unfinished, "xb") as f:
             f.write(data)
         os.replace(unfinished, place)
     return data
