@@ -75,7 +75,7 @@ func (s *Server) adapt(mux *http.ServeMux, local bool) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := s.cfg.Now()
 		v := &visit{id: strings.ToLower(rand.Text()[:16]), caller: s.callerOf(r, local)}
-		r = r.WithContext(context.WithValue(r.Context(), contextKey{}, v))
+		r = r.WithContext(context.WithValue(bindery.WithLog(r.Context(), slog.String("request", v.id)), contextKey{}, v))
 		w := &response{ResponseWriter: rw}
 		setCommonHeaders(w.Header(), v.id)
 		if s.cfg.AllowOrigin != "" {

@@ -23,6 +23,7 @@ type observed struct {
 	metrics *metrics.Recorder
 	archive *metrics.Archive
 	traces  *otlp.Traces // nil: nobody wants them
+	log     *slog.Logger
 	load    func() bindery.Load
 	watches func() map[string]time.Time
 }
@@ -34,7 +35,7 @@ func (o *observed) open(ctx context.Context, a *app, db *store.DB, hub *dispatch
 			return err
 		}
 	}
-	o.watches = hub.Watches
+	o.watches, o.log = hub.Watches, log
 	o.metrics, err = metrics.New(metrics.Config{
 		Queue: hub.Queue, Workers: hub.Workers, Generations: hub.Generations, Load: func() bindery.Load { return o.load() }, Watches: func() map[string]time.Time { return o.watches() },
 		Version: thisRelease().Version, Generation: a.generation(), HideRepos: a.cfg.HideSources, Canary: a.cfg.Canary.every(), Log: log,
@@ -85,6 +86,14 @@ func (o *observed) sang(rep bindery.CanaryReport) {
 
 // built counts a build, unless it is the canary's.
 func (o *observed) built(b bindery.Build) {
+	attrs := []any{
+		"build", b.ID, "state", b.State, "repository", bindery.Printable(b.Source.URL), "commit", b.Source.Commit, "class", b.Class, "attempts", b.Attempt,
+		"worker", b.Worker, "took", b.Ended.Sub(b.Created).String(),
+	}
+	if b.Err != nil {
+		attrs = append(attrs, "kind", b.Err.Kind, "fault", b.Err.Fault, "err", b.Err)
+	}
+	o.log.Info("a build ended", attrs...)
 	if o.traces != nil {
 		o.traces.Built(b)
 	}
@@ -100,6 +109,8 @@ func (o *observed) resolved(src bindery.Source, err error, served bool) {
 }
 
 func (o *observed) launched(rep bindery.LaunchReport) {
+	o.log.Info("a launch ended", "request", rep.Request, "build", rep.Build, "session", rep.Session, "status", rep.Status, "class", rep.Class,
+		"repository", bindery.Printable(rep.Repo), "cached", rep.Cached, "took", rep.Time.Sub(rep.Began).String())
 	if o.traces != nil {
 		o.traces.Launched(rep)
 	}

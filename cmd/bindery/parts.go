@@ -145,12 +145,18 @@ func (s stepNetwork) Namespace(ctx context.Context) (path string, release func()
 	}, nil
 }
 
-// newLog returns the logger of a server.
+// newLog returns the logger of a server. An error has one name in all lines.
 func newLog(w io.Writer, format string) *slog.Logger {
+	opts := &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && a.Key == "error" {
+			a.Key = "err"
+		}
+		return a
+	}}
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, nil))
+		return slog.New(bindery.LogHandler{Handler: slog.NewJSONHandler(w, opts)})
 	}
-	return slog.New(slog.NewTextHandler(w, nil))
+	return slog.New(bindery.LogHandler{Handler: slog.NewTextHandler(w, opts)})
 }
 
 // quietly drops the error of something that was told to end.
