@@ -413,5 +413,10 @@ func (m past) Events(_ context.Context, build string, after int64, limit int) ([
 
 // operated is for servers whose queue can be worked with.
 func operated(h *hub) func(*web.Config) {
-	return func(c *web.Config) { c.Queue, c.History, c.Workers = h, past{h}, newCrew() }
+	return func(c *web.Config) {
+		c.Queue, c.History, c.Workers = h, past{h}, newCrew()
+		c.Export = func(context.Context, string, time.Time, time.Time) (iter.Seq2[[]byte, error], error) {
+			return func(func([]byte, error) bool) {}, nil
+		}
+	}
 }
