@@ -370,3 +370,43 @@ func TestPrebuild(t *testing.T) {
 		}
 	})
 }
+
+// TestGrantedQuota lets an operator's quota for specs take the place of the configuration's for their repository: at
+// the launch, and before anything is built for it.
+func TestGrantedQuota(t *testing.T) {
+	bubble(t, func(c *dispatch.Config) { c.Limits.Idle, c.Limits.Age = 24*time.Hour, 24*time.Hour }, func(t *testing.T, h *hub) {
+		synctest.Wait()
+		made := h.make(t, "course-1")
+		a := ask("course-1")
+		a.RepoQuota, a.Launches = 1, true
+		if _, err := h.Launch(t.Context(), made, a); err != nil {
+			t.Fatal(err)
+		}
+		h.w.set(func() { h.w.commit = commit2 }) // so that there is something to build
+		time.Sleep(2 * time.Minute)
+		if _, err := h.Submit(t.Context(), a); !errors.Is(err, bindery.ErrRepoQuota) {
+			t.Errorf("without it: %v", err)
+		}
+		r := bindery.Rule{Kind: "quota", Scope: "spec", Name: "^https://example.org/o/course-[0-9]/main$", Value: 2, Reason: "a course", Who: "ann", From: time.Now().Add(time.Hour), Until: time.Now().Add(2 * time.Hour)}
+		if err := h.SetRule(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Submit(t.Context(), a); !errors.Is(err, bindery.ErrRepoQuota) {
+			t.Errorf("before it begins: %v", err)
+		}
+		time.Sleep(time.Hour + time.Second)
+		if _, err := h.Submit(t.Context(), a); err != nil {
+			t.Errorf("while it stands: %v", err)
+		}
+		if _, err := h.Launch(t.Context(), made, a); err != nil {
+			t.Errorf("a second session: %v", err)
+		}
+		if _, err := h.Launch(t.Context(), made, a); err == nil {
+			t.Error("a third session")
+		}
+		time.Sleep(time.Hour)
+		if _, err := h.Launch(t.Context(), made, a); !errors.Is(err, bindery.ErrRepoQuota) {
+			t.Errorf("after its end: %v", err)
+		}
+	})
+}

@@ -44,7 +44,7 @@ func (in AskSession) apply(s *Scheduler, now time.Time) {
 
 // Full says whether a session that asked now would be turned away for want of a place; nothing is reserved.
 func (s *Scheduler) Full(in AskSession) (no Refuse, full bool) {
-	reason, scope := s.noPlace(&Session{Repo: in.Repo, Owner: in.Owner, Requester: in.Requester, RepoQuota: in.RepoQuota})
+	reason, scope := s.noPlace(&Session{Repo: in.Repo, Owner: in.Owner, Requester: in.Requester, RepoQuota: in.RepoQuota, Spec: in.Spec, Address: in.Address})
 	if scope == "" || (in.Wait && len(s.lobby) < max(s.cfg.Places, 0)) {
 		return Refuse{}, false
 	}
