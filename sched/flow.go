@@ -9,7 +9,7 @@ import (
 )
 
 // A side is one of the two kinds of flows that a build belongs to.
-type side int
+type side int8 // small, for there may be two flows for each build
 
 const (
 	byOwner side = iota
@@ -31,9 +31,10 @@ const (
 // has caught up with what it used.
 type flow struct {
 	name string
-	side side
 	tag  float64 // finish tag, in slot-seconds by weight
 	busy int     // builds of it that wait or run
+	side side
+	load float32 // its weight when it came
 	left int64   // when busy became 0, in nanoseconds: a flow is kept small, for there may be two for each build
 	post [sizes]*post
 }
@@ -77,7 +78,9 @@ type bucket struct {
 	flows   [2]map[string]*flow
 	lanes   [sizes]map[laneName]*lane
 	lots    [sizes]pile[*post]
-	virtual float64 // start tag of the last build that started
+	virtual float64    // start tag of the last build that started, or served if that is more
+	served  float64    // what a flow with an equal share of all that ran would have had by now
+	load    [2]float64 // weights of the owners, and of the requesters, that wait or run
 	waiting int
 	running int     // in slots
 	tag     float64 // of the class as a whole
@@ -139,10 +142,12 @@ func (k *bucket) join(s *Scheduler, b *build, now time.Time) {
 		k.lanes[z][name] = l
 	}
 	for _, f := range l.flow {
-		k.wakeFlow(s, f, now)
-		f.busy++
+		k.occupy(s, f, b.Attempt > 0, now)
 	}
 	b.lane = l
+	if k.waiting == 0 {
+		k.served = max(k.served, k.base(s))
+	}
 	if k.waiting == 0 && k.class == bindery.Unattended {
 		// It does not begin with a turn that it has not waited for.
 		k.tag = max(k.tag, s.virtual+s.cfg.Guess.Seconds()/s.cfg.Unattended)
@@ -243,12 +248,16 @@ func (k *bucket) flow(s *Scheduler, d side, name string, now time.Time) *flow {
 }
 
 // wakeFlow makes ready a flow that had nothing: what it used too much is forgotten by half-lives, and what it did not
-// use is not kept for it.
-func (k *bucket) wakeFlow(s *Scheduler, f *flow, now time.Time) {
+// use is not kept for it, unless a build comes back to its place.
+func (k *bucket) wakeFlow(s *Scheduler, f *flow, back bool, now time.Time) {
 	if f.busy > 0 {
 		return
 	}
-	k.setTag(f, k.virtual+k.debt(s, f, now))
+	tag := k.virtual + k.debt(s, f, now)
+	if back {
+		tag = min(tag, f.tag)
+	}
+	k.setTag(f, tag)
 	f.left = now.UnixNano()
 }
 
@@ -274,6 +283,68 @@ func (k *bucket) setTag(f *flow, tag float64) {
 func (k *bucket) rest(f *flow, now time.Time) {
 	if f.busy--; f.busy == 0 {
 		f.left = now.UnixNano()
+		k.load[f.side] -= float64(f.load)
+	}
+}
+
+// occupy says that one more build of a flow waits or runs.
+func (k *bucket) occupy(s *Scheduler, f *flow, back bool, now time.Time) {
+	k.wakeFlow(s, f, back, now)
+	if f.busy++; f.busy == 1 {
+		f.load = max(1, float32(s.weight(f.side.scope(), f.name)))
+		k.load[f.side] += float64(f.load)
+	}
+}
+
+func (d side) scope() Scope {
+	if d == byOwner {
+		return OnOwner
+	}
+	return OnRequester
+}
+
+// base is the lowest tag that a flow with running builds would have, had they cost nothing.
+func (k *bucket) base(s *Scheduler) float64 {
+	paid := map[*flow]float64{}
+	for _, w := range s.workers {
+		for _, b := range w.running {
+			if b.run.class != k.class {
+				continue
+			}
+			if f := k.flows[byOwner][b.Owner]; f != nil {
+				paid[f] += b.run.charge / s.weight(OnOwner, b.Owner)
+			}
+			if f := k.flows[byRequester][b.Requester]; f != nil {
+				paid[f] += b.run.charge / s.weight(OnRequester, b.Requester)
+			}
+		}
+	}
+	if len(paid) == 0 {
+		return k.virtual
+	}
+	least := math.Inf(1)
+	for f, x := range paid {
+		least = min(least, f.tag-x)
+	}
+	return min(least, k.virtual)
+}
+
+// elapse lets virtual time go on with what is served. Else whoever came new, and again somebody new, would go before
+// one who had a build already, for as long as somebody new comes.
+func (s *Scheduler) elapse(now time.Time) {
+	dt := now.Sub(s.clock).Seconds()
+	if s.clock.IsZero() {
+		dt = 0
+	}
+	if dt < 0 {
+		return
+	}
+	s.clock = now
+	for _, k := range s.buckets {
+		if n := max(k.load[byOwner], k.load[byRequester]); n >= 1 && k.running > 0 {
+			k.served += dt * float64(k.running) / n
+			k.virtual = max(k.virtual, k.served)
+		}
 	}
 }
 

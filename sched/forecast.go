@@ -178,6 +178,7 @@ func (s *Scheduler) play(chosen []*build, now time.Time, n int) *lookahead {
 			break
 		}
 		a.now = at
+		f.elapse(at)
 		f.ring(at)
 		if !a.next.IsZero() && !a.next.After(at) {
 			f.newcomer()
@@ -211,11 +212,11 @@ func (s *Scheduler) newcomer() {
 
 // fork copies what a forecast needs: the flows' tags are copied when they are met.
 func (s *Scheduler) fork(a *lookahead, chosen []*build) *Scheduler {
-	f := &Scheduler{cfg: s.cfg, costs: s.costs, rules: s.rules, broad: s.broad, marks: s.marks, origin: s, ahead: a, virtual: s.virtual, order: s.order}
+	f := &Scheduler{cfg: s.cfg, costs: s.costs, rules: s.rules, broad: s.broad, marks: s.marks, origin: s, ahead: a, virtual: s.virtual, order: s.order, clock: a.now}
 	f.builds, f.keys = map[string]*build{}, map[string]*build{}
 	for i, k := range s.buckets {
 		f.buckets[i] = newBucket(k.class)
-		f.buckets[i].virtual, f.buckets[i].tag = k.virtual, k.tag
+		f.buckets[i].virtual, f.buckets[i].served, f.buckets[i].tag = k.virtual, k.served, k.tag
 	}
 	for i := range f.running {
 		f.running[i] = map[string]int{}
@@ -247,7 +248,11 @@ func (s *Scheduler) resume(b *build, w *worker) {
 	c := &build{Build: b.Build, order: b.order, at: -1, askers: b.askers, run: &r}
 	k := s.bucket(r.class)
 	for d, name := range []string{b.Owner, b.Requester} {
-		k.flow(s, side(d), name, s.ahead.now).busy++
+		f := k.flow(s, side(d), name, s.ahead.now)
+		if f.busy++; f.busy == 1 {
+			f.load = max(1, float32(s.weight(side(d).scope(), name)))
+			k.load[d] += float64(f.load)
+		}
 	}
 	w.add(c)
 	s.account(c, +1)

@@ -304,9 +304,7 @@ func (s *Scheduler) start(b *build, w *worker, now time.Time) {
 func (s *Scheduler) occupy(b *build, w *worker, started, now time.Time) {
 	k := s.bucket(b.Class)
 	for d, name := range []string{b.Owner, b.Requester} {
-		f := k.flow(s, side(d), name, now)
-		k.wakeFlow(s, f, now)
-		f.busy++
+		k.occupy(s, k.flow(s, side(d), name, now), false, now)
 	}
 	s.occupyFrom(b, w, started, now, k.virtual)
 }

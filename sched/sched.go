@@ -117,6 +117,7 @@ type Scheduler struct {
 	order   int64
 	buckets [3]*bucket
 	virtual float64 // of the classes
+	clock   time.Time
 	workers []*worker
 	slots   int // of the workers that are up
 	taken   int // of them
@@ -181,7 +182,7 @@ func (s *Scheduler) clear() {
 	}
 	s.later, s.order, s.virtual, s.taken, s.longs, s.slows, s.quicks = 0, 0, 0, 0, 0, 0, 0
 	s.failures, s.sessions, s.lobby, s.admitted = map[string]Failure{}, map[string]*Session{}, nil, 0
-	s.alarms, s.out, s.view, s.debtors = nil, nil, nil, nil
+	s.alarms, s.out, s.view, s.debtors, s.clock = nil, nil, nil, nil, time.Time{}
 }
 
 // Restore replaces everything but the policy and which workers are up.
@@ -250,6 +251,7 @@ func (s *Scheduler) restoreBuild(x Build, now time.Time) {
 func (s *Scheduler) Step(now time.Time, in Input) []Decision {
 	s.out = nil
 	s.steps++
+	s.elapse(now)
 	s.ring(now)
 	in.apply(s, now)
 	s.place(now)
