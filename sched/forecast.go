@@ -330,7 +330,7 @@ type promise struct{ from, likely, to time.Time }
 type stretch struct{ early, late float64 }
 
 const (
-	missed   = 0.05
+	missed   = 0.04
 	learning = 0.04
 )
 
