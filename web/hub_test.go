@@ -31,6 +31,7 @@ type hub struct {
 	asks     []bindery.Ask
 	launched int
 	watching map[string]int
+	told     []string // to the last session, of its link
 	standing bindery.Standing
 	rules    []bindery.Rule
 	audit    []bindery.Audit
@@ -189,6 +190,7 @@ func (h *hub) Launch(ctx context.Context, b bindery.Build, ask bindery.Ask) (bin
 	var n int
 	var full error
 	h.change(func() {
+		h.told = ask.Env
 		h.launched++
 		n = h.launched
 		full = h.full(b.Source, ask.RepoQuota)

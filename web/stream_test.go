@@ -125,6 +125,13 @@ func TestStreamOfABuild(t *testing.T) {
 	if d := cmp.Diff(wantReady, ready); d != "" {
 		t.Error(d)
 	}
+	link := []string{
+		"BINDER_REPO_URL=https://example.org/o/r", "BINDER_REF_URL=https://example.org/o/r", "BINDER_LAUNCH_HOST=" + ts.URL + "/",
+		"BINDER_REQUEST=v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main", "BINDER_PERSISTENT_REQUEST=v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/" + commit, "BINDER_CLIENT_IP=127.0.0.1",
+	}
+	if d := cmp.Diff(link, h.told); d != "" {
+		t.Error("the session is told:", d)
+	}
 	for k, want := range map[string]string{"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "Access-Control-Allow-Headers": "cache-control"} {
 		if got := s.resp.Header.Get(k); got != want {
 			t.Errorf("%s: %q, want %q", k, got, want)
