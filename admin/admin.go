@@ -249,8 +249,8 @@ func seconds(d time.Duration) string {
 	case n < 100*60:
 		return fmt.Sprintf("%d min", (n+30)/60)
 	case n < 48*3600:
-		return fmt.Sprintf("%d h %d min", n/3600, n%3600/60)
+		return strings.TrimSuffix(fmt.Sprintf("%d h %d min", n/3600, n%3600/60), " 0 min")
 	default:
-		return fmt.Sprintf("%d d %d h", n/86400, n%86400/3600)
+		return strings.TrimSuffix(fmt.Sprintf("%d d %d h", n/86400, n%86400/3600), " 0 h")
 	}
 }
