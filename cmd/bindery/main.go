@@ -66,9 +66,13 @@ type commandLine struct {
 	Worker   workerCmd   `cmd:"" help:"Serve builds to the hub and the command line of one state directory."`
 	Workers  workersCmd  `cmd:"" help:"List, show, drain and remove a hub's workers; make tokens to join by."`
 	Pool     poolCmd     `cmd:"" help:"Node pools: list them, print the commands that make them, compare them with the workers."`
-	Sim      simCmd      `cmd:"" help:"Simulate the queue."`
-	Doctor   doctorCmd   `cmd:"" help:"Say what this machine lacks, and the remedy of each."`
-	Version  versionCmd  `cmd:"" help:"Say which version this is."`
+
+	Generation generationCmd `cmd:"" help:"Plan, start, watch and take back the roll-out of a new generation of images."`
+	Images     imagesCmd     `cmd:"" help:"List, remove and prune a hub's images."`
+
+	Sim     simCmd     `cmd:"" help:"Simulate the queue."`
+	Doctor  doctorCmd  `cmd:"" help:"Say what this machine lacks, and the remedy of each."`
+	Version versionCmd `cmd:"" help:"Say which version this is."`
 }
 
 // An app is what every command starts from.

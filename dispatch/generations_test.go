@@ -1,0 +1,486 @@
+package dispatch_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/dispatch"
+)
+
+// byRecipe has the worker build whatever it is asked for, by the generation that it is asked for, into an image of that
+// name. Repositories that are called "broken..." break in every generation but the first.
+func (w *worker) byRecipe() {
+	w.run = func(req bindery.BuildRequest, emit func(bindery.Event)) {
+		r := bindery.Recipe{Rules: "g1"}
+		if req.Recipe != nil {
+			r = *req.Recipe
+		}
+		repo := req.Source.URL[strings.LastIndex(req.Source.URL, "/")+1:]
+		if strings.HasPrefix(repo, "broken") && r.Appendix != "" {
+			emit(failed(bindery.User))
+			return
+		}
+		if strings.HasPrefix(repo, "slow") && r.Appendix != "" {
+			time.Sleep(time.Hour) // in a bubble
+		}
+		e := built("bindery/" + repo + "-" + r.Generation())
+		e.Result.Generation = r.Generation()
+		emit(e)
+	}
+}
+
+func recipe(appendix string) bindery.Recipe { return bindery.Recipe{Rules: "g1", Appendix: appendix} }
+
+func byRecipe(r bindery.Recipe, change ...func(*dispatch.Config)) func(*dispatch.Config) {
+	return func(c *dispatch.Config) {
+		c.Generation, c.Recipe = "", r
+		for _, f := range change {
+			f(c)
+		}
+	}
+}
+
+// serves launches a repository as a visitor would, and returns the image that it got. A launch that builds is an error.
+func (h *hub) serves(t testing.TB, repo string) string {
+	t.Helper()
+	b := h.submit(t, ask(repo))
+	if b.State != bindery.BuildSucceeded {
+		t.Fatalf("%s waits for a build", repo)
+	}
+	s, err := h.Launch(t.Context(), b, ask(repo))
+	if err != nil {
+		t.Fatalf("launch %s: %v", repo, err)
+	}
+	if err := h.StopSession(t.Context(), s.ID, "the test has seen it"); err != nil {
+		t.Fatal(err)
+	}
+	return s.Image
+}
+
+func (h *hub) generation(t testing.TB, name string) bindery.RolloutStatus {
+	t.Helper()
+	g, err := h.Generation(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// reaches waits until a generation is in a state.
+func (h *hub) reaches(t testing.TB, name string, state bindery.GenerationState) bindery.RolloutStatus {
+	t.Helper()
+	var g bindery.RolloutStatus
+	for end := time.Now().Add(3 * time.Hour); time.Now().Before(end); time.Sleep(time.Second) { // in a bubble
+		if g = h.generation(t, name); g.State == state {
+			return g
+		}
+	}
+	t.Fatalf("%s is %s, want %s: %+v", name, g.State, state, g)
+	return g
+}
+
+// twoHubs makes images of repositories by one hub, and runs test on the next one, which has another appendix.
+func twoHubs(t *testing.T, repos []string, test func(t *testing.T, h *hub, again func(bindery.Recipe) *hub)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		db := openStore(t, t.TempDir())
+		w := newWorker()
+		w.slots = 4
+		w.byRecipe()
+		l := newLauncher(w)
+		h := run(t, db, w, l, byRecipe(recipe("")))
+		for i, repo := range repos {
+			b := h.submit(t, ask(repo))
+			h.story(t, b.ID)
+			for range len(repos) - i {
+				h.serves(t, repo)
+			}
+		}
+		h.stop()
+		again := func(r bindery.Recipe) *hub {
+			h.stop()
+			h = run(t, db, w, l, byRecipe(r))
+			return h
+		}
+		test(t, again(recipe("RUN true")), again)
+		h.stop()
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestNewGenerationWipesNothing: a hub that is restarted with another base or appendix serves what is there, and builds
+// what never was there by the generation that is proven.
+func TestNewGenerationWipesNothing(t *testing.T) {
+	twoHubs(t, []string{"a", "b"}, func(t *testing.T, h *hub, again func(bindery.Recipe) *hub) {
+		next := recipe("RUN true").Generation()
+		for _, repo := range []string{"a", "b"} {
+			if got, want := h.serves(t, repo), "bindery/"+repo+"-g1"; got != want {
+				t.Errorf("%s is served from %s, want %s", repo, got, want)
+			}
+		}
+		if g := h.generation(t, next); g.State != bindery.GenerationNew || g.Serving {
+			t.Errorf("the next generation is %+v", g)
+		}
+		c := h.submit(t, ask("c"))
+		h.story(t, c.ID)
+		if got := h.build(t, c.ID); got.Generation != "g1" || got.Result.Generation != "g1" {
+			t.Errorf("what was never built was built by %q, %q", got.Generation, got.Result.Generation)
+		}
+		// Other rules: this program cannot build by the old ones, but serves what they made.
+		h = again(bindery.Recipe{Rules: "g9"})
+		if got := h.serves(t, "a"); got != "bindery/a-g1" {
+			t.Errorf("a is served from %s", got)
+		}
+		if g := h.generation(t, "g9"); g.State != bindery.GenerationNew || !g.Serving {
+			t.Errorf("the only one that can build is %+v", g)
+		}
+	})
+}
+
+// TestRollout is an upgrade as it should go: canary, the rest by popularity, what breaks stays on its old image.
+func TestRollout(t *testing.T) {
+	repos := []string{}
+	for i := range 12 {
+		repos = append(repos, fmt.Sprint("r", 10+i))
+	}
+	repos[3], repos[7] = "broken1", "slow1"
+	twoHubs(t, repos, func(t *testing.T, h *hub, again func(bindery.Recipe) *hub) {
+		next := recipe("RUN true").Generation()
+		p, err := h.PlanRollout(t.Context(), "", bindery.RolloutOptions{}, 0)
+		if err != nil || p.Images != 12 || p.Rolled != 12 || p.Slots != 4 || p.Launches == 0 {
+			t.Errorf("the plan: %+v, %v", p, err)
+		}
+		if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{Canary: 0.25}, "ann", "a new base"); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{}, "ann", ""); !errors.Is(err, bindery.ErrConflict) {
+			t.Errorf("started twice: %v", err)
+		}
+		g := h.reaches(t, next, bindery.GenerationCurrent)
+		if len(g.Held) != 1 || g.Held[0].Stage != "build" || !strings.HasSuffix(g.Held[0].Source.URL, "broken1") || g.Held[0].Reason != "a step failed" {
+			t.Errorf("held: %+v", g.Held)
+		}
+		for _, repo := range repos {
+			want := "bindery/" + repo + "-" + next
+			if repo == "broken1" {
+				want = "bindery/broken1-g1"
+			}
+			if got := h.serves(t, repo); got != want {
+				t.Errorf("%s is served from %s, want %s", repo, got, want)
+			}
+		}
+		if h.l.count() != 0 {
+			t.Errorf("%d containers are left of first sessions", h.l.count())
+		}
+		if g := h.generation(t, "g1"); g.State != bindery.GenerationOld {
+			t.Errorf("the one before is %s", g.State)
+		}
+		lib, err := h.Library(t.Context(), 100)
+		if err != nil || len(lib.Images) != 23 {
+			t.Fatalf("%d images, %v", len(lib.Images), err)
+		}
+		why := ""
+		for _, r := range lib.Images {
+			if strings.HasSuffix(r.Source.URL, "broken1") {
+				why = r.Why
+			}
+		}
+		if !strings.Contains(why, "a step failed") {
+			t.Errorf("the image that stays does not say why: %q", why)
+		}
+		// What was never built is built by the new one now, and a restart changes nothing.
+		h = again(recipe("RUN true"))
+		b := h.submit(t, ask("fresh"))
+		h.story(t, b.ID)
+		if got := h.build(t, b.ID); got.Generation != next {
+			t.Errorf("built by %q", got.Generation)
+		}
+		if err := h.Rollback(t.Context(), "", "ann", "it is slow"); err != nil {
+			t.Fatal(err)
+		}
+		for _, repo := range repos {
+			if got := h.serves(t, repo); got != "bindery/"+repo+"-g1" {
+				t.Errorf("after the rollback %s is served from %s", repo, got)
+			}
+		}
+		if got := h.serves(t, "fresh"); got != "bindery/fresh-"+next {
+			t.Errorf("what no other generation has is served from %s", got)
+		}
+		if err := h.Rollback(t.Context(), "", "ann", ""); !errors.Is(err, bindery.ErrConflict) {
+			t.Errorf("there is none before g1: %v", err)
+		}
+		audit, err := h.Audit(t.Context(), 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var did []string
+		for _, a := range audit {
+			if strings.HasPrefix(a.What, "generation") {
+				did = append(did, a.Who+" "+a.Did)
+			}
+		}
+		slices.Reverse(did)
+		want := []string{"ann start roll-out", "hub advance roll-out", "hub retire", "hub complete roll-out", "ann roll back", "ann go back to"}
+		if !slices.Equal(did, want) {
+			t.Errorf("the audit log has %q, want %q", did, want)
+		}
+	})
+}
+
+// TestRolloutPausesItself: where too much breaks nothing more is begun, and nobody is told that anything is wrong.
+func TestRolloutPausesItself(t *testing.T) {
+	repos := []string{"a", "broken1", "broken2", "b", "c", "d", "e", "f", "g"}
+	twoHubs(t, repos, func(t *testing.T, h *hub, again func(bindery.Recipe) *hub) {
+		next := recipe("RUN true").Generation()
+		if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{AtOnce: 1}, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		g := h.reaches(t, next, bindery.GenerationPaused)
+		if g.Waiting == 0 || len(g.Held) != 2 || !strings.Contains(g.Rollout.Paused, "2 of ") {
+			t.Errorf("paused: %+v", g)
+		}
+		for _, repo := range repos {
+			h.serves(t, repo)
+		}
+		h = again(recipe("RUN true"))
+		if g := h.generation(t, ""); g.State != bindery.GenerationPaused || g.Waiting == 0 || len(g.Held) != 2 {
+			t.Errorf("after a restart: %+v", g)
+		}
+		if err := h.PauseRollout(t.Context(), "", "ann", ""); !errors.Is(err, bindery.ErrConflict) {
+			t.Errorf("paused twice: %v", err)
+		}
+		if err := h.ResumeRollout(t.Context(), "nobody", "ann", ""); !errors.Is(err, bindery.ErrNotFound) {
+			t.Errorf("an unknown one: %v", err)
+		}
+		if err := h.ResumeRollout(t.Context(), "", "ann", "two are known"); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.ResumeRollout(t.Context(), "", "ann", ""); !errors.Is(err, bindery.ErrConflict) {
+			t.Errorf("resumed twice: %v", err)
+		}
+		h.reaches(t, next, bindery.GenerationCurrent)
+	})
+}
+
+// TestRolloutTriesWhatItBuilt: an image that does not start takes no other's place.
+func TestRolloutTriesWhatItBuilt(t *testing.T) {
+	twoHubs(t, []string{"a", "b", "c", "d"}, func(t *testing.T, h *hub, _ func(bindery.Recipe) *hub) {
+		next := recipe("RUN true").Generation()
+		h.l.mu.Lock()
+		h.l.dies, h.l.log = &bindery.Exit{Code: 3}, "no such program\n"
+		h.l.mu.Unlock()
+		if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{}, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		g := h.reaches(t, next, bindery.GenerationPaused)
+		h.l.mu.Lock()
+		h.l.dies = nil
+		h.l.mu.Unlock()
+		if len(g.Held) < 2 || g.Held[0].Stage != "start" || !strings.Contains(g.Held[0].Reason, "exit code 3") {
+			t.Errorf("held: %+v", g.Held)
+		}
+		for _, repo := range []string{"a", "b", "c", "d"} {
+			if got := h.serves(t, repo); got != "bindery/"+repo+"-g1" {
+				t.Errorf("%s is served from %s", repo, got)
+			}
+		}
+		if err := h.Rollback(t.Context(), next, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		if g := h.generation(t, next); g.State != bindery.GenerationWithdrawn {
+			t.Errorf("rolled back: %s", g.State)
+		}
+		if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{}, "ann", "it is mended"); err != nil {
+			t.Fatal(err)
+		}
+		h.reaches(t, next, bindery.GenerationCurrent)
+	})
+}
+
+// TestAnOldWorkerIsHonest: what a worker of other rules makes is known as what it is.
+func TestAnOldWorkerIsHonest(t *testing.T) {
+	twoHubs(t, []string{"a"}, func(t *testing.T, h *hub, again func(bindery.Recipe) *hub) {
+		h.w.set(func() {
+			h.w.run = func(req bindery.BuildRequest, emit func(bindery.Event)) { emit(built("bindery/x-g1")) } // by g1
+		})
+		h = again(bindery.Recipe{Rules: "g9"})
+		b := h.submit(t, ask("x"))
+		h.story(t, b.ID)
+		if got := h.serves(t, "x"); got != "bindery/x-g1" {
+			t.Errorf("x is served from %s", got)
+		}
+		lib, err := h.Library(t.Context(), 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range lib.Images {
+			if r.Generation != "g1" || r.Key != bindery.BuildKey(r.Source, "g1") {
+				t.Errorf("%+v is not known as what it is", r)
+			}
+		}
+	})
+}
+
+func TestInvalidate(t *testing.T) {
+	twoHubs(t, []string{"a", "b", "c", "d", "e", "broken1"}, func(t *testing.T, h *hub, _ func(bindery.Recipe) *hub) {
+		const owner = "https://example.org/o/*"
+		if _, err := h.Invalidate(t.Context(), owner, false, false, "ann", ""); !errors.Is(err, bindery.ErrConflict) {
+			t.Errorf("there is no roll-out: %v", err)
+		}
+		for _, bad := range []string{"", "gh/*", "generation:", "generation:x y", "192.0.2.0/24", "**", "generation:*"} {
+			if _, err := h.Invalidate(t.Context(), bad, true, false, "ann", ""); !errors.Is(err, bindery.ErrInvalid) {
+				t.Errorf("%q: %v", bad, err)
+			}
+		}
+		for _, none := range []string{"generation:g7", "https://example.org/o/none"} {
+			if _, err := h.Invalidate(t.Context(), none, true, false, "ann", ""); !errors.Is(err, bindery.ErrNotFound) {
+				t.Errorf("%q: %v", none, err)
+			}
+		}
+		time.Sleep(time.Hour) // no launch is promised any more
+		cost, err := h.Invalidate(t.Context(), "*", true, true, "ann", "")
+		if err != nil || cost.Done || cost.Images != 6 || cost.Launches != 21 || !strings.Contains(cost.Words, "21 launches") {
+			t.Errorf("the cost: %+v, %v", cost, err)
+		}
+		if got := h.serves(t, "a"); got != "bindery/a-g1" {
+			t.Errorf("asking for the cost has cost something: %s", got)
+		}
+		// Forced: what is in use, or promised, stays.
+		b := h.submit(t, ask("b"))
+		s, err := h.Launch(t.Context(), b, ask("b"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		done, err := h.Invalidate(t.Context(), owner, true, false, "ann", "a hole in the base")
+		if err != nil || done.Kept != 2 {
+			t.Errorf("%+v, %v; want 2 kept", done, err)
+		}
+		if b := h.submit(t, ask("c")); b.State == bindery.BuildSucceeded {
+			t.Errorf("what was dropped is still served: %+v", b)
+		}
+		if got := h.serves(t, "a"); got != "bindery/a-g1" {
+			t.Errorf("what was promised is served from %s", got)
+		}
+		if err := h.StopSession(t.Context(), s.ID, "over"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestInvalidateComesNext puts one image first, and tries again what was held.
+func TestInvalidateComesNext(t *testing.T) {
+	repos := []string{"a", "b", "c", "broken1", "d", "e", "f"}
+	twoHubs(t, repos, func(t *testing.T, h *hub, _ func(bindery.Recipe) *hub) {
+		next := recipe("RUN true").Generation()
+		if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{Pace: 1}, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Invalidate(t.Context(), "https://example.org/o/e", false, false, "ann", "it has a hole"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(61 * time.Minute)
+		if got := h.serves(t, "e"); got != "bindery/e-"+next {
+			t.Errorf("e is served from %s", got)
+		}
+		if err := h.PauseRollout(t.Context(), "", "ann", "enough"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// shelves are a worker's images as their sizes.
+type shelves struct{ w *worker }
+
+func (s shelves) Images(context.Context) (out []bindery.Image, err error) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	for name := range s.w.images {
+		out = append(out, bindery.Image{Name: name})
+	}
+	return out, nil
+}
+
+func (s shelves) RemoveImage(_ context.Context, name string) error {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	delete(s.w.images, name)
+	return nil
+}
+
+func (s shelves) Disk(ctx context.Context) (bindery.DiskUse, error) {
+	use := bindery.DiskUse{Own: map[string]int64{}}
+	all, _ := s.Images(ctx)
+	for _, i := range all {
+		use.Own[i.Name] = 10
+		use.Images += 10
+	}
+	use.Total = use.Images
+	return use, nil
+}
+
+// TestPrune removes what was replaced long ago, and never what is in use.
+func TestPrune(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openStore(t, t.TempDir())
+		w := newWorker()
+		w.byRecipe()
+		l := newLauncher(w)
+		h := run(t, db, w, l, byRecipe(recipe("")))
+		for _, repo := range []string{"a", "b", "c"} {
+			h.story(t, h.submit(t, ask(repo)).ID)
+			h.serves(t, repo)
+		}
+		h.stop()
+		h = run(t, db, w, l, byRecipe(recipe("RUN true"), func(c *dispatch.Config) { c.Shelves = shelves{w}; c.Retention = &bindery.Retention{} }))
+		defer func() { h.stop(); _ = db.Close() }()
+		b := h.submit(t, ask("a"))
+		s, err := h.Launch(t.Context(), b, ask("a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.RemoveImage(t.Context(), "a-g1", "ann", ""); !errors.Is(err, bindery.ErrConflict) {
+			t.Errorf("an image in use: %v", err)
+		}
+		if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{}, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		h.reaches(t, recipe("RUN true").Generation(), bindery.GenerationCurrent)
+		dry, err := h.Prune(t.Context(), bindery.Retention{Superseded: time.Minute}, true, "ann", "")
+		if err != nil || len(dry.Removed) != 0 {
+			t.Errorf("at once: %+v, %v", dry, err)
+		}
+		time.Sleep(time.Hour)
+		if dry, err = h.Prune(t.Context(), bindery.Retention{Superseded: time.Minute}, true, "ann", ""); err != nil || len(dry.Removed) != 2 || dry.Bytes != 20 || !dry.DryRun {
+			t.Errorf("after an hour: %+v, %v; want b and c", dry, err)
+		}
+		if kept, err := h.Prune(t.Context(), bindery.Retention{Superseded: time.Minute, Generations: 1}, true, "ann", ""); err != nil || len(kept.Removed) != 0 {
+			t.Errorf("a generation that is kept: %+v, %v", kept, err)
+		}
+		if _, err := h.Prune(t.Context(), bindery.Retention{Unused: -1}, true, "ann", ""); !errors.Is(err, bindery.ErrInvalid) {
+			t.Errorf("nonsense: %v", err)
+		}
+		if err := h.StopSession(t.Context(), s.ID, "over"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * 24 * time.Hour) // the hub prunes by itself, after seven days
+		lib, err := h.Library(t.Context(), 100)
+		if err != nil || len(lib.Images) != 3 || lib.Disk.Total != 30 {
+			t.Errorf("after ten days: %+v, %v", lib, err)
+		}
+		for _, repo := range []string{"a", "b", "c"} {
+			h.serves(t, repo)
+		}
+		if err := h.RemoveImage(t.Context(), "nothing", "ann", ""); !errors.Is(err, bindery.ErrNotFound) {
+			t.Errorf("no image: %v", err)
+		}
+	})
+}
