@@ -96,6 +96,12 @@ func twoHubs(t *testing.T, repos []string, test func(t *testing.T, h *hub, again
 		w.byRecipe()
 		l := newLauncher(w)
 		h := run(t, db, w, l, byRecipe(recipe("")))
+		defer func() {
+			h.stop()
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
 		for i, repo := range repos {
 			b := h.submit(t, ask(repo))
 			h.story(t, b.ID)
@@ -110,10 +116,6 @@ func twoHubs(t *testing.T, repos []string, test func(t *testing.T, h *hub, again
 			return h
 		}
 		test(t, again(recipe("RUN true")), again)
-		h.stop()
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
 	})
 }
 
@@ -155,6 +157,8 @@ func TestRollout(t *testing.T) {
 	repos[3], repos[7] = "broken1", "slow1"
 	twoHubs(t, repos, func(t *testing.T, h *hub, again func(bindery.Recipe) *hub) {
 		next := recipe("RUN true").Generation()
+		h.generation(t, next)
+		synctest.Wait() // the worker has answered
 		p, err := h.PlanRollout(t.Context(), "", bindery.RolloutOptions{}, 0)
 		if err != nil || p.Images != 12 || p.Rolled != 12 || p.Slots != 4 || p.Launches == 0 {
 			t.Errorf("the plan: %+v, %v", p, err)
@@ -218,7 +222,7 @@ func TestRollout(t *testing.T) {
 		if err := h.Rollback(t.Context(), "", "ann", ""); !errors.Is(err, bindery.ErrConflict) {
 			t.Errorf("there is none before g1: %v", err)
 		}
-		audit, err := h.Audit(t.Context(), 100)
+		audit, err := h.Audit(t.Context(), bindery.AuditQuery{Limit: 100})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,14 +280,14 @@ func TestRolloutTriesWhatItBuilt(t *testing.T) {
 	twoHubs(t, []string{"a", "b", "c", "d"}, func(t *testing.T, h *hub, _ func(bindery.Recipe) *hub) {
 		next := recipe("RUN true").Generation()
 		h.l.mu.Lock()
-		h.l.dies, h.l.log = &bindery.Exit{Code: 3}, "no such program\n"
+		h.l.startErr = bindery.Errorf(bindery.ErrSessionDied, bindery.User, "", "exit code 3")
 		h.l.mu.Unlock()
 		if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{}, "ann", ""); err != nil {
 			t.Fatal(err)
 		}
 		g := h.reaches(t, next, bindery.GenerationPaused)
 		h.l.mu.Lock()
-		h.l.dies = nil
+		h.l.startErr = nil
 		h.l.mu.Unlock()
 		if len(g.Held) < 2 || g.Held[0].Stage != "start" || !strings.Contains(g.Held[0].Reason, "exit code 3") {
 			t.Errorf("held: %+v", g.Held)
@@ -312,6 +316,7 @@ func TestAnOldWorkerIsHonest(t *testing.T) {
 		h.w.set(func() {
 			h.w.run = func(req bindery.BuildRequest, emit func(bindery.Event)) { emit(built("bindery/x-g1")) } // by g1
 		})
+		h.generation(t, "g1") // it has begun
 		h = again(bindery.Recipe{Rules: "g9"})
 		b := h.submit(t, ask("x"))
 		h.story(t, b.ID)
@@ -458,9 +463,9 @@ func TestPrune(t *testing.T) {
 		if err != nil || len(dry.Removed) != 0 {
 			t.Errorf("at once: %+v, %v", dry, err)
 		}
-		time.Sleep(time.Hour)
+		time.Sleep(5 * time.Minute)
 		if dry, err = h.Prune(t.Context(), bindery.Retention{Superseded: time.Minute}, true, "ann", ""); err != nil || len(dry.Removed) != 2 || dry.Bytes != 20 || !dry.DryRun {
-			t.Errorf("after an hour: %+v, %v; want b and c", dry, err)
+			t.Errorf("after five minutes: %+v, %v; want b and c", dry, err)
 		}
 		if kept, err := h.Prune(t.Context(), bindery.Retention{Superseded: time.Minute, Generations: 1}, true, "ann", ""); err != nil || len(kept.Removed) != 0 {
 			t.Errorf("a generation that is kept: %+v, %v", kept, err)
