@@ -23,6 +23,7 @@ type Librarian interface {
 // replaced, never changed: whoever asks for a build reads it without a lock.
 type shelf struct {
 	order   []string // the newest that serves first; what was withdrawn last
+	serving int      // so many of them were not withdrawn
 	builder bindery.Generation
 }
 
@@ -36,6 +37,9 @@ func (d *Dispatcher) shelve() {
 	var own, current bindery.Generation
 	for _, g := range all {
 		s.order = append(s.order, g.Name)
+		if g.State != bindery.GenerationWithdrawn {
+			s.serving++
+		}
 		if g.Name == d.cfg.Generation {
 			own = g
 		}
@@ -198,10 +202,14 @@ func (d *Dispatcher) restoreGenerations(live bindery.Live, images []bindery.Imag
 }
 
 // proven finds the image that serves a commit: of the newest generation that has one that was started, else of the
-// newest that has one at all.
+// newest that has one at all. What was withdrawn is looked at last.
 func (d *Dispatcher) proven(ctx context.Context, src bindery.Source) (best bindery.Known, err error) {
 	found := false
-	for _, g := range d.shelf.Load().order {
+	s := d.shelf.Load()
+	for i, g := range s.order {
+		if found && i >= s.serving {
+			break
+		}
 		k, err := d.cfg.Store.Known(ctx, bindery.BuildKey(src, g))
 		if errors.Is(err, bindery.ErrNotFound) {
 			continue

@@ -64,39 +64,61 @@ func Plan(f Facts) bindery.RolloutPlan {
 	return p
 }
 
-// covers fills in how long it takes, and what is covered when.
+// covers fills in how long it takes, and what is covered when. todo is in order of popularity; the canary goes first.
 func covers(p *bindery.RolloutPlan, todo []Candidate, opt bindery.RolloutOptions) {
-	var sum, longest time.Duration
+	if len(todo) == 0 {
+		return
+	}
+	ends := schedule(p.Background, todo, opt)
+	var sum time.Duration
 	launches, covered := 0, 0
 	for _, c := range todo {
+		sum += c.Cost
 		launches += c.Launches
 	}
-	takes := func(n int) time.Duration {
-		if p.Background == 0 {
-			return 0
-		}
-		d := max(time.Duration(float64(sum)/p.Background), longest)
-		if opt.Pace > 0 {
-			d = max(d, time.Duration(n-1)*(time.Hour/time.Duration(opt.Pace))+longest)
-		}
-		return d
-	}
+	p.Build = sum / time.Duration(len(todo))
 	for i, c := range todo {
-		sum += c.Cost
-		longest = max(longest, c.Cost)
 		covered += c.Launches
+		p.Takes = max(p.Takes, ends[i])
 		if n := i + 1; n == 100 || n == 1000 || n == len(todo) {
 			share := 1.0
 			if launches > 0 {
 				share = float64(covered) / float64(launches)
 			}
-			p.Covered = append(p.Covered, bindery.Coverage{Top: n, Share: share, Takes: takes(n)})
+			p.Covered = append(p.Covered, bindery.Coverage{Top: n, Share: share, Takes: p.Takes})
 		}
 	}
-	p.Takes = takes(len(todo))
-	if len(todo) > 0 {
-		p.Build = sum / time.Duration(len(todo))
+}
+
+// schedule says when each image would be replaced: they start one after another as slots become free.
+func schedule(slots float64, todo []Candidate, opt bindery.RolloutOptions) []time.Duration {
+	ends := make([]time.Duration, len(todo))
+	if slots <= 0 {
+		return ends
 	}
+	var before time.Duration // slot time of those that started earlier
+	n := 0
+	start := func(i int) {
+		at := time.Duration(float64(before) / slots)
+		if opt.Pace > 0 {
+			at = max(at, time.Duration(n)*time.Hour/time.Duration(opt.Pace))
+		}
+		before += todo[i].Cost
+		ends[i] = at + todo[i].Cost
+		n++
+	}
+	first := sampled(len(todo), canaryOf(len(todo), opt))
+	for i := range todo {
+		if first[i] {
+			start(i)
+		}
+	}
+	for i := range todo {
+		if !first[i] {
+			start(i)
+		}
+	}
+	return ends
 }
 
 // Demand counts the images that were asked for within some time of this time of day, on each of the days before.

@@ -17,6 +17,9 @@ func Judge(images []bindery.ImageRecord, order []string, withdrawn map[string]bo
 		rank[g] = i + 1
 	}
 	better := func(a, b bindery.ImageRecord) bool {
+		if withdrawn[a.Generation] != withdrawn[b.Generation] {
+			return withdrawn[b.Generation]
+		}
 		if a.Proven.IsZero() != b.Proven.IsZero() {
 			return !a.Proven.IsZero()
 		}

@@ -91,7 +91,7 @@ func New(s State) *Rollout {
 		return cmp.Or(cmp.Compare(b.Launches, a.Launches), cmp.Compare(a.Key, b.Key))
 	})
 	if r.canary == 0 {
-		r.canary = min(len(r.order), max(3, int(math.Ceil(r.opt.Canary*float64(len(r.order))))))
+		r.canary = canaryOf(len(r.order), r.opt)
 	}
 	r.sample()
 	return r
@@ -107,17 +107,29 @@ func (r *Rollout) sample() {
 			rest = append(rest, x)
 		}
 	}
-	want := r.canary - len(front)
 	var later []*item
-	for i, n := 0, len(rest); i < n; i++ {
-		// Of n ranks, want ones at equal distances.
-		if want > 0 && i*want/n != (i-1)*want/n || want > 0 && i == 0 {
+	for i, first := range sampled(len(rest), r.canary-len(front)) {
+		if first {
 			front = append(front, rest[i])
 		} else {
 			later = append(later, rest[i])
 		}
 	}
 	r.order, r.first = append(front, later...), 0
+}
+
+// canaryOf is how many of n images go first.
+func canaryOf(n int, opt bindery.RolloutOptions) int {
+	return min(n, max(3, int(math.Ceil(opt.Canary*float64(n)))))
+}
+
+// sampled marks want of n ranks, at equal distances.
+func sampled(n, want int) []bool {
+	out := make([]bool, n)
+	for k := range min(max(want, 0), n) {
+		out[k*n/min(want, n)] = true
+	}
+	return out
 }
 
 // count takes a finished item into what is judged.

@@ -22,6 +22,7 @@ type fair struct {
 	live   map[string]*record
 	bySpec map[int]*record
 	looked time.Duration // when a forecast was asked for last
+	roll   *upgrader     // nil: no roll-out
 	asking *visitor      // whose submission is being decided
 }
 
@@ -51,6 +52,9 @@ func newFair(r *room) *fair {
 	cfg.Seed = r.cfg.Seed
 	f := &fair{r: r, s: sched.New(cfg), live: map[string]*record{}, bySpec: map[int]*record{}}
 	f.remember()
+	if r.cfg.Upgrade != nil {
+		f.roll = newUpgrader(f)
+	}
 	r.at(forecasts, f.look)
 	return f
 }
@@ -209,11 +213,11 @@ func (f *fair) obey(in sched.Input, d sched.Decision) {
 			}
 		})
 	case sched.Done:
-		f.over(d.Build, f.r.serve)
+		f.over(d.Build, d, f.r.serve)
 	case sched.Fail:
-		f.over(d.Build, f.r.refuse)
+		f.over(d.Build, d, f.r.refuse)
 	case sched.Drop:
-		f.over(d.Build, f.r.refuse)
+		f.over(d.Build, d, f.r.refuse)
 	}
 }
 
@@ -235,12 +239,15 @@ func (f *fair) abort(b *record, d sched.Abort) {
 	f.inputs = append(f.inputs, sched.Finished{Build: b.id, Attempt: d.Attempt, Outcome: sched.WasCancelled})
 }
 
-func (f *fair) over(id string, tell func(*visitor)) {
+func (f *fair) over(id string, d sched.Decision, tell func(*visitor)) {
 	b := f.live[id]
 	delete(f.live, id)
 	delete(f.bySpec, b.spec)
 	for _, v := range b.watchers {
 		tell(v)
+	}
+	if f.roll != nil {
+		f.roll.over(b.spec, d)
 	}
 }
 

@@ -30,8 +30,9 @@ type Result struct {
 
 	// In seconds, by class, then size. A wait lasts from the first time that a visitor asks until there is an image,
 	// or until they give up; it is long for those who are still waiting too.
-	Wait     Table `json:"wait_seconds"`
-	Slowdown Table `json:"slowdown"` // (wait + launch) / (the same, had the build started when it was first asked for)
+	Wait     Table  `json:"wait_seconds"`
+	Waited   Spread `json:"waited_seconds"` // of people who found no image: the rest do not wait
+	Slowdown Table  `json:"slowdown"`       // (wait + launch) / (the same, had the build started when it was first asked for)
 
 	// The same of builds: for how long somebody waited until their first start; until their image, over their cost.
 	BuildWait     Table `json:"build_wait_seconds"`
@@ -48,6 +49,8 @@ type Result struct {
 	Useful      float64    `json:"useful"`      // share of that in builds that made an image
 	ETA         ETA        `json:"eta"`
 	Series      Series     `json:"series"`
+
+	Upgraded *Upgraded `json:"upgraded,omitempty"`
 
 	waits []float64 // of all visitors, in order, for the chart
 }
@@ -168,6 +171,10 @@ func (r *room) result(alone *room) *Result {
 	}
 	res.ETA = m.honesty()
 	res.Series = m.series()
+	if f, ok := r.policy.(*fair); ok && f.roll != nil {
+		out := f.roll.out
+		res.Upgraded = &out
+	}
 	return res
 }
 
@@ -191,7 +198,7 @@ func (r *room) countSpecs(res *Result, alone *room) {
 
 func (r *room) countVisitors(res *Result) {
 	waits, slow := table{}, table{}
-	var late []float64
+	var late, waited []float64
 	for i := range r.visitors {
 		v := &r.visitors[i]
 		res.Launches.Asked++
@@ -209,6 +216,9 @@ func (r *room) countVisitors(res *Result) {
 		wait, launch := end-v.asked, r.chance.launch(v.luck)
 		slowdown := float64(wait+launch) / float64(v.alone+launch)
 		waits.add(v.class, s.cost, wait.Seconds())
+		if v.class == bindery.Attended && wait > 0 {
+			waited = append(waited, wait.Seconds())
+		}
 		slow.add(v.class, s.cost, slowdown)
 		res.waits = append(res.waits, wait.Seconds())
 		if v.asked >= time.Hour && !s.special {
@@ -217,7 +227,7 @@ func (r *room) countVisitors(res *Result) {
 	}
 	slices.Sort(res.waits)
 	res.Wait, res.Slowdown = waits.spread(), slow.spread()
-	res.Others.AfterFirstHour = spreadOf(late)
+	res.Waited, res.Others.AfterFirstHour = spreadOf(waited), spreadOf(late)
 }
 
 func (r *room) countBuilds(res *Result) {

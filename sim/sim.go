@@ -41,6 +41,8 @@ type Config struct {
 
 	Disk int64 // bytes for builds on each worker; 0: enough
 
+	Upgrade *Upgrade // of the fair queue; nil: none
+
 	// Foretold lets fair know what each build will take, to a tenth, but not who will come: no forecast from what a hub can
 	// know is as good.
 	Foretold  bool
@@ -70,6 +72,9 @@ func (c Config) withDefaults() (Config, error) {
 	c.Autoscale.Delay = cmp.Or(c.Autoscale.Delay, 4*time.Minute)
 	c.Autoscale.Idle = cmp.Or(c.Autoscale.Idle, 10*time.Minute)
 	c.Law = c.Law.withDefaults()
+	if c.Upgrade != nil {
+		c.Workload = c.Upgrade.withImages(c.Workload)
+	}
 	if c.Slots < 1 || c.Frontends < 1 || c.Workers < 1 || c.Workers > c.Slots || c.Threads < 1 || c.Scratch < 0 {
 		return c, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Give at least one slot, worker and front end, and no more workers than slots.",
 			"A machine room of %d slots, %d workers and %d front ends cannot be", c.Slots, c.Workers, c.Frontends)

@@ -94,6 +94,8 @@ func TestHelp(t *testing.T) {
 	for _, command := range []string{
 		"", "run", "build", "plan", "sessions", "sessions ls", "sessions stop", "sessions logs", "serve", "launch", "queue", "builds", "builds ls", "builds show", "builds cancel", "builds retry", "builds logs", "builds timeline",
 		"ban", "ban add", "ban ls", "ban rm", "hold", "hold add", "quota", "quota add", "weight", "weight add", "audit", "worker", "sim", "sim run", "doctor", "version", "workers", "workers ls", "workers show", "workers drain", "workers rm", "workers token", "pool", "pool command", "pool check",
+		"generation", "generation ls", "generation plan", "generation start", "generation status", "generation pause", "generation resume", "generation rollback", "generation invalidate",
+		"images", "images ls", "images rm", "images prune",
 		"top", "events", "events export", "metrics", "metrics alerts", "metrics dashboards",
 	} {
 		t.Run(strings.ReplaceAll(command, " ", "-"), func(t *testing.T) {

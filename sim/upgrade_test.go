@@ -1,0 +1,44 @@
+package sim_test
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/sim"
+)
+
+// TestUpgrade rolls 2,300 images out by popularity beside three days of demand, with 8 slots: people who wait for builds
+// of their own wait as long as without it, and it takes what was foreseen. BINDERY_TRACES names the directory of the
+// recorded launches; without it the days are generated.
+func TestUpgrade(t *testing.T) {
+	cfg := sim.Config{Workload: traces(t, start, 72*time.Hour), Policies: []string{sim.Fair}, Seed: 1, Slots: 8, Mute: true}
+	before := run(t, cfg).Policies[sim.Fair]
+	cfg.Upgrade = &sim.Upgrade{Images: 2300, Busy: before.Utilisation * 8, Options: bindery.RolloutOptions{Since: -1}}
+	with := run(t, cfg).Policies[sim.Fair]
+	up := with.Upgraded
+	if up == nil || up.Total < 2300 || up.Paused != "" || up.Proven != up.Total || up.Seconds == 0 {
+		t.Fatalf("the roll-out: %+v", up)
+	}
+	near := func(what string, got, want, share float64) {
+		t.Helper()
+		t.Logf("%s: %.0f, %.0f (%+.1f %%)", what, got, want, 100*(got/want-1))
+		if math.Abs(got-want) > share*want {
+			t.Errorf("%s: %.0f and %.0f differ by more than %.0f %%", what, got, want, 100*share)
+		}
+	}
+	near("p99 of the wait of who waited, with and without, seconds", with.Waited.P99, before.Waited.P99, 0.05)
+	near("p50 of it", with.Waited.P50, before.Waited.P50, 0.05)
+	if all := with.Wait["attended"]["all"].P99; all > before.Wait["attended"]["all"].P99*1.05 {
+		t.Errorf("p99 of the wait of all visitors: %.0f s, %.0f s without it", all, before.Wait["attended"]["all"].P99)
+	}
+	for i, c := range up.Plan.Covered {
+		near("took and was foreseen, seconds", up.Covered[i], c.Takes.Seconds(), 0.2)
+	}
+	a, b := with.BuildWait["attended"]["all"], before.BuildWait["attended"]["all"]
+	t.Logf("wait for a slot: p50 %.0f, p99 %.0f, max %.0f with; p50 %.0f, p99 %.0f, max %.0f without", a.P50, a.P99, a.Max, b.P50, b.P99, b.Max)
+	if with.Launches.Served < before.Launches.Served {
+		t.Errorf("%d launches were served, %d without it", with.Launches.Served, before.Launches.Served)
+	}
+}
