@@ -329,7 +329,7 @@ func (k *bucket) base(s *Scheduler) float64 {
 	return min(least, k.virtual)
 }
 
-// elapse lets virtual time go on with what is served. Else whoever came new, and again somebody new, would go before
+// elapse lets virtual time go on with what is served while somebody waits: what is used of an idle hub is not. Else whoever came new, and again somebody new, would go before
 // one who had a build already, for as long as somebody new comes.
 func (s *Scheduler) elapse(now time.Time) {
 	dt := now.Sub(s.clock).Seconds()
@@ -341,7 +341,7 @@ func (s *Scheduler) elapse(now time.Time) {
 	}
 	s.clock = now
 	for _, k := range s.buckets {
-		if n := max(k.load[byOwner], k.load[byRequester]); n >= 1 && k.running > 0 {
+		if n := max(k.load[byOwner], k.load[byRequester]); n >= 1 && k.waiting > 0 {
 			k.served += dt * float64(k.running) / n
 			k.virtual = max(k.virtual, k.served)
 		}
