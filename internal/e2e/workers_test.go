@@ -213,7 +213,7 @@ func TestWorkers(t *testing.T) {
 	})
 	t.Run("a disk that fills", func(t *testing.T) {
 		filler := filepath.Join(b.mount, "filler")
-		h.during(t, srv, "fills", ticking(4, "dd if=/dev/zero of=/big bs=1M count=150"), func() { fill(t, filler, 40<<20) })
+		h.during(t, srv, "fills", ticking(6, "dd if=/dev/zero of=/big bs=1M count=300"), func() { fill(t, filler, 40<<20) })
 		h.becomes(t, "b", bindery.WorkerRefused, "free space: ")
 		if err := os.Remove(filler); err != nil {
 			t.Fatal(err)
@@ -222,7 +222,7 @@ func TestWorkers(t *testing.T) {
 	})
 	h.alone(t, "b", "own")
 	t.Run("a disk that turns read-only", func(t *testing.T) {
-		h.during(t, srv, "fails", ticking(4, "true"), func() {
+		h.during(t, srv, "fails", ticking(6, "true"), func() {
 			if err := os.WriteFile("/sys/fs/ext4/"+loopOf(t, b.mount)+"/trigger_fs_error", []byte("1"), 0); err != nil {
 				t.Fatal(err)
 			}
@@ -341,7 +341,7 @@ func (h *hub) during(t *testing.T, srv *sourcetest.Server, name, step string, do
 	}
 }
 
-// fill leaves so much of a file's disk.
+// fill leaves so much of a file's disk to users; root, as which steps write, has a twentieth more.
 func fill(t *testing.T, path string, leave int64) {
 	t.Helper()
 	f, err := os.Create(path)
