@@ -265,5 +265,8 @@ func officeHub(t *testing.T) (flags []string, url string) {
 		ts.Close()
 		_ = db.Close() // the test is over
 	})
+	if _, err := d.Rules(t.Context()); err != nil { // it waits until the hub has read what is stored
+		t.Fatal(err)
+	}
 	return []string{"--hub", ts.URL, "--token", "t"}, ts.URL
 }
