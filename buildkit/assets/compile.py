@@ -37,13 +37,31 @@ def fresh(folder, since):
                     yield found.st_size, entry.path
 
 
+def parts(code):
+    """Returns everything that a module is made of. What is written for a string depends on whether anybody else holds it,
+    which depends on what was compiled before: who holds all makes it the same always."""
+    found, todo = [], [code]
+    while todo:
+        part = todo.pop()
+        found.append(part)
+        if isinstance(part, type(code)):
+            todo += [getattr(part, name, None) for name in ("co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars",
+                                                            "co_filename", "co_name", "co_qualname")]
+        elif isinstance(part, (tuple, frozenset)):
+            todo += part
+    return found
+
+
 def compiled(path, source):
     """Returns what importlib would write for a module, or None."""
     try:
         code = compile(source, path, "exec", dont_inherit=True, optimize=0)
     except Exception:  # a template, a module for another Python
         return None
-    return MAGIC + struct.pack("<III", 0, EPOCH & 0xFFFFFFFF, len(source) & 0xFFFFFFFF) + marshal.dumps(code)
+    held = parts(code)
+    data = marshal.dumps(code)
+    del held
+    return MAGIC + struct.pack("<III", 0, EPOCH & 0xFFFFFFFF, len(source) & 0xFFFFFFFF) + data
 
 
 def kept(cache, path, source):
