@@ -34,7 +34,6 @@ type room struct {
 	generation bindery.GenerationState
 	gone       bool // the hub cannot be scraped
 	stopped    map[string]bool
-	last       map[string]string // name with labels to value
 	canary     time.Time
 }
 
