@@ -48,14 +48,14 @@ func stories(t *testing.T) *httptest.Server {
 func TestEveryPageInABrowser(t *testing.T) {
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
-		t.Skip("there is no chromium")
+		t.Fatal("there is no chromium; scripts/setup test installs it")
 	}
 	modules, err := filepath.Abs("../internal/e2e/node_modules")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(modules, "axe-core")); err != nil {
-		t.Skip("axe-core is not installed; scripts/setup test does that")
+		t.Fatal("axe-core is not installed; scripts/setup test does that")
 	}
 	pictures, err := filepath.Abs("../artefacts")
 	if err != nil {

@@ -218,7 +218,7 @@ func TestLFS(t *testing.T) {
 	dir, said := checkout(t, s, git("http://git.example.org"+port+"/demo", ""))
 	got := read(t, dir, "big.bin")
 	if strings.Contains(said, "git-lfs is not installed") {
-		t.Skip("git-lfs is not installed")
+		t.Fatal("git-lfs is not installed; scripts/setup run does that")
 	}
 	if got != "large content\n" {
 		t.Errorf("the file has %q; said %s", got, said)

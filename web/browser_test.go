@@ -21,7 +21,7 @@ func browse(t *testing.T, url string) string {
 	t.Helper()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
-		t.Skip("there is no chromium")
+		t.Fatal("there is no chromium; scripts/setup test installs it")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
