@@ -103,7 +103,7 @@ func (u *upgrader) step(in rollout.Input) {
 		case rollout.Build:
 			u.f.submit(u.specs[d.Key], "roll-out", bindery.Background, nil)
 		case rollout.Smoke:
-			u.f.r.at(u.f.r.now+u.f.r.chance.launch(u.specs[d.Key]+1<<41), func() { u.ended(rollout.Started{Key: d.Key}) })
+			u.f.r.at(u.f.r.now+u.f.r.chance.launch(u.specs[d.Key]+1<<41), func() { u.ended(rollout.Started(d)) })
 		case rollout.Stop:
 			u.out.Paused = d.Why
 		case rollout.Complete:
