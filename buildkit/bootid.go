@@ -15,7 +15,7 @@ import (
 	bindery "github.com/bindery-hub/bindery"
 )
 
-// With volatile layers nothing waits for the disk, so what is on it is right only as long as the machine lives. The
+// With Config.Volatile nothing waits for the disk, so what is on it is right only as long as the machine lives. The
 // file "boot" names the boot in which the stores were last open; a clean Close brings everything to the disk and
 // takes the file away. If it names another boot, the machine died: whatever the stores hold may be torn.
 

@@ -21,7 +21,7 @@ import (
 	bindery "github.com/bindery-hub/bindery"
 )
 
-// With volatile layers a machine's death tears what was not on the disk yet, the databases first of all. But an image
+// With Config.Volatile a machine's death tears what was not on the disk yet, the databases first of all. But an image
 // that launches must not be lost with the build cache: else a power cut makes every image "not built" at once. So the
 // file "saved" lists the images all of whose layers were on the disk before it was written, with the directories of
 // their layers. After a death these directories are moved into new stores, and all else is wiped.

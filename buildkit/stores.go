@@ -76,7 +76,7 @@ func openStores(ctx context.Context, cfg Config) (*stores, error) {
 	if err != nil {
 		return nil, fmt.Errorf("content store: %w", err)
 	}
-	// With volatile layers the databases need not be on the disk before them: they go together, see bootid.go.
+	// With Config.Volatile the databases need not be on the disk before layers: they go together, see bootid.go.
 	opt := &bolt.Options{FreelistType: bolt.FreelistMapType, NoFreelistSync: true, NoSync: cfg.Volatile}
 	if s.db, err = bolt.Open(filepath.Join(s.dir, "containerd.db"), 0o600, opt); err != nil {
 		return nil, fmt.Errorf("metadata: %w", err)
