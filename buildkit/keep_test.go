@@ -186,7 +186,7 @@ func layered(t testing.TB, name, text string) plan.Job {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(time.Minute); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
@@ -232,6 +232,32 @@ func TestCancel(t *testing.T) {
 	if !errors.Is(err, bindery.ErrCancelled) {
 		t.Errorf("got %v, want cancelled", err)
 	}
+}
+
+// A build that ends while the base is being copied leaves a part of it. The next build begins that copy anew.
+func TestCancelWhileTheBaseIsCopied(t *testing.T) {
+	dir := tempDir(t)
+	e, _ := start(t, config(t, dir))
+	j := job("interrupted", repo(t, "Dockerfile", "FROM debian:bookworm\nCOPY Dockerfile /\n"))
+	j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := e.Solve(ctx, j, func(bindery.Event) {})
+		ended <- err
+	}()
+	eventually(t, "a part of the base", func() bool {
+		parts, err := filepath.Glob(filepath.Join(dir, "worker", "content", "ingest", "*", "data"))
+		return err == nil && slices.ContainsFunc(parts, func(p string) bool {
+			info, err := os.Stat(p)
+			return err == nil && info.Size() > 1<<20
+		})
+	})
+	cancel()
+	if err := <-ended; !errors.Is(err, bindery.ErrCancelled) {
+		t.Fatalf("got %v, want cancelled", err)
+	}
+	solve(t, e, j)
 }
 
 // A step that prints without end neither fills memory nor the log.

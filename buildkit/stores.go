@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/diff/apply"
 	"github.com/containerd/containerd/v2/core/images"
 	ctdmetadata "github.com/containerd/containerd/v2/core/metadata"
@@ -117,6 +118,26 @@ func (s imageStore) Delete(ctx context.Context, name string, opts ...images.Dele
 	return s.Store.Delete(within(ctx), name, opts...)
 }
 
+// freshStore begins every write from nothing. A build that was stopped leaves parts of blobs, and BuildKit would go on
+// behind them, which it cannot where the blob comes from an OCI layout, as bases do: no later build would get past it.
+type freshStore struct{ content.Store }
+
+// Writer returns a writer of one blob.
+func (s freshStore) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
+	w, err := s.Store.Writer(ctx, opts...)
+	if err != nil {
+		return nil, err
+	}
+	st, err := w.Status()
+	if err == nil && st.Offset > 0 {
+		err = w.Truncate(0)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("begin a blob anew: %w", err), w.Close())
+	}
+	return w, nil
+}
+
 // exportingWorker is BuildKit's worker with one exporter more.
 type exportingWorker struct {
 	*base.Worker
@@ -205,7 +226,7 @@ func (e *Engine) newWorker(ctx context.Context) (*base.Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine worker: %w", err)
 	}
-	blobs := containerdsnapshot.NewContentStore(s.meta.ContentStore(), namespace)
+	blobs := containerdsnapshot.NewContentStore(freshStore{s.meta.ContentStore()}, namespace)
 	opt := base.WorkerOpt{
 		ID: id, Root: s.dir,
 		MetadataStore:    md,
