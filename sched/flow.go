@@ -329,8 +329,9 @@ func (k *bucket) base(s *Scheduler) float64 {
 	return min(least, k.virtual)
 }
 
-// elapse lets virtual time go on with what is served while somebody waits: what is used of an idle hub is not. Else whoever came new, and again somebody new, would go before
-// one who had a build already, for as long as somebody new comes.
+// elapse lets virtual time go on with what is served while somebody waits: what is used of an idle hub is not. Else
+// whoever came new, and again somebody new, would go before one who had a build already, for as long as somebody new
+// comes.
 func (s *Scheduler) elapse(now time.Time) {
 	dt := now.Sub(s.clock).Seconds()
 	if s.clock.IsZero() {
