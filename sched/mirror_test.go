@@ -77,7 +77,7 @@ func (m *mirror) obey(now time.Time, in sched.Input, d sched.Decision) {
 			m.complain("%s: row %+v", d, r)
 			return
 		}
-		r.Running, r.Worker, r.Attempt, r.Started = true, d.Worker, d.Attempt, now
+		r.Running, r.Worker, r.Attempt, r.Started, r.Quick = true, d.Worker, d.Attempt, now, d.Quick
 	case sched.Promote:
 		m.live(d.Build, d).Class = d.Class
 	case sched.Again:
