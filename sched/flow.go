@@ -9,7 +9,7 @@ import (
 )
 
 // A side is one of the two kinds of flows that a build belongs to.
-type side int8 // small, for there may be two flows for each build
+type side int8
 
 const (
 	byOwner side = iota
@@ -17,7 +17,7 @@ const (
 )
 
 // A size says which limit bounds a build, beside the slots.
-type size int
+type size int8
 
 const (
 	short size = iota
@@ -28,15 +28,23 @@ const (
 )
 
 // A flow is what one owner or one requester has waiting, and a tag: the virtual time at which its share of the slots
-// has caught up with what it used.
+// has caught up with what it used. It is kept small, for there may be two for each build.
 type flow struct {
 	name string
 	tag  float64 // finish tag, in slot-seconds by weight
-	busy int     // builds of it that wait or run
-	side side
+	left int64   // when busy became 0, in nanoseconds
+	busy int32   // builds of it that wait or run
 	load float32 // its weight when it came
-	left int64   // when busy became 0, in nanoseconds: a flow is kept small, for there may be two for each build
+	pays *payer  // nil: for no build that runs
 	post [sizes]*post
+}
+
+// A payer is a flow that pays for builds that run.
+type payer struct {
+	flow   *flow
+	builds int
+	sum    float64 // what of the flow's tag is for them
+	at     int
 }
 
 // A post is the waiting lanes of one size that a flow holds. A lane could be held by either of its flows; the one with
@@ -50,12 +58,12 @@ type post struct {
 
 // A lane is the waiting builds of one size, one repository, one requester.
 type lane struct {
-	size   size
 	flow   [2]*flow
 	builds pile[*build]
-	held   side
 	other  float64 // the lower of the two tags when it was looked at last: it orders lanes of equal tags
-	at     int
+	at     int32
+	size   size
+	held   side
 }
 
 type laneName struct{ owner, repo, requester string }
@@ -78,6 +86,7 @@ type bucket struct {
 	flows   [2]map[string]*flow
 	lanes   [sizes]map[laneName]*lane
 	lots    [sizes]pile[*post]
+	payers  pile[*payer]
 	virtual float64    // start tag of the last build that started, or served if that is more
 	served  float64    // what a flow with an equal share of all that ran would have had by now
 	load    [2]float64 // weights of the owners, and of the requesters, that wait or run
@@ -95,8 +104,9 @@ func newBucket(class bindery.Class) *bucket {
 }
 
 func (p *post) place(i int)  { p.at = i }
-func (l *lane) place(i int)  { l.at = i }
+func (l *lane) place(i int)  { l.at = int32(i) }
 func (b *build) place(i int) { b.at = int32(i) }
+func (p *payer) place(i int) { p.at = i }
 
 // before orders builds of equal tags: the older ones first, where each doubling of its watchers makes a build a while
 // older. So many watchers go before one, and nobody is overtaken for ever by what is more popular.
@@ -129,6 +139,11 @@ func (p *post) before(o *post) bool {
 	return p.lanes[0].before(o.lanes[0])
 }
 
+// free is the tag that a flow would have, had the builds that run cost nothing.
+func (p *payer) free() float64 { return p.flow.tag - p.sum }
+
+func (p *payer) before(o *payer) bool { return p.free() < o.free() }
+
 // join makes a build wait in its lane.
 func (k *bucket) join(s *Scheduler, b *build, now time.Time) {
 	z := s.size(b)
@@ -141,12 +156,12 @@ func (k *bucket) join(s *Scheduler, b *build, now time.Time) {
 		l.flow[byRequester] = k.flow(s, byRequester, b.Requester, now)
 		k.lanes[z][name] = l
 	}
-	for _, f := range l.flow {
-		k.occupy(s, f, b.Attempt > 0, now)
+	for d, f := range l.flow {
+		k.occupy(s, side(d), f, b.Attempt > 0, now)
 	}
 	b.lane = l
 	if k.waiting == 0 {
-		k.served = max(k.served, k.base(s))
+		k.served = max(k.served, k.base())
 	}
 	if k.waiting == 0 && k.class == bindery.Unattended {
 		// It does not begin with a turn that it has not waited for.
@@ -206,7 +221,7 @@ func (k *bucket) drop(l *lane) {
 	f := l.flow[l.held]
 	p := f.post[l.size]
 	lot := &k.lots[l.size]
-	p.lanes.remove(l.at)
+	p.lanes.remove(int(l.at))
 	switch {
 	case p.at < 0: // set aside during a search
 	case len(p.lanes) == 0:
@@ -222,7 +237,7 @@ func (k *bucket) fix(l *lane) {
 		return
 	}
 	p := l.flow[l.held].post[l.size]
-	p.lanes.fix(l.at)
+	p.lanes.fix(int(l.at))
 	if p.at >= 0 {
 		k.lots[l.size].fix(p.at)
 	}
@@ -233,7 +248,7 @@ func (k *bucket) flow(s *Scheduler, d side, name string, now time.Time) *flow {
 	f := k.flows[d][name]
 	if f == nil {
 		k.sweep(s, d, now)
-		f = &flow{name: name, side: d, tag: k.virtual, left: now.UnixNano()}
+		f = &flow{name: name, tag: k.virtual, left: now.UnixNano()}
 		if s.origin != nil {
 			if o := s.origin.bucket(k.class).flows[d][name]; o != nil {
 				f.tag, f.left = o.tag, o.left
@@ -277,22 +292,51 @@ func (k *bucket) setTag(f *flow, tag float64) {
 			k.lots[z].fix(p.at)
 		}
 	}
+	if f.pays != nil {
+		k.payers.fix(f.pays.at)
+	}
+}
+
+// pay says that a flow pays for one more build that runs, and sets its tag.
+func (k *bucket) pay(f *flow, paid, tag float64) {
+	p := f.pays
+	if p == nil {
+		p = &payer{flow: f}
+		f.pays = p
+		k.payers.push(p)
+	}
+	p.builds++
+	p.sum += paid
+	k.payers.fix(p.at)
+	k.setTag(f, tag)
+}
+
+// repay says that one of those builds runs no more: what it should cost is what it took now.
+func (k *bucket) repay(f *flow, paid float64) {
+	p := f.pays
+	if p.builds--; p.builds == 0 {
+		k.payers.remove(p.at)
+		f.pays = nil
+		return
+	}
+	p.sum -= paid
+	k.payers.fix(p.at)
 }
 
 // rest says that a build of a flow neither waits nor runs any more.
-func (k *bucket) rest(f *flow, now time.Time) {
+func (k *bucket) rest(d side, f *flow, now time.Time) {
 	if f.busy--; f.busy == 0 {
 		f.left = now.UnixNano()
-		k.load[f.side] -= float64(f.load)
+		k.load[d] -= float64(f.load)
 	}
 }
 
 // occupy says that one more build of a flow waits or runs.
-func (k *bucket) occupy(s *Scheduler, f *flow, back bool, now time.Time) {
+func (k *bucket) occupy(s *Scheduler, d side, f *flow, back bool, now time.Time) {
 	k.wakeFlow(s, f, back, now)
 	if f.busy++; f.busy == 1 {
-		f.load = max(1, float32(s.weight(f.side.scope(), f.name)))
-		k.load[f.side] += float64(f.load)
+		f.load = max(1, float32(s.weight(d.scope(), f.name)))
+		k.load[d] += float64(f.load)
 	}
 }
 
@@ -303,30 +347,12 @@ func (d side) scope() Scope {
 	return OnRequester
 }
 
-// base is the lowest tag that a flow with running builds would have, had they cost nothing.
-func (k *bucket) base(s *Scheduler) float64 {
-	paid := map[*flow]float64{}
-	for _, w := range s.workers {
-		for _, b := range w.running {
-			if b.run.class != k.class {
-				continue
-			}
-			if f := k.flows[byOwner][b.Owner]; f != nil {
-				paid[f] += b.run.charge / s.weight(OnOwner, b.Owner)
-			}
-			if f := k.flows[byRequester][b.Requester]; f != nil {
-				paid[f] += b.run.charge / s.weight(OnRequester, b.Requester)
-			}
-		}
-	}
-	if len(paid) == 0 {
+// base is the lowest tag that a flow which pays for running builds would have, had they cost nothing.
+func (k *bucket) base() float64 {
+	if len(k.payers) == 0 {
 		return k.virtual
 	}
-	least := math.Inf(1)
-	for f, x := range paid {
-		least = min(least, f.tag-x)
-	}
-	return min(least, k.virtual)
+	return min(k.payers[0].free(), k.virtual)
 }
 
 // elapse lets virtual time go on with what is served while somebody waits: what is used of an idle hub is not. Else
@@ -355,7 +381,7 @@ func (k *bucket) sweep(s *Scheduler, d side, now time.Time) {
 		return
 	}
 	for name, f := range k.flows[d] {
-		if f.busy == 0 && k.debt(s, f, now) < 1 {
+		if f.busy == 0 && f.pays == nil && k.debt(s, f, now) < 1 {
 			delete(k.flows[d], name)
 		}
 	}

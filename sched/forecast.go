@@ -254,6 +254,9 @@ func (s *Scheduler) resume(b *build, w *worker) {
 			k.load[d] += float64(f.load)
 		}
 	}
+	for i, f := range s.payers(c, k, s.ahead.now)[:len(r.paid)] {
+		k.pay(f, r.paid[i], f.tag)
+	}
 	w.add(c)
 	s.account(c, +1)
 	s.ahead.run(s, c)

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -39,7 +40,11 @@ func TestLag(t *testing.T) {
 				n++
 				o := rapid.SampledFrom(owners).Draw(t, "owner")
 				repo := fmt.Sprint(o, rapid.IntRange(0, 2).Draw(t, "repo"))
-				in = Submit{Build: fmt.Sprint(n), Key: fmt.Sprint(n), Repo: repo, Owner: o, Requester: o}
+				key := n
+				if rapid.IntRange(0, 3).Draw(t, "join") == 0 {
+					key-- // it joins the one before, if that is not over
+				}
+				in = Submit{Build: fmt.Sprint(n), Key: fmt.Sprint(key), Repo: repo, Owner: o, Requester: o}
 			}
 			for _, d := range s.Step(now, in) {
 				if d, ok := d.(Start); ok {
@@ -49,6 +54,9 @@ func TestLag(t *testing.T) {
 						ahead[[2]string{b.Owner, g}] = g != b.Owner
 					}
 				}
+			}
+			if got, want := k.base(), slowBase(k, w); math.Abs(got-want) > 1e-6 {
+				t.Fatalf("newcomers begin at %v, want %v", got, want)
 			}
 			for pair, on := range ahead {
 				f, g := k.flows[byOwner][pair[0]], k.flows[byOwner][pair[1]]
@@ -63,6 +71,22 @@ func TestLag(t *testing.T) {
 			}
 		}
 	})
+}
+
+// slowBase is bucket.base from what runs.
+func slowBase(k *bucket, w *worker) float64 {
+	least := k.virtual
+	paid := map[*flow]float64{}
+	for _, b := range w.running {
+		paid[k.flows[byOwner][b.Owner]] += b.run.paid[0]
+		for i, name := range append([]string{b.Requester}, b.askers...)[:len(b.run.paid)-1] {
+			paid[k.flows[byRequester][name]] += b.run.paid[1+i]
+		}
+	}
+	for f, x := range paid {
+		least = min(least, f.tag-x)
+	}
+	return least
 }
 
 func (f *flow) waits() (n int) {

@@ -169,7 +169,7 @@ func (s *Scheduler) find(k *bucket, z size, strict bool, now time.Time) (*build,
 	var where *worker
 	for found == nil && len(*lot) > 0 && skips < mostSkips {
 		p := (*lot)[0]
-		if !strict || !s.over(p.flow.side, p.flow.name) {
+		if !strict || !s.over(p.lanes[0].held, p.flow.name) {
 			if found, where = s.head(k, p, strict, &skips, now); found != nil {
 				break
 			}
@@ -221,13 +221,13 @@ func (s *Scheduler) head(k *bucket, p *post, strict bool, skips *int, now time.T
 			}
 			continue
 		}
-		if !strict || !s.over(other.side, other.name) && !s.overRepo(b.Repo) {
+		if !strict || !s.over(1-l.held, other.name) && !s.overRepo(b.Repo) {
 			if found, where = s.fitting(l); found != nil {
 				break
 			}
 		}
 		*skips++
-		aside = append(aside, p.lanes.remove(l.at))
+		aside = append(aside, p.lanes.remove(int(l.at)))
 	}
 	for _, l := range aside {
 		l.at = -1
@@ -304,7 +304,7 @@ func (s *Scheduler) start(b *build, w *worker, now time.Time) {
 func (s *Scheduler) occupy(b *build, w *worker, started, now time.Time) {
 	k := s.bucket(b.Class)
 	for d, name := range []string{b.Owner, b.Requester} {
-		k.occupy(s, k.flow(s, side(d), name, now), false, now)
+		k.occupy(s, side(d), k.flow(s, side(d), name, now), false, now)
 	}
 	s.occupyFrom(b, w, started, now, k.virtual)
 }
@@ -313,7 +313,7 @@ func (s *Scheduler) occupyFrom(b *build, w *worker, started, now time.Time, tag 
 	e := s.Estimate(b.Repo, b.Kind)
 	b.Running, b.Worker, b.Until, b.Started = true, w.name, time.Time{}, started
 	b.run = &run{
-		worker: w, class: b.Class, started: started, moved: now, charge: e.Expected().Seconds(), sharers: 1 + len(b.askers),
+		worker: w, class: b.Class, started: started, moved: now, charge: e.Expected().Seconds(),
 		disk: s.diskOf(b.Repo), most: int(b.watchers), turn: s.turn && b.Class == bindery.Unattended,
 	}
 	if b.Quick {
@@ -362,13 +362,20 @@ func (s *Scheduler) markLong(b *build) {
 func (s *Scheduler) charge(b *build, tag float64, now time.Time) {
 	k := s.bucket(b.Class)
 	c := b.run.charge
-	own := k.flow(s, byOwner, b.Owner, now)
-	k.setTag(own, tag+c/s.weight(OnOwner, b.Owner))
-	part := c / float64(b.run.sharers)
-	puller := k.flow(s, byRequester, b.Requester, now)
-	k.setTag(puller, tag+part/s.weight(OnRequester, b.Requester))
-	for _, name := range b.askers {
-		s.owe(k, name, part, now)
+	part := c / float64(1+len(b.askers))
+	b.run.paid = make([]float64, 0, 2+len(b.askers))
+	for i, f := range s.payers(b, k, now) {
+		paid := part / s.weight(OnRequester, f.name)
+		start := tag
+		switch i {
+		case 0:
+			paid = c / s.weight(OnOwner, f.name)
+		case 1:
+		default:
+			start = k.due(s, f, now)
+		}
+		k.pay(f, paid, start+paid)
+		b.run.paid = append(b.run.paid, paid)
 	}
 	if k.class != bindery.Background {
 		weight := 1.0
@@ -380,15 +387,24 @@ func (s *Scheduler) charge(b *build, tag float64, now time.Time) {
 	}
 }
 
-// owe advances a requester's flow by a part of a cost.
-func (s *Scheduler) owe(k *bucket, name string, part float64, now time.Time) {
-	f := k.flow(s, byRequester, name, now)
-	tag := f.tag
-	if f.busy == 0 {
-		tag = k.virtual + k.debt(s, f, now)
-		f.left = now.UnixNano()
+// payers are the flows that pay for a build: its owner's, its requester's, and those of who asked for it too.
+func (s *Scheduler) payers(b *build, k *bucket, now time.Time) []*flow {
+	flows := make([]*flow, 0, 2+len(b.askers))
+	flows = append(flows, k.flow(s, byOwner, b.Owner, now), k.flow(s, byRequester, b.Requester, now))
+	for _, name := range b.askers {
+		flows = append(flows, k.flow(s, byRequester, name, now))
 	}
-	k.setTag(f, tag+part/s.weight(OnRequester, name))
+	return flows
+}
+
+// due is the tag of a flow that has to pay now.
+func (k *bucket) due(s *Scheduler, f *flow, now time.Time) float64 {
+	if f.busy > 0 {
+		return f.tag
+	}
+	tag := k.virtual + k.debt(s, f, now)
+	f.left = now.UnixNano()
+	return tag
 }
 
 // settle ends the run of a build. Its flows, which were charged what it should have cost, are charged what it did.
@@ -402,21 +418,23 @@ func (s *Scheduler) settle(b *build, free bool, now time.Time) {
 	if free || b.Quick || b.aside.is {
 		cost = 0
 	}
-	own := k.flow(s, byOwner, b.Owner, now)
-	k.setTag(own, own.tag+(cost-r.charge)/s.weight(OnOwner, b.Owner))
-	n := 1 + len(b.askers)
-	after, before := cost/float64(n), r.charge/float64(r.sharers)
-	for i, name := range append([]string{b.Requester}, b.askers...) {
-		d := after
-		if i < r.sharers {
-			d -= before
+	part := cost / float64(1+len(b.askers))
+	flows := s.payers(b, k, now)
+	for i, f := range flows {
+		took := part / s.weight(OnRequester, f.name)
+		if i == 0 {
+			took = cost / s.weight(OnOwner, f.name)
 		}
-		s.owe(k, name, d, now)
+		if tag := k.due(s, f, now); i < len(r.paid) {
+			k.setTag(f, tag+took-r.paid[i])
+			k.repay(f, r.paid[i])
+		} else {
+			k.setTag(f, tag+took) // it asked when the build ran already
+		}
 	}
-	puller := k.flow(s, byRequester, b.Requester, now)
-	k.rest(own, now)
-	k.rest(puller, now)
-	s.lend(k, own, now)
-	s.lend(k, puller, now)
+	for d, f := range flows[:2] {
+		k.rest(side(d), f, now)
+		s.lend(k, f, now)
+	}
 	b.run, b.Running, b.Worker = nil, false, ""
 }

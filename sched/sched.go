@@ -94,8 +94,8 @@ type run struct {
 	class    bindery.Class // when it started: that bucket was charged
 	started  time.Time
 	moved    time.Time // last progress
-	charge   float64   // expected cost, shared by sharers requesters
-	sharers  int
+	charge   float64   // expected cost
+	paid     []float64 // by the flows of its owner, its requester and those who had asked for it too when it started
 	disk     int64
 	most     int // watchers at once
 	long     bool
@@ -308,8 +308,8 @@ func (s *Scheduler) unqueue(b *build, now time.Time) {
 	l := b.lane
 	k := s.bucket(b.Class)
 	k.leave(b)
-	for _, f := range l.flow {
-		k.rest(f, now)
+	for d, f := range l.flow {
+		k.rest(side(d), f, now)
 	}
 }
 

@@ -31,21 +31,6 @@ const mostFlows = 2000
 // Usage is by how much each flow is ahead now, for a later Restore. What runs is left out: it is charged again when it is
 // restored.
 func (s *Scheduler) Usage(now time.Time) (out []Flow) {
-	running := map[*flow]float64{}
-	for _, w := range s.workers {
-		for _, b := range w.running {
-			k := s.bucket(b.run.class)
-			part := b.run.charge / float64(b.run.sharers)
-			for i, name := range append([]string{b.Requester}, b.askers...) {
-				if f := k.flows[byRequester][name]; f != nil && i < b.run.sharers {
-					running[f] += part / s.weight(OnRequester, name)
-				}
-			}
-			if f := k.flows[byOwner][b.Owner]; f != nil {
-				running[f] += b.run.charge / s.weight(OnOwner, b.Owner)
-			}
-		}
-	}
 	for _, k := range s.buckets {
 		for d, scope := range []Scope{OnOwner, OnRequester} {
 			for _, f := range k.flows[d] {
@@ -53,7 +38,10 @@ func (s *Scheduler) Usage(now time.Time) (out []Flow) {
 				if f.busy == 0 {
 					ahead = k.debt(s, f, now)
 				}
-				if ahead -= running[f]; ahead > 1 {
+				if f.pays != nil {
+					ahead -= f.pays.sum
+				}
+				if ahead > 1 {
 					out = append(out, Flow{Class: k.class, Scope: scope, Name: f.name, Ahead: math.Round(ahead*10) / 10})
 				}
 			}
@@ -83,6 +71,7 @@ func (s *Scheduler) restoreUsage(st State, now time.Time) {
 		k := s.bucket(x.Class)
 		own := k.flow(s, byOwner, x.Owner, x.At)
 		own.tag, own.left = k.virtual+k.debt(s, own, x.At)+x.Cost.Seconds()/s.weight(OnOwner, x.Owner), x.At.UnixNano()
-		s.owe(k, x.Requester, x.Cost.Seconds(), x.At)
+		q := k.flow(s, byRequester, x.Requester, x.At)
+		k.setTag(q, k.due(s, q, x.At)+x.Cost.Seconds()/s.weight(OnRequester, x.Requester))
 	}
 }

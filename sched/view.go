@@ -105,7 +105,7 @@ func (s *Scheduler) shares(most int) (out []Share) {
 		for d, scope := range []Scope{OnOwner, OnRequester} {
 			for _, f := range k.flows[d] {
 				if f.busy > 0 {
-					out = append(out, Share{Scope: scope, Name: f.name, Class: k.class, Waiting: f.busy, Ahead: f.tag - k.virtual, Weight: s.weight(scope, f.name)})
+					out = append(out, Share{Scope: scope, Name: f.name, Class: k.class, Waiting: int(f.busy), Ahead: f.tag - k.virtual, Weight: s.weight(scope, f.name)})
 				}
 			}
 		}
