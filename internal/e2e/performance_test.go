@@ -31,6 +31,10 @@ func BenchmarkTable(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer h.destroy()
+	h.start(b)
+	fresh := footprint(b, onlyWorker(b, h))
+	h.kill9(b)
+	h.killWorker(b)
 	dir := b.TempDir()
 	write := func(name, text string) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
@@ -69,16 +73,9 @@ func BenchmarkTable(b *testing.B) {
 	add("cold build of the requirements sample, warm caches", "–", "%.1f s", warm)
 
 	h.start(b)
-	workers := h.workers()
-	if len(workers) != 1 {
-		b.Fatalf("%d workers", len(workers))
-	}
-	for _, p := range []struct {
-		what, prototype string
-		pid             int
-	}{{"hub", "–", h.serve.Process.Pid}, {"worker after builds", "43–50 MB (31 MB before)", workers[0]}} {
-		add("idle memory, "+p.what, p.prototype, "%d MB, %d MB of it not the program file's", resident(b, p.pid, "VmRSS:")>>20, resident(b, p.pid, "RssAnon:")>>20)
-	}
+	add("idle memory, worker before builds", "31 MB", "%s", fresh)
+	add("idle memory, worker after builds", "43–50 MB", "%s", footprint(b, onlyWorker(b, h)))
+	add("idle memory, hub", "–", "%s", footprint(b, h.serve.Process.Pid))
 	info, err := os.Stat(shared.bin)
 	if err != nil {
 		b.Fatal(err)
@@ -89,6 +86,23 @@ func BenchmarkTable(b *testing.B) {
 	for _, f := range table {
 		fmt.Printf("| %s | %s | %s |\n", f.what, f.prototype, f.here)
 	}
+}
+
+// footprint is what a process has in memory: with a page that several processes share counted in parts, and in whole.
+func footprint(t testing.TB, pid int) string {
+	t.Helper()
+	m := memory(t, pid)
+	return fmt.Sprintf("%d MB (%d MB with all that hub and worker share)", m.share>>20, m.resident>>20)
+}
+
+// onlyWorker is the process of a hub's one worker.
+func onlyWorker(t testing.TB, h *hub) int {
+	t.Helper()
+	workers := h.workers()
+	if len(workers) != 1 {
+		t.Fatalf("%d workers", len(workers))
+	}
+	return workers[0]
 }
 
 // engineAlone is the size of a program that is no more than the prototype was.

@@ -29,7 +29,7 @@ func TestWatchers(t *testing.T) {
 	}))
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	idle := h.memory(t)
+	idle := memory(t, h.serve.Process.Pid).resident
 
 	half := make(chan struct{})
 	reach := sync.OnceFunc(func() { close(half) })
@@ -52,7 +52,7 @@ func TestWatchers(t *testing.T) {
 					reach()
 				}
 				if strings.Contains(e.Message, last) {
-					measure.Do(func() { peak = h.memory(t) })
+					measure.Do(func() { peak = memory(t, h.serve.Process.Pid).resident })
 				}
 				return true
 			})
@@ -99,22 +99,28 @@ func missing(text string) string {
 	return ""
 }
 
-// memory is what the hub's process has in memory, in bytes.
-func (h *hub) memory(t testing.TB) int64 { return resident(t, h.serve.Process.Pid, "VmRSS:") }
+// A usage is how much memory a process has, in bytes.
+type usage struct {
+	resident int64 // all of it
+	share    int64 // where pages that several processes have count for each in part
+}
 
-// resident is how much memory a process has of a kind: VmRSS is all, RssAnon what is not its program file.
-func resident(t testing.TB, pid int, kind string) int64 {
+func memory(t testing.TB, pid int) (m usage) {
 	t.Helper()
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/smaps_rollup")
 	if err != nil {
 		t.Error(err)
-		return 0
 	}
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == kind {
+		if f := strings.Fields(line); len(f) == 3 {
 			kib, _ := strconv.ParseInt(f[1], 10, 64)
-			return kib << 10
+			switch f[0] {
+			case "Rss:":
+				m.resident = kib << 10
+			case "Pss:":
+				m.share = kib << 10
+			}
 		}
 	}
-	return 0
+	return m
 }
