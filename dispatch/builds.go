@@ -51,39 +51,51 @@ func (d *Dispatcher) Submit(ctx context.Context, ask bindery.Ask) (bindery.Build
 	if fresh.Class == "" {
 		fresh.Class = bindery.Attended
 	}
-	var answer, rejected string
-	var got bindery.Build
-	var noPlace error
-	err := d.do(ctx, func(t *turn) {
-		fresh.Created, noPlace = t.now, nil
-		fresh.Quick = d.cfg.Quick && !local && d.made[directoryOf(src, builder)]
-		t.fresh, t.answer = fresh, fresh.ID
-		if id, ok := d.succeeded[fresh.Key]; ok && !local {
-			t.answer = id // it has ended since we looked
-		} else if no, full := d.sched.Full(d.asksFor(src, ask)); full && ask.Launches {
-			noPlace = refusedError(no, src)
-			return
-		} else {
-			t.rejected = ""
-			in := submission(fresh, ask.Retry || local)
-			in.Address = ask.Address
-			t.step(in)
-		}
-		answer, got, rejected = t.answer, bindery.Build{}, t.rejected
-		if b := d.builds[answer]; b != nil {
-			got = b.Build
-		}
-	})
-	if err = cmp.Or(err, noPlace); err != nil {
+	var got answer
+	err := d.do(ctx, func(t *turn) { got = t.submit(fresh, ask) })
+	switch {
+	case err != nil:
 		return bindery.Build{}, err
+	case got.err != nil:
+		return bindery.Build{}, got.err
+	case got.build.ID != "":
+		return got.build, nil
 	}
-	if rejected != "" {
-		return bindery.Build{}, bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Ask the operator of this hub.", "It is not built here: %s", rejected)
+	return d.cfg.Store.Build(ctx, got.id)
+}
+
+// An answer is what a turn made of an ask: the build that answers it, by its ID alone if it has ended, or why none does.
+type answer struct {
+	id    string
+	build bindery.Build
+	err   error
+}
+
+// submit asks the scheduler for a fresh build, unless one of its key has succeeded since that was looked up.
+func (t *turn) submit(fresh bindery.Build, ask bindery.Ask) answer {
+	d, src := t.d, fresh.Source
+	local := src.Provider == bindery.ProviderLocal
+	fresh.Created = t.now
+	fresh.Quick = d.cfg.Quick && !local && d.made[directoryOf(src, fresh.Generation)]
+	t.fresh, t.answer = fresh, fresh.ID
+	if id, ok := d.succeeded[fresh.Key]; ok && !local {
+		t.answer = id
+	} else if no, full := d.sched.Full(d.asksFor(src, ask)); full && ask.Launches {
+		return answer{err: refusedError(no, src)}
+	} else {
+		t.rejected = ""
+		in := submission(fresh, ask.Retry || local)
+		in.Address = ask.Address
+		t.step(in)
+		if t.rejected != "" {
+			return answer{err: bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Ask the operator of this hub.", "It is not built here: %s", t.rejected)}
+		}
 	}
-	if got.ID != "" {
-		return got, nil
+	got := answer{id: t.answer}
+	if b := d.builds[t.answer]; b != nil {
+		got.build = b.Build
 	}
-	return d.cfg.Store.Build(ctx, answer)
+	return got
 }
 
 // submission is what the scheduler must know of a build.
