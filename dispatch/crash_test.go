@@ -253,6 +253,45 @@ func crash(t *testing.T, db *store.DB, mode string, at int) int {
 	return c.store.n
 }
 
+// TestStoreInTrouble has the store fail for an hour: who asks meanwhile is told so soon, and what comes after is served.
+func TestStoreInTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openStore(t, t.TempDir())
+		w := newWorker()
+		st := &flaky{Store: db, mode: failBefore}
+		h := run(t, st, w, newLauncher(w), nil)
+		before := h.make(t, "before")
+		trouble := func(on bool) {
+			st.mu.Lock()
+			defer st.mu.Unlock()
+			st.dead = on
+		}
+		trouble(true)
+		for range 60 {
+			asked := time.Now()
+			_, err := h.Submit(t.Context(), ask("meanwhile"))
+			var e *bindery.Error
+			if !errors.As(err, &e) || e.Fault != bindery.Transient || !strings.Contains(err.Error(), errDisk.Error()) {
+				t.Fatalf("got %v", err)
+			}
+			if took := time.Since(asked); took > 5*time.Second {
+				t.Fatalf("the answer took %s", took)
+			}
+			time.Sleep(time.Minute)
+		}
+		trouble(false)
+		time.Sleep(5 * time.Second)
+		if got := h.submit(t, ask("before")); got.ID != before.ID {
+			t.Errorf("got %+v, want what was built before", got)
+		}
+		h.make(t, "meanwhile")
+		h.stop()
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // checkAttempts wants that nothing ran twice, and that the worker was told of every end.
 func checkAttempts(t *testing.T, w *worker) {
 	t.Helper()

@@ -160,10 +160,12 @@ type backoff time.Duration
 
 const longestPause = 2 * time.Second
 
-func (b *backoff) sleep(ctx context.Context) error {
+func (b *backoff) next() time.Duration {
 	*b = min(max(*b*2, backoff(20*time.Millisecond)), backoff(longestPause))
-	return pause(ctx, time.Duration(*b))
+	return time.Duration(*b)
 }
+
+func (b *backoff) sleep(ctx context.Context) error { return pause(ctx, b.next()) }
 
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
@@ -176,15 +178,18 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (d *Dispatcher) restoreUntilDone(ctx context.Context) error {
-	for wait := backoff(0); ; {
-		err := d.restore(ctx)
-		if err == nil {
+// refuse tells everybody who asks for something, for a while, that it cannot be stored.
+func (d *Dispatcher) refuse(ctx context.Context, failure error, while time.Duration) error {
+	timer := time.NewTimer(while)
+	defer timer.Stop()
+	for {
+		select {
+		case m := <-d.inbox:
+			m.done <- failure
+		case <-timer.C:
 			return nil
-		}
-		d.cfg.Log.ErrorContext(ctx, "the store cannot be read", "error", err)
-		if err := wait.sleep(ctx); err != nil {
-			return err
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }

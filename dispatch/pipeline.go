@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -106,19 +107,21 @@ func (t *turn) tell(err error) {
 	}
 }
 
-// failed makes the state what the store says, after a turn could not be stored. The error is not nil when ctx has ended
-// or another hub leads.
+// failed makes the state what the store says, after a turn could not be stored. Those who wait for it are told when
+// they can ask again, or at once if the store is in trouble for longer; so is who asks meanwhile. The error is not nil
+// when ctx has ended or another hub leads.
 func (p *pipeline) failed(ctx context.Context, failure error) error {
 	d, turns := p.d, []*turn{p.inTurn}
 	if p.next != nil {
 		turns = append(turns, p.next) // it was decided on what has not happened
 	}
 	p.inTurn, p.next, p.changes = nil, nil, bindery.Changes{}
-	defer func() {
+	tell := sync.OnceFunc(func() {
 		for _, t := range turns {
 			t.tell(failure)
 		}
-	}()
+	})
+	defer tell()
 	if errors.Is(failure, bindery.ErrLocked) {
 		// Another hub leads. What it does must not be undone, and nothing that was decided here was done.
 		return failure
@@ -131,7 +134,17 @@ func (p *pipeline) failed(ctx context.Context, failure error) error {
 		}
 	}
 	d.mu.Unlock()
-	return d.restoreUntilDone(ctx)
+	for wait := backoff(0); ; {
+		err := d.restore(ctx)
+		if err == nil {
+			return nil
+		}
+		d.cfg.Log.ErrorContext(ctx, "the store cannot be read", "error", err)
+		tell()
+		if err := d.refuse(ctx, err, wait.next()); err != nil {
+			return err
+		}
+	}
 }
 
 // close waits for the transaction that is under way; what was not begun is not answered.
