@@ -78,6 +78,9 @@ func (s *Server) adapt(mux *http.ServeMux, local bool) http.Handler {
 		r = r.WithContext(context.WithValue(bindery.WithLog(r.Context(), slog.String("request", v.id)), contextKey{}, v))
 		w := &response{ResponseWriter: rw}
 		setCommonHeaders(w.Header(), v.id)
+		for name, value := range s.cfg.Headers {
+			w.Header().Set(name, value)
+		}
 		if s.cfg.AllowOrigin != "" {
 			w.Header().Set("Access-Control-Allow-Origin", s.cfg.AllowOrigin)
 		}
@@ -143,7 +146,7 @@ func (s *Server) clean(mux *http.ServeMux, local bool) http.Handler {
 
 // unbanned reports whether a path is open to everybody: probes, and files that are no page.
 func unbanned(p string) bool {
-	return p == "/versions" || p == "/health" || strings.HasPrefix(p, "/static/") || strings.HasPrefix(p, "/assets/") ||
+	return p == "/versions" || p == "/health" || strings.HasPrefix(p, "/static/") || strings.HasPrefix(p, "/assets/") || strings.HasPrefix(p, "/extra_static/") ||
 		slices.Contains(plainNames[:], strings.TrimPrefix(p, "/"))
 }
 

@@ -35,13 +35,23 @@ func (s *Server) launchPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	b := launchBody{Source: src, Name: shortName(src.URL), Link: pageOf(src)}
 	return s.write(w, r, http.StatusOK, "launch", pageData{
-		Title: b.Name + " · Bindery", Social: "Opens " + b.Name + " as a running notebook.", Token: token, Body: b,
+		Title: b.Name + " · Bindery", Heading: s.heading(sp), Social: "Opens " + b.Name + " as a running notebook.", Token: token, Body: b,
 		Data: launchData{
 			Stream: s.cfg.Base + "/build/" + sp.String() + "?" + url.Values{"build_token": {token}, "ids": {"1"}}.Encode(),
 			Start:  s.cfg.Base + "/?" + url.Values{"repository": {src.URL}, "ref": {src.Ref}}.Encode(),
 			Builds: s.cfg.Base + "/builds/", Icons: s.icons(),
 		},
 	})
+}
+
+// heading is what previews of a launch link begin with, as BinderHub's do, only that what is encoded can be read.
+func (s *Server) heading(sp spec) string {
+	p, _ := s.provider(sp) // it was found before
+	raw := strings.TrimRight(sp.raw, "/")
+	if text, err := url.PathUnescape(raw); err == nil {
+		raw = text
+	}
+	return p.Display().DisplayName + ": " + bindery.Printable(raw)
 }
 
 // icons are the favicons of a launch, by phase: a person who works in another tab sees when it is done.

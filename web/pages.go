@@ -53,6 +53,7 @@ type pageData struct {
 	Version string
 	Hub     string // own origin, without a slash at its end
 	Banner  template.HTML
+	Heading string // of a link's preview; default: the operator's, else the title
 	Social  string // one sentence for those who see a link before they follow it
 	Token   string // of a launch page: a build token
 	Config  pageConfig
@@ -70,6 +71,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 		}
 	}
 	d.Version, d.Hub, d.Banner = s.cfg.Version, s.hubURL(r), cmp.Or(d.Banner, s.cfg.Banner)
+	d.Heading = cmp.Or(d.Heading, s.cfg.SocialTitle, d.Title)
 	d.Config = s.pageConfig(r, d)
 	var b bytes.Buffer
 	if err := t.Execute(&b, d); err != nil {

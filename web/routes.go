@@ -20,6 +20,9 @@ func (s *Server) routes() *http.ServeMux {
 	page("GET /static/{name}", s.assets.serve)
 	page("GET /robots.txt", s.assets.plain("robots.txt"))
 	page("GET /favicon.ico", s.assets.plain("favicon.ico"))
+	if s.cfg.Static != nil {
+		page("GET /extra_static/{file...}", s.extraStatic)
+	}
 	if !s.cfg.APIOnly {
 		s.pageRoutes(page)
 	}

@@ -133,12 +133,18 @@ type Config struct {
 	SessionsAtOnce int
 	// AllowOrigin is sent as Access-Control-Allow-Origin, for pages that launch from elsewhere.
 	AllowOrigin string
+	// Headers are sent with every answer, in place of ours of the same name.
+	Headers map[string]string
 
 	Files fs.FS // with templates/ and static/; default: the embedded ones, see Overlay
 	// Banner is shown at the top of every page, About on the page of that name. Both are the operator's own HTML; the
 	// pages' policy runs no script that is in it.
 	Banner, About template.HTML
-	Dev           bool // templates are read again for each page, /storybook shows them all
+	// Static holds files of the operator's, served as they are below /extra_static/; default: none.
+	Static fs.FS
+	// SocialTitle is what previews of links to the hub's pages are headed by, but for launch pages; default: the page's title.
+	SocialTitle string
+	Dev         bool // templates are read again for each page, /storybook shows them all
 
 	TokenLife    time.Duration    // of a build token; default: 6 hours
 	Keepalive    time.Duration    // between comments that keep a stream open; default: 25 seconds
@@ -179,6 +185,9 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("web: %w", err)
 	}
 	if err := CheckImagePrefix(c.ImagePrefix); err != nil {
+		return c, fmt.Errorf("web: %w", err)
+	}
+	if err := CheckHeaders(c.Headers); err != nil {
 		return c, fmt.Errorf("web: %w", err)
 	}
 	if c.Base = strings.Trim(c.Base, "/"); c.Base != "" {

@@ -4,7 +4,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -33,6 +35,9 @@ type binderConfig struct {
 	AgentsFile       string            `yaml:"agents_file"`
 	Metrics          *bool             `yaml:"metrics"`
 	Archive          archiveConfig     `yaml:"archive"`
+	Headers          map[string]string `yaml:"headers"`
+	ExtraStatic      string            `yaml:"extra_static_path"`
+	SocialTitle      string            `yaml:"default_opengraph_title"`
 }
 
 type archiveConfig struct {
@@ -81,6 +86,12 @@ func (b binderConfig) check() error {
 	if err := web.CheckImagePrefix(b.ImagePrefix); err != nil {
 		return fmt.Errorf("image_prefix: %w", err)
 	}
+	if err := web.CheckHeaders(b.Headers); err != nil {
+		return fmt.Errorf("headers: %w", err)
+	}
+	if b.ExtraStatic != "" && !filepath.IsAbs(b.ExtraStatic) {
+		return errors.New("extra_static_path is not an absolute path")
+	}
 	if err := b.rules().Check(); err != nil {
 		return errors.New(strings.TrimPrefix(err.Error(), "web: "))
 	}
@@ -109,6 +120,18 @@ func (b binderConfig) rules() web.Rules {
 		r.Specs[provider] = out
 	}
 	return r
+}
+
+// static opens the directory of an operator's own files; nil: there is none.
+func (b binderConfig) static() (fs.FS, error) {
+	if b.ExtraStatic == "" {
+		return nil, nil
+	}
+	root, err := os.OpenRoot(b.ExtraStatic)
+	if err != nil {
+		return nil, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Name a directory that can be read with extra_static_path.", "The directory of static files cannot be read").Because(err)
+	}
+	return root.FS(), nil
 }
 
 // agents reads the list of User-Agents that is to replace the built-in one.

@@ -308,6 +308,10 @@ func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, people staff,
 		return nil, err
 	}
 	b := a.cfg.Binder
+	static, err := b.static()
+	if err != nil {
+		return nil, err
+	}
 	return web.New(web.Config{
 		Builds: hub, Sessions: hub, Queue: hub, Workers: people, History: db, SessionLog: p.launcher.Log,
 		Worker: p.workerStatus, Report: seen.launched, Metrics: seen.handler(),
@@ -320,6 +324,7 @@ func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, people staff,
 		Version: thisRelease().Version, Generation: a.recipe(c.Base).Generation(), Generations: hub, Rollouts: hub, Library: hub,
 		URL: c.PublicURL, SessionURL: c.sessionURL(d),
 		Tokens: webTokens(a.cfg.APITokens), HideSources: a.cfg.HideSources,
-		Files: a.cfg.Pages.files(), Banner: template.HTML(a.cfg.Pages.Banner), About: template.HTML(a.cfg.Pages.About), Proxies: proxies, AllowOrigin: a.cfg.AllowOrigin, Log: log,
+		Files: a.cfg.Pages.files(), Banner: template.HTML(a.cfg.Pages.Banner), About: template.HTML(a.cfg.Pages.About), Proxies: proxies, AllowOrigin: a.cfg.AllowOrigin,
+		Headers: b.Headers, Static: static, SocialTitle: b.SocialTitle, Log: log,
 	})
 }
