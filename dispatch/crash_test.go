@@ -211,7 +211,9 @@ func crash(t *testing.T, db *store.DB, mode string, at int) int {
 	l := newLauncher(w)
 	c := &crew{t: t, store: &flaky{Store: db, mode: mode, at: at}}
 	c.store.kill = c.restart
+	c.mu.Lock() // its first transaction may kill it before it is here
 	c.h = run(t, c.store, w, l, nil)
+	c.mu.Unlock()
 
 	var wg sync.WaitGroup
 	var good, shaky, bad, again bindery.Build
