@@ -10,7 +10,7 @@ const startedQuietly = `mkdir /tmp/bin
 for p in node npm; do printf '#!/bin/sh\necho "$0 $*" >>/tmp/asked\nexit 1\n' >/tmp/bin/$p; done
 chmod 755 /tmp/bin/*
 export PATH=/tmp/bin:$PATH
-touch /tmp/asked
+touch /tmp/asked /tmp/log
 "$1" --ServerApp.sock=/tmp/sock --no-browser >/tmp/log 2>&1 &
 n=0
 until grep -q 'Skipped non-installed server' /tmp/log || [ $n = 600 ]; do sleep 0.1; n=$((n+1)); done
