@@ -172,6 +172,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	for _, h := range []string{"X-Real-Ip", "X-Scheme", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server"} {
 		out.Header.Del(h) // ReverseProxy has dropped the other ones
 	}
+	dropOurs(out.Header)
 	peer, err := netip.ParseAddrPort(in.RemoteAddr)
 	if err == nil && p.trusted(peer.Addr()) {
 		out.Header["X-Forwarded-For"] = in.Header["X-Forwarded-For"]
@@ -179,6 +180,21 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	pr.SetXForwarded()
 	if strings.HasPrefix(p.cfg.URL, "https:") {
 		out.Header.Set("X-Forwarded-Proto", "https")
+	}
+}
+
+// dropOurs takes the hub's own cookies away. Cookies know hosts and no ports, so where hub and sessions are one host a
+// browser shows them to both.
+func dropOurs(h http.Header) {
+	var kept []string
+	for pair := range strings.SplitSeq(strings.Join(h["Cookie"], ";"), ";") {
+		if pair = strings.TrimSpace(pair); pair != "" && !strings.HasPrefix(pair, "bindery_") {
+			kept = append(kept, pair)
+		}
+	}
+	h.Del("Cookie")
+	if len(kept) > 0 {
+		h.Set("Cookie", strings.Join(kept, "; "))
 	}
 }
 

@@ -89,7 +89,7 @@ func get(t *testing.T, url string, header ...string) (*http.Response, string) {
 func TestRequestArrivesAsItWasSent(t *testing.T) {
 	var got *http.Request
 	front, rt := start(t, proxy.Config{}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r }))
-	resp, _ := get(t, front.URL+"/user/s1/files/a%2Fb%20c/../d//e?x=1;y=%zz&token=t", "Authorization", "token abc", "Cookie", "_xsrf=1",
+	resp, _ := get(t, front.URL+"/user/s1/files/a%2Fb%20c/../d//e?x=1;y=%zz&token=t", "Authorization", "token abc", "Cookie", "bindery_user=e.f.g; _xsrf=1;bindery_admin=a.b; x=\"y\"",
 		"Connection", "X-Secret-Hop", "X-Secret-Hop", "1", "Keep-Alive", "1",
 		"X-Forwarded-For", "8.8.8.8", "X-Forwarded-Proto", "https", "X-Real-Ip", "8.8.8.8", "X-Scheme", "https", "Forwarded", "for=8.8.8.8")
 	if resp.StatusCode != 200 {
@@ -102,7 +102,7 @@ func TestRequestArrivesAsItWasSent(t *testing.T) {
 		t.Errorf("host %s, want %s", got.Host, want)
 	}
 	want := map[string]string{
-		"Authorization": "token abc", "Cookie": "_xsrf=1", "X-Secret-Hop": "", "Keep-Alive": "",
+		"Authorization": "token abc", "Cookie": "_xsrf=1; x=\"y\"", "X-Secret-Hop": "", "Keep-Alive": "",
 		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http", "X-Real-Ip": "", "X-Scheme": "", "Forwarded": "",
 	}
 	have := map[string]string{}
@@ -114,6 +114,15 @@ func TestRequestArrivesAsItWasSent(t *testing.T) {
 	}
 	if rt.times("s1") == 0 {
 		t.Error("the request did not count as activity")
+	}
+}
+
+func TestCookiesOfTheHubStayThere(t *testing.T) {
+	var got http.Header
+	front, _ := start(t, proxy.Config{}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }))
+	get(t, front.URL+"/user/s1/", "Cookie", "bindery_user=e.f.g")
+	if _, ok := got["Cookie"]; ok {
+		t.Errorf("the session is shown %q", got["Cookie"])
 	}
 }
 

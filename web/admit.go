@@ -27,15 +27,19 @@ func (wa *watch) admit(h http.Header) error {
 	}
 	q := r.URL.Query()
 	wa.ask = bindery.Ask{Requester: v.caller.Requester, RepoQuota: s.rules.quota(wa.spec), Address: v.caller.address()}
+	user := ""
 	if t := q.Get("build_token"); t != "" {
-		id, err := s.checkBuildToken(r, t, wa.spec)
+		id, who, err := s.checkBuildToken(r, t, wa.spec)
 		if err != nil {
 			return &refusal{http.StatusForbidden, "Invalid build token\n", err}
 		}
-		wa.token = true
+		wa.token, user = true, who
 		wa.ask.Request = bindery.Key("launch", "token", id)
 	} else if id := q.Get("request"); isRequestID(id) {
 		wa.ask.Request = bindery.Key("launch", wa.ask.Requester, id)
+	}
+	if err := wa.signedIn(user); err != nil {
+		return err
 	}
 	wa.ask.Class, wa.ask.Evidence = s.agents.classOf(r, wa.token)
 	wa.buildOnly = strings.EqualFold(q.Get("build_only"), "true")
@@ -48,7 +52,7 @@ func (wa *watch) admit(h http.Header) error {
 // limit counts the request, unless it carries a token of our page or of the API, or comes from this very machine.
 func (wa *watch) limit(h http.Header) error {
 	c := visitOf(wa.r.Context()).caller
-	if wa.token || c.Admin || c.addr.IsLoopback() {
+	if wa.token || c.Scope != "" || c.addr.IsLoopback() {
 		return nil
 	}
 	paid := ""

@@ -25,7 +25,8 @@ type Caller struct {
 	Local     bool      // by the hub's socket
 	addr      netip.Addr
 	bearer    string
-	secure    bool // came by https
+	secure    bool   // came by https
+	user      string // who has signed in; it opens what can be looked at, and nothing else
 }
 
 // A Token of the native API as the configuration has it.
@@ -43,7 +44,7 @@ func HashToken(token string) string {
 
 func (s *Server) callerOf(r *http.Request, local bool) Caller {
 	bearer := ""
-	if scheme, rest, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+	if scheme, rest, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && (strings.EqualFold(scheme, "Bearer") || strings.EqualFold(scheme, "token")) {
 		bearer = strings.TrimSpace(rest)
 	}
 	if name, ok := r.Context().Value(operatorKey{}).(string); ok && local {
@@ -59,7 +60,7 @@ func (s *Server) callerOf(r *http.Request, local bool) Caller {
 			Scope: api.ScopeAdmin, Admin: true, Local: true, bearer: bearer,
 		}
 	}
-	c := Caller{bearer: bearer, secure: r.TLS != nil}
+	c := Caller{bearer: bearer, secure: r.TLS != nil, user: s.gate.userOf(r)}
 	peer := peerOf(r.RemoteAddr)
 	if slices.ContainsFunc(s.cfg.Proxies, func(p netip.Prefix) bool { return p.Contains(peer) }) {
 		peer = s.forwarded(r, peer)

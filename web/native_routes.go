@@ -19,6 +19,7 @@ type route struct {
 	out          any    // what its answer is like, as JSON; nil: an empty object
 	media        string // of the answer, when that is not JSON
 	optional     bool   // the body may be left out
+	known        bool   // where people sign in, it is for those who have
 	h            handler
 }
 
@@ -28,10 +29,14 @@ type param struct {
 	most              int
 }
 
-// guarded is the route's handler behind its scope.
-func (rt route) guarded() handler {
+// guarded is a route's handler behind its scope.
+func (s *Server) guarded(rt route) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		v := visitOf(r.Context())
+		if rt.known && !s.gate.open(v.caller) {
+			askForToken(w, r, needScope(v.caller, api.ScopeRead))
+			return nil
+		}
 		if err := needScope(v.caller, rt.scope); err != nil {
 			if v.caller.Scope == "" {
 				askForToken(w, r, err)
@@ -75,18 +80,18 @@ func (s *Server) nativeRoutes() []route {
 	return append([]route{
 		{method: "GET", path: "/api/v1/openapi.json", id: "getDocument", summary: "This document", out: map[string]any{}, h: s.getDocument},
 		{method: "GET", path: "/api/v1/status", scope: read, id: "getStatus", summary: "State of the hub and of its worker", out: api.Status{}, h: call(s.getStatus, nothing)},
-		{method: "GET", path: "/api/v1/queue", id: "getQueue", summary: "What waits and runs; who asks is told to tokens only", query: []param{many}, out: bindery.Queue{}, h: call(s.getQueue, upTo(maxListed))},
+		{method: "GET", path: "/api/v1/queue", id: "getQueue", known: true, summary: "What waits and runs; who asks is told to tokens only", query: []param{many}, out: bindery.Queue{}, h: call(s.getQueue, upTo(maxListed))},
 
 		{method: "GET", path: builds, scope: read, id: "listBuilds", summary: "Builds, those that live first", query: []param{few}, out: []bindery.Build{}, h: call(s.getBuilds, upTo(100))},
 		{method: "POST", path: builds, scope: launch, id: "submitBuild", summary: "Ask for a build; one that exists answers", in: api.NewBuild{}, out: bindery.Build{}, h: once(call(s.postBuild, body))},
-		{method: "GET", path: builds + "/{id}", id: "getBuild", summary: "One build", out: bindery.Build{}, h: call(s.getBuild, id)},
+		{method: "GET", path: builds + "/{id}", id: "getBuild", known: true, summary: "One build", out: bindery.Build{}, h: call(s.getBuild, id)},
 		{method: "DELETE", path: builds + "/{id}", scope: launch, id: "cancelBuild", summary: "Stop a build: one's own, with admin anybody's", in: api.CancelBuild{}, optional: true, h: call(s.deleteBuild, aboutIt)},
 		{method: "POST", path: builds + "/{id}/retry", scope: launch, id: "retryBuild", summary: "Build again what has failed", out: bindery.Build{}, h: once(call(s.retryBuild, id))},
 		{method: "POST", path: builds + "/{id}/forgive", scope: admin, id: "forgiveBuild", summary: "Forget that it failed: the next one who asks has it built again", in: api.ForgiveBuild{}, optional: true, h: once(call(s.forgiveBuild, aboutIt))},
-		{method: "GET", path: builds + "/{id}/events", id: "followBuild", summary: "Events of a build, numbered, resumable by Last-Event-ID; ends with an event of type end", query: []param{after}, out: bindery.Event{}, media: "text/event-stream", h: s.buildEvents},
-		{method: "GET", path: builds + "/{id}/plan", id: "getBuildPlan", summary: "What the repository's files ask for, and why; as `bindery plan` prints it", out: map[string]any{}, h: s.buildPlan},
-		{method: "GET", path: builds + "/{id}/provenance", id: "getBuildProvenance", summary: "How an image was made: an in-toto statement with an SLSA predicate", out: map[string]any{}, h: s.buildProvenance},
-		{method: "GET", path: builds + "/{id}/log", id: "getBuildLog", summary: "What a build printed", query: []param{follow}, media: "text/plain", h: s.buildLog},
+		{method: "GET", path: builds + "/{id}/events", id: "followBuild", known: true, summary: "Events of a build, numbered, resumable by Last-Event-ID; ends with an event of type end", query: []param{after}, out: bindery.Event{}, media: "text/event-stream", h: s.buildEvents},
+		{method: "GET", path: builds + "/{id}/plan", id: "getBuildPlan", known: true, summary: "What the repository's files ask for, and why; as `bindery plan` prints it", out: map[string]any{}, h: s.buildPlan},
+		{method: "GET", path: builds + "/{id}/provenance", id: "getBuildProvenance", known: true, summary: "How an image was made: an in-toto statement with an SLSA predicate", out: map[string]any{}, h: s.buildProvenance},
+		{method: "GET", path: builds + "/{id}/log", id: "getBuildLog", known: true, summary: "What a build printed", query: []param{follow}, media: "text/plain", h: s.buildLog},
 
 		{method: "GET", path: sessions, scope: read, id: "listSessions", summary: "Sessions that have not ended, without their tokens", out: []api.Session{}, h: call(s.getSessions, nothing)},
 		{method: "POST", path: sessions, scope: launch, id: "launchSession", summary: "Start a session; answers when its server does", in: api.NewSession{}, out: api.Session{}, h: once(call(s.postSession, body))},

@@ -56,6 +56,7 @@ type pageData struct {
 	Heading string // of a link's preview; default: the operator's, else the title
 	Social  string // one sentence for those who see a link before they follow it
 	Token   string // of a launch page: a build token
+	User    string // who has signed in
 	Config  pageConfig
 	Data    any // for the page's script, as JSON
 	Body    any // for the page's template
@@ -71,6 +72,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 		}
 	}
 	d.Version, d.Hub, d.Banner = s.cfg.Version, s.hubURL(r), cmp.Or(d.Banner, s.cfg.Banner)
+	d.User = cmp.Or(d.User, visitOf(r.Context()).caller.user)
 	d.Heading = cmp.Or(d.Heading, s.cfg.SocialTitle, d.Title)
 	d.Config = s.pageConfig(r, d)
 	var b bytes.Buffer

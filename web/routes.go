@@ -36,21 +36,20 @@ func (s *Server) routes() *http.ServeMux {
 	}
 	s.adminRoutes(mux)
 	for _, rt := range s.nativeRoutes() {
-		data(rt.method+" "+rt.path, rt.guarded())
+		data(rt.method+" "+rt.path, s.guarded(rt))
 	}
 	return mux
 }
 
 // pageRoutes are left out in API-only mode.
 func (s *Server) pageRoutes(page func(pattern string, h handler)) {
-	page("GET /{$}", s.startPage)
-	page("GET /go", s.goPage)
-	page("GET /about", s.aboutPage)
-	page("GET /status", s.statusPage)
-	page("GET /builds/{id}", s.buildPage)
-	page("GET /v2/{provider}/{spec...}", s.launchPage)
-	page("GET /repo/{user}/{repo}", s.oldLink)
-	page("GET /repo/{user}/{repo}/{path...}", s.oldLink)
+	for pattern, h := range map[string]handler{
+		"GET /{$}": s.startPage, "GET /go": s.goPage, "GET /about": s.aboutPage, "GET /status": s.statusPage, "GET /builds/{id}": s.buildPage,
+		"GET /v2/{provider}/{spec...}": s.launchPage, "GET /repo/{user}/{repo}": s.oldLink, "GET /repo/{user}/{repo}/{path...}": s.oldLink,
+	} {
+		page(pattern, s.known(h))
+	}
+	s.loginRoutes(page)
 	for _, name := range plainNames {
 		if _, ok := s.assets.byName[name]; ok && name != "robots.txt" && name != "favicon.ico" {
 			page("GET /"+name, s.assets.plain(name))

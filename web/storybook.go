@@ -25,6 +25,7 @@ func (s *Server) stories(r *http.Request) map[string]story {
 	problem := api.ProblemOf(bindery.Errorf(bindery.ErrInvalid, bindery.User, "Give a URL like https://host/owner/repository.", "%q is not the URL of a Git repository", "<b>nope</b>"), "abcdef")
 	out := map[string]story{
 		"about":      {page: "about", data: pageData{Title: "About", Body: aboutBody{"v9", "<p>This hub is run by the <strong>department</strong>.</p>"}}},
+		"signed-in":  {page: "about", data: pageData{Title: "About", User: "jane.doe@example.org", Body: aboutBody{Generation: "v9"}}},
 		"error":      {page: "error", data: pageData{Title: "Not Found", Body: problem}},
 		"banner":     {page: "about", data: pageData{Title: "About", Banner: `<p>The hub restarts <strong>at noon</strong>. <a href="/status">Status</a></p>`, Body: aboutBody{Generation: "v9"}}},
 		"status-bad": {page: "status", data: s.statusPageData(statusBody{Health: []healthEntry{{Service: "Worker"}, {Service: "disk", OK: true}}})},

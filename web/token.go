@@ -19,6 +19,7 @@ type buildClaims struct {
 	Audience string           `json:"aud"`
 	Origin   string           `json:"origin"`
 	ID       string           `json:"jti,omitempty"`
+	User     string           `json:"sub,omitempty"` // who had signed in when the page was made
 }
 
 // GetExpirationTime and the other Get methods are what the library reads claims by.
@@ -33,8 +34,8 @@ func (c buildClaims) GetNotBefore() (*jwt.NumericDate, error) { return nil, nil 
 // GetIssuer has nothing to say.
 func (c buildClaims) GetIssuer() (string, error) { return "", nil }
 
-// GetSubject has nothing to say.
-func (c buildClaims) GetSubject() (string, error) { return "", nil }
+// GetSubject returns the user.
+func (c buildClaims) GetSubject() (string, error) { return c.User, nil }
 
 // GetAudience returns the one spec.
 func (c buildClaims) GetAudience() (jwt.ClaimStrings, error) {
@@ -44,24 +45,24 @@ func (c buildClaims) GetAudience() (jwt.ClaimStrings, error) {
 // buildToken signs a token for one spec and the origin that r came from.
 func (s *Server) buildToken(r *http.Request, sp spec) (string, error) {
 	claims := buildClaims{
-		ID: rand.Text(), Audience: sp.String(), Origin: originOf(r), Expires: jwt.NewNumericDate(s.cfg.Now().Add(s.cfg.TokenLife)),
+		ID: rand.Text(), User: visitOf(r.Context()).caller.user, Audience: sp.String(), Origin: originOf(r), Expires: jwt.NewNumericDate(s.cfg.Now().Add(s.cfg.TokenLife)),
 	}
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(s.cfg.Secret)
 }
 
-// checkBuildToken returns the id of the launch that a token names.
-func (s *Server) checkBuildToken(r *http.Request, token string, sp spec) (string, error) {
+// checkBuildToken returns the id of the launch that a token names, and the user.
+func (s *Server) checkBuildToken(r *http.Request, token string, sp spec) (id, user string, err error) {
 	var claims buildClaims
-	_, err := jwt.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return s.cfg.Secret, nil },
+	_, err = jwt.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return s.cfg.Secret, nil },
 		jwt.WithValidMethods([]string{"HS256"}), jwt.WithAudience(sp.String()), jwt.WithExpirationRequired(),
 		jwt.WithLeeway(5*time.Second), jwt.WithTimeFunc(s.cfg.Now))
 	if err != nil || (claims.Origin != originOf(r) && !s.cfg.AnyTokenOrigin) {
-		return "", bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Load the page again.", "Invalid build token").Because(err)
+		return "", "", bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Load the page again.", "Invalid build token").Because(err)
 	}
 	if claims.ID == "" {
-		return token, nil // of a hub that gives none: the token itself names the launch
+		return token, claims.User, nil // of a hub that gives none: the token itself names the launch
 	}
-	return claims.ID, nil
+	return claims.ID, claims.User, nil
 }
 
 // originOf is the host and port of the page that asks, else the host that is asked.

@@ -133,6 +133,10 @@ type Config struct {
 	SessionsAtOnce int
 	// AllowOrigin is sent as Access-Control-Allow-Origin, for pages that launch from elsewhere.
 	AllowOrigin string
+	// Login is where visitors say who they are; default: nobody is asked. Users are those who may come in; default: all who
+	// sign in there.
+	Login Login
+	Users []string
 	// Headers are sent with every answer, in place of ours of the same name.
 	Headers map[string]string
 
@@ -251,6 +255,7 @@ type Server struct {
 	replays   *replays
 	glance    *glance
 	matchers  matchers
+	gate      *gate
 	openapi   []byte
 	admin     http.Handler
 	public    http.Handler
@@ -263,7 +268,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, launches: newLaunches(cfg), health: newHealth(cfg), replays: newReplays(cfg.Now)}
+	s := &Server{cfg: cfg, launches: newLaunches(cfg), health: newHealth(cfg), replays: newReplays(cfg.Now), gate: newGate(cfg)}
 	s.audiences = audiences{s: s, all: map[string]*audience{}}
 	if s.rules, err = newRuleset(cfg.Rules); err != nil {
 		return nil, err

@@ -58,6 +58,7 @@ type config struct {
 	HideSources    bool          `yaml:"hide_sources"`
 
 	Binder binderConfig `yaml:",inline"`
+	Login  loginConfig  `yaml:"login"`
 
 	Providers  providersConfig  `yaml:"providers"`
 	Registries registriesConfig `yaml:"registries"`
@@ -284,7 +285,7 @@ func (c *config) check() error {
 			return fmt.Errorf("steps: %s: %w", key, err)
 		}
 	}
-	if err := errors.Join(c.Providers.check(), c.Registries.check(), c.SSH.check(), c.Worker.check()); err != nil {
+	if err := errors.Join(c.Providers.check(), c.Registries.check(), c.SSH.check(), c.Worker.check(), c.Login.check()); err != nil {
 		return err
 	}
 	if err := c.Conda.check(); err != nil {

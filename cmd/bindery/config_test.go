@@ -32,6 +32,8 @@ func TestConfigIsStrict(t *testing.T) {
 		"two documents":           {"slots: 1\n---\nslots: 2\n", "more than one document"},
 		"not YAML":                {"slots: 1\n\tx", "x.yaml: "},
 		"bad base":                {"base_url: /a/../b", "base_url: \"a/../b\" is not a path"},
+		"half a login":            {"login: {client_id: x, user_field: name}", "login."},
+		"login's URL":             {"login: {authorize_url: a, token_url: 'https://a.example', user_url: 'https://a.example', user_field: name, client_id: x, client_secret_file: /x}", "login.authorize_url: \"a\" is not an http or https URL"},
 		"header":                  {"headers: {Set-Cookie: a=b}", "headers: the header Set-Cookie is not for the configuration to say"},
 		"static files":            {"extra_static_path: static", "extra_static_path is not an absolute path"},
 		"bad pattern":             {"specs: {gh: {banned_specs: ['a(']}}", "the pattern \"a(\" cannot be read"},

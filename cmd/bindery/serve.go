@@ -312,7 +312,12 @@ func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, people staff,
 	if err != nil {
 		return nil, err
 	}
+	login, err := a.cfg.Login.server()
+	if err != nil {
+		return nil, err
+	}
 	return web.New(web.Config{
+		Login: login, Users: a.cfg.Login.Users,
 		Builds: hub, Sessions: hub, Queue: hub, Workers: people, History: db, SessionLog: p.launcher.Log,
 		Worker: p.workerStatus, Report: seen.launched, Metrics: seen.handler(),
 		Export: seen.export(db),

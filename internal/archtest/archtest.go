@@ -80,6 +80,7 @@ var rules = map[string]rule{
 		why:     "the network of steps and sessions, by netlink",
 	},
 	"canary":  {bubbles: true, why: "builds and launches of the hub's own; the hub and its addresses come in as an interface and functions"},
+	"oauth":   {why: "where visitors sign in, by OAuth 2"},
 	"metrics": {outside: []string{"github.com/prometheus/client_golang"}, why: "Prometheus series, from what the hub tells it"},
 	"traces":  {outside: []string{"go.opentelemetry.io/otel"}, why: "spans for an OpenTelemetry collector, made of what has ended"},
 	"store":   {outside: []string{"modernc.org/sqlite"}, why: "the database"},

@@ -1,0 +1,368 @@
+package web_test
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bindery-hub/bindery/oauth"
+	"github.com/bindery-hub/bindery/web"
+)
+
+// An identityServer is a server of OAuth 2 by the book: a code is for one client, one redirect, one verifier, once.
+// Whoever comes is the person that it says.
+type identityServer struct {
+	*httptest.Server
+	mu     sync.Mutex
+	person string
+	hub    string // that browsers may be sent back to
+	codes  map[string]url.Values
+	tokens map[string]string
+	denies bool
+}
+
+const clientSecret = "the-client's-secret"
+
+func newIdentityServer(t *testing.T) *identityServer {
+	p := &identityServer{person: "jane", codes: map[string]url.Values{}, tokens: map[string]string{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /authorize", p.authorize)
+	mux.HandleFunc("POST /token", p.token)
+	mux.HandleFunc("GET /user", p.user)
+	p.Server = httptest.NewServer(mux)
+	t.Cleanup(p.Close)
+	return p
+}
+
+func (p *identityServer) authorize(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if q.Get("client_id") != "hub" || q.Get("response_type") != "code" || q.Get("redirect_uri") != p.hub+"/oauth_callback" || q.Get("code_challenge_method") != "S256" || q.Get("scope") != "who" {
+		http.Error(w, "unknown client", http.StatusBadRequest)
+		return
+	}
+	back := url.Values{"state": {q.Get("state")}}
+	if p.denies {
+		back.Set("error", "access_denied")
+	} else {
+		code := rand.Text()
+		p.codes[code] = q
+		back.Set("code", code)
+	}
+	http.Redirect(w, r, q.Get("redirect_uri")+"?"+back.Encode(), http.StatusFound)
+}
+
+func (p *identityServer) token(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q, ok := p.codes[r.PostFormValue("code")]
+	delete(p.codes, r.PostFormValue("code"))
+	sum := sha256.Sum256([]byte(r.PostFormValue("code_verifier")))
+	if !ok || r.PostFormValue("client_secret") != clientSecret || r.PostFormValue("client_id") != "hub" || r.PostFormValue("grant_type") != "authorization_code" ||
+		r.PostFormValue("redirect_uri") != q.Get("redirect_uri") || base64.RawURLEncoding.EncodeToString(sum[:]) != q.Get("code_challenge") {
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"error":"invalid_grant"}`)
+		return
+	}
+	token := rand.Text()
+	p.tokens[token] = p.person
+	_ = json.NewEncoder(w).Encode(map[string]string{"access_token": token, "token_type": "bearer"}) // a test's client reads it
+}
+
+func (p *identityServer) user(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	name, ok := p.tokens[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")]
+	if !ok {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(map[string]string{"username": name}) // a test's client reads it
+}
+
+func (p *identityServer) be(person string) { p.mu.Lock(); p.person = person; p.mu.Unlock() }
+
+// guardedBy has visitors of a hub sign in at p.
+func guardedBy(t *testing.T, p *identityServer) func(*web.Config) {
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte(clientSecret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	login, err := oauth.New(oauth.Config{
+		AuthorizeURL: p.URL + "/authorize", TokenURL: p.URL + "/token", UserURL: p.URL + "/user", UserField: "username", ClientID: "hub", SecretFile: file, Scope: "who",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(c *web.Config) { c.Login = login }
+}
+
+// A browser keeps cookies and follows redirects.
+type browser struct {
+	t *testing.T
+	*http.Client
+}
+
+func newBrowser(t *testing.T) browser {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return browser{t, &http.Client{Jar: jar}}
+}
+
+func (b browser) get(url string) (*http.Response, string) {
+	b.t.Helper()
+	return b.do("GET", url)
+}
+
+func (b browser) do(method, url string) (*http.Response, string) {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(b.t.Context(), method, url, http.NoBody)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/html")
+	resp, err := b.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return resp, string(text)
+}
+
+var streamRE = regexp.MustCompile(`"stream":"([^"]+)"`)
+
+// TestLogin goes the whole way: a link leads to where one signs in, back to the launch, and the launch is that person's.
+func TestLogin(t *testing.T) {
+	for _, base := range []string{"", "/services/binder"} {
+		h, p := newHub(), newIdentityServer(t)
+		ts := serve(t, h, operated(h), guardedBy(t, p), func(c *web.Config) { c.Base = base })
+		hub := ts.URL + base
+		p.hub = hub
+		b := newBrowser(t)
+		link := hub + "/v2" + strings.TrimPrefix(specPath, "/build") + "?urlpath=%2Flab%3Fa"
+		resp, page := b.get(link)
+		if resp.StatusCode != 200 || resp.Request.URL.String() != link || !strings.Contains(page, "<span>jane</span>") {
+			t.Fatalf("the link leads to %s: %d\n%s", resp.Request.URL, resp.StatusCode, page)
+		}
+		m := streamRE.FindStringSubmatch(strings.ReplaceAll(page, `\u0026`, "&"))
+		if m == nil {
+			t.Fatalf("no stream in %s", page)
+		}
+		s := open(t, ts.URL+m[1]) // without the cookie: the token says who it is
+		h.finish(h.theBuild(t))
+		if _, last := s.rest(); last["phase"] != "ready" {
+			t.Errorf("the launch: %v", last)
+		}
+		if got := h.asks[0].Requester; got != "user:jane" {
+			t.Errorf("the requester is %s", got)
+		}
+		for _, path := range []string{"/", "/about", "/status", "/builds/" + h.theBuild(t), "/api/v1/queue", "/api/v1/builds/" + h.theBuild(t), "/api/v1/builds/" + h.theBuild(t) + "/log"} {
+			if resp, text := b.get(hub + path); resp.StatusCode != 200 || resp.Request.URL.Path != base+path {
+				t.Errorf("%s: %d %s", path, resp.StatusCode, text)
+			}
+		}
+		if resp, text := b.do("POST", hub+"/logout"); resp.StatusCode != 200 || !strings.Contains(text, "You are signed out") || strings.Contains(text, "jane") {
+			t.Errorf("signing out: %d %s", resp.StatusCode, text)
+		}
+		b.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		if resp, _ := b.get(link); resp.StatusCode != 302 {
+			t.Errorf("after signing out: %d", resp.StatusCode)
+		}
+	}
+}
+
+// TestStrangersStayOut is the table of what a hub with a login shows to whoever has not signed in.
+func TestStrangersStayOut(t *testing.T) {
+	h, p := newHub(), newIdentityServer(t)
+	ts := serve(t, h, operated(h), guardedBy(t, p), func(c *web.Config) {
+		c.Tokens = []web.Token{{Hash: web.HashToken("launcher"), Name: "course", Scope: "launch"}, {Hash: web.HashToken("reader"), Name: "eye", Scope: "read"}}
+		c.Rules.Requests = 1
+	})
+	p.hub = ts.URL
+	link := "/v2" + strings.TrimPrefix(specPath, "/build")
+	for path, status := range map[string]int{
+		"/": 302, "/about": 302, "/status": 302, "/go?repository=x": 302, link: 302, "/repo/a/b": 302, "/builds/x": 302,
+		"/nothing": 404, "/versions": 200, "/health": 200, "/api/repoproviders": 200, "/badge.svg": 200, "/favicon.ico": 200, "/api/v1/openapi.json": 200,
+		"/api/v1/queue": 401, "/api/v1/builds/x": 401, "/api/v1/builds/x/events": 401, "/api/v1/builds/x/log": 401, "/api/v1/builds/x/plan": 401, "/api/v1/builds/x/provenance": 401,
+		"/api/v1/sessions/x": 404, "/oauth_callback": 403, "/oauth_callback?code=x&state=y": 403,
+	} {
+		resp, body := ask(t, "GET", ts.URL+path, "", "Accept", "text/html, */*")
+		if resp.StatusCode != status {
+			t.Errorf("%s: %d, want %d", path, resp.StatusCode, status)
+		}
+		to, err := url.Parse(resp.Header.Get("Location"))
+		if status == 302 && (err != nil || !strings.HasPrefix(to.String(), p.URL+"/authorize?") || to.Query().Get("redirect_uri") != ts.URL+"/oauth_callback" || strings.Contains(body, "build_token")) {
+			t.Errorf("%s leads to %s", path, to)
+		}
+		for _, c := range resp.Cookies() {
+			if !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Domain != "" || c.Name != "bindery_login" {
+				t.Errorf("%s sets the cookie %s", path, c)
+			}
+		}
+	}
+	forbidden := func(what, at string, header ...string) {
+		t.Helper()
+		if e, _ := open(t, at, header...).event(); e["message"] != "Forbidden\n" || e["status_code"] != 403.0 {
+			t.Errorf("%s: %v", what, e)
+		}
+	}
+	forbidden("nobody", ts.URL+specPath)
+	forbidden("a token that may only read", ts.URL+specPath, "Authorization", "Bearer reader")
+	forbidden("a token that nobody knows", ts.URL+specPath, "Authorization", "token x")
+	// Whoever has signed in has a cookie. It starts nothing: a session's page could make a browser send it.
+	b := newBrowser(t)
+	b.get(ts.URL + link)
+	at, _ := url.Parse(ts.URL)
+	cookies := ""
+	for _, c := range b.Jar.Cookies(at) {
+		cookies += c.String() + "; "
+	}
+	if !strings.Contains(cookies, "bindery_user=") {
+		t.Fatalf("cookies: %s", cookies)
+	}
+	forbidden("a cookie", ts.URL+specPath, "Cookie", cookies)
+	if resp, _ := ask(t, "POST", ts.URL+"/api/v1/builds", `{"source":{"url":"https://example.org/o/r"}}`, "Cookie", cookies); resp.StatusCode != 401 {
+		t.Errorf("the API takes the cookie: %d", resp.StatusCode)
+	}
+	if resp, _ := ask(t, "POST", ts.URL+"/logout", "", "Cookie", cookies, "Sec-Fetch-Site", "same-site"); resp.StatusCode != 403 || len(resp.Cookies()) > 0 {
+		t.Errorf("another site signs people out: %d", resp.StatusCode)
+	}
+	// Of a page that was made without a login.
+	old := serve(t, h)
+	forbidden("a build token of nobody", ts.URL+strings.TrimPrefix(streamOfPage(t, old.URL), old.URL), "Origin", old.URL)
+	if len(h.asks) != 0 {
+		t.Fatalf("something was built: %v", h.asks)
+	}
+	for range 2 { // more than the limit, which is for strangers
+		s := open(t, ts.URL+specPath, "Authorization", "token launcher", "X-Forwarded-For", "203.0.113.1")
+		if e, _ := s.event(); e["phase"] != "waiting" {
+			t.Errorf("a program with a token: %v", e)
+		}
+	}
+}
+
+// TestSignInIsNotForged has others' codes, states and cookies tried.
+func TestSignInIsNotForged(t *testing.T) {
+	h, p := newHub(), newIdentityServer(t)
+	var mu sync.Mutex
+	now := time.Now()
+	late := func(d time.Duration) { mu.Lock(); now = now.Add(d); mu.Unlock() }
+	ts := serve(t, h, guardedBy(t, p), func(c *web.Config) {
+		c.Users = []string{"jane", "joe"}
+		c.Now = func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
+	})
+	p.hub = ts.URL
+	stop := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	// begin stops before the browser comes back, and returns where it would.
+	begin := func(b browser) string {
+		t.Helper()
+		b.CheckRedirect = stop
+		resp, _ := b.get(ts.URL + "/")
+		resp, _ = b.get(resp.Header.Get("Location"))
+		return resp.Header.Get("Location")
+	}
+	in := func(b browser, at string) bool {
+		t.Helper()
+		b.CheckRedirect = stop
+		resp, body := b.get(at)
+		if resp.StatusCode >= 500 || strings.Contains(body, clientSecret) {
+			t.Errorf("%d %s", resp.StatusCode, body)
+		}
+		back, _ := b.get(ts.URL + "/about")
+		return back.StatusCode == 200
+	}
+	mine, other := newBrowser(t), newBrowser(t)
+	at := begin(mine)
+	begin(other)
+	if in(other, at) {
+		t.Error("somebody else's state is good")
+	}
+	at = begin(mine)
+	second := begin(mine)
+	if !in(mine, at) || !in(mine, second) {
+		t.Error("two tabs of one browser get in each other's way")
+	}
+	if fresh := newBrowser(t); in(fresh, begin(fresh)+"x") {
+		t.Error("a code that is none is good")
+	}
+	// A code that was asked for with another state, so with another verifier.
+	mixed := newBrowser(t)
+	one, _ := url.Parse(begin(mixed))
+	two, _ := url.Parse(begin(mixed))
+	if q := (url.Values{"code": one.Query()["code"], "state": two.Query()["state"]}); in(mixed, ts.URL+"/oauth_callback?"+q.Encode()) {
+		t.Error("a code of another state is good")
+	}
+	used := newBrowser(t)
+	at = begin(used)
+	in(used, at)
+	used.get(ts.URL + "/")
+	if again := newBrowser(t); in(again, at) {
+		t.Error("what was used is good elsewhere")
+	}
+	slow := newBrowser(t)
+	at = begin(slow)
+	late(11 * time.Minute)
+	if in(slow, at) {
+		t.Error("a sign-in that took too long is good")
+	}
+	late(13 * time.Hour)
+	if resp, _ := mine.get(ts.URL + "/about"); resp.StatusCode != 302 {
+		t.Errorf("a day later: %d", resp.StatusCode)
+	}
+	for person, ok := range map[string]bool{"joe": true, "mallory": false, "": false, "jane\x1b[2J": false, "jane ": false, strings.Repeat("j", 300): false} {
+		p.be(person)
+		if b := newBrowser(t); in(b, begin(b)) != ok {
+			t.Errorf("%.20q comes in: %v", person, !ok)
+		}
+	}
+	p.be("jane")
+	p.mu.Lock()
+	p.denies = true
+	p.mu.Unlock()
+	if b := newBrowser(t); in(b, begin(b)) {
+		t.Error("who gives up comes in")
+	}
+	for _, c := range []string{"x", "a.b.c", base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"jane","aud":["user"],"exp":9999999999}`)) + "."} {
+		if resp, _ := ask(t, "GET", ts.URL+"/about", "", "Cookie", "bindery_user="+c); resp.StatusCode != 302 {
+			t.Errorf("the cookie %s: %d", c, resp.StatusCode)
+		}
+	}
+}
+
+// TestLoginInABrowser follows a link in Chromium: past the sign-in, to the session.
+func TestLoginInABrowser(t *testing.T) {
+	sessions := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	defer sessions.Close()
+	h, p := newHub(), newIdentityServer(t)
+	ts := serve(t, h, guardedBy(t, p), func(c *web.Config) {
+		c.SessionURL, c.Tokens = sessions.URL, []web.Token{{Hash: web.HashToken("launcher"), Scope: "launch"}}
+	})
+	p.hub = ts.URL
+	open(t, ts.URL+specPath, "Authorization", "Bearer launcher")
+	h.finish(h.theBuild(t))
+	dom := browse(t, ts.URL+"/v2"+strings.TrimPrefix(specPath, "/build")+"?urlpath=lab")
+	if !strings.Contains(dom, "<span>jane</span>") || !regexp.MustCompile(`id="session-link" href="`+regexp.QuoteMeta(sessions.URL)+`/user/s[0-9]+/lab\?token=secret-`).MatchString(dom) {
+		t.Errorf("the browser is at %s", dom)
+	}
+}
