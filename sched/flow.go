@@ -151,6 +151,11 @@ func (k *bucket) join(s *Scheduler, b *build, now time.Time) {
 	name := b.laneName()
 	l := k.lanes[z][name]
 	if l == nil {
+		for d, who := range []string{b.Owner, b.Requester} {
+			if k.flows[d][who] == nil {
+				k.sweep(s, side(d), now) // while nobody has one of its flows in hand
+			}
+		}
 		l = &lane{size: z, at: -1}
 		l.flow[byOwner] = k.flow(s, byOwner, b.Owner, now)
 		l.flow[byRequester] = k.flow(s, byRequester, b.Requester, now)
@@ -247,7 +252,6 @@ func (k *bucket) fix(l *lane) {
 func (k *bucket) flow(s *Scheduler, d side, name string, now time.Time) *flow {
 	f := k.flows[d][name]
 	if f == nil {
-		k.sweep(s, d, now)
 		f = &flow{name: name, tag: k.virtual, left: now.UnixNano()}
 		if s.origin != nil {
 			if o := s.origin.bucket(k.class).flows[d][name]; o != nil {
