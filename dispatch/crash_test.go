@@ -88,6 +88,7 @@ type crew struct {
 	mu    sync.Mutex
 	h     *hub
 	store *flaky
+	next  func(*dispatch.Config) // what the hubs that follow are set to
 }
 
 func (c *crew) hub() *hub {
@@ -101,7 +102,7 @@ func (c *crew) restart() {
 	old := c.hub()
 	old.stop()
 	time.Sleep(time.Second)
-	fresh := run(c.t, c.store.Store, old.w, old.l, nil)
+	fresh := run(c.t, c.store.Store, old.w, old.l, c.next)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.h = fresh
@@ -150,7 +151,11 @@ func (c *crew) launch(b bindery.Build) bindery.Session {
 
 // TestCrash goes through every transaction of a day's work and lets it go wrong in every way: nothing acknowledged is
 // lost, nothing is done twice, nothing is left over.
-func TestCrash(t *testing.T) {
+func TestCrash(t *testing.T) { everyWay(t, 10, crashAt) }
+
+// everyWay has a test's first transaction go wrong in every way, then its second one, until it reports that there are no
+// more. least: so many there are.
+func everyWay(t *testing.T, least int, crashAt func(t *testing.T, mode string, at int) bool) {
 	for _, mode := range []string{failBefore, failAfter, killBefore, killAfter, stopAfter} {
 		t.Run(mode, func(t *testing.T) {
 			for at := 1; ; at++ {
@@ -159,8 +164,8 @@ func TestCrash(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) { reached = crashAt(t, mode, at) })
 				})
 				if !reached || t.Failed() {
-					if at < 10 {
-						t.Errorf("the day had only %d transactions", at)
+					if at < least {
+						t.Errorf("there were only %d transactions", at)
 					}
 					return
 				}

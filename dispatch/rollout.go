@@ -43,12 +43,6 @@ func (d *Dispatcher) StartRollout(ctx context.Context, name string, opt bindery.
 	}
 	opt = opt.WithDefaults()
 	name = cmp.Or(name, d.cfg.Generation)
-	d.mu.Lock()
-	err := d.mayStart(name)
-	d.mu.Unlock()
-	if err != nil {
-		return err
-	}
 	images, err := d.images(ctx, d.now().Add(-launchesFor))
 	if err != nil {
 		return err

@@ -217,7 +217,7 @@ func (s *Scheduler) move(b *build, w *worker, o Outcome, now time.Time) {
 		s.decide(Drain{Worker: w.name, Reason: "its disk is full"})
 	}
 	s.shun(b, w, true)
-	if b.Attempt-b.Charged > s.cfg.Lost {
+	if b.Attempt-b.Charged-int(b.yields) > s.cfg.Lost {
 		s.fail(b, o, now)
 		return
 	}

@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"math"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -18,7 +19,7 @@ const (
 func (s *Scheduler) place(now time.Time) {
 	for {
 		b, w := s.next(now)
-		if b == nil && s.giveWay(now) {
+		if b == nil && (s.giveWay(now) || s.keepIdle(now)) {
 			continue // only a forecast frees the slot at once
 		}
 		if b == nil {
@@ -55,42 +56,67 @@ func (s *Scheduler) next(now time.Time) (*build, *worker) {
 	return nil, nil
 }
 
-// giveWay stops builds that nobody waits for when a person waits for a slot, and reports whether one is free already.
-// Their own small turn, for which they have waited, is not taken from them: what started in it goes on.
+// giveWay stops a build that nobody waits for when a person waits for a slot, and reports whether one is free already.
 func (s *Scheduler) giveWay(now time.Time) (free bool) {
 	k := s.buckets[0]
-	if k.waiting == 0 || s.buckets[1].running == 0 || s.taken < s.slots {
+	if k.waiting == 0 || s.buckets[1].running+s.buckets[2].running == 0 || s.taken < s.slots {
 		return false
 	}
-	coming := 0 // slots that are about to become free
-	var last *build
-	for _, w := range s.workers {
-		for _, b := range w.running {
-			switch {
-			case b.Quick:
-			case b.run.stopping != "":
-				coming++
-			case w.up && b.Class == bindery.Unattended && !b.run.turn && (last == nil || !b.run.started.Before(last.run.started)):
-				last = b // what began last has least to lose
-			}
-		}
-	}
+	last, coming := s.yielding()
 	if last == nil || coming >= k.waiting {
 		return false
 	}
 	s.leaving = last.run.worker
 	b, _ := s.best(k, false, now)
 	s.leaving = nil
-	if b == nil {
+	return b != nil && s.yield(last, "a person waits for a slot, and nobody waits for this build; it is started again later", now)
+}
+
+// keepIdle stops a background build when too few slots are idle: whoever comes next need not wait until one has stopped.
+func (s *Scheduler) keepIdle(now time.Time) (free bool) {
+	idle := s.slots - s.taken
+	if s.buckets[2].running == 0 || idle >= s.cfg.Idle {
 		return false
 	}
-	if s.ahead != nil {
-		s.settle(last, true, now)
-		s.enqueue(last, now)
-		return true
+	last, coming := s.yielding()
+	if last == nil || last.Class != bindery.Background || last.yields >= mostYields || idle+coming >= s.cfg.Idle {
+		return false
 	}
-	s.abort(last, GaveWay, "a person waits for a slot, and nobody waits for this build; it is started again later")
-	return false
+	return s.yield(last, "the slot that background builds leave idle is taken, so this one is freed; the build is started again later", now)
+}
+
+// mostYields is how often a build gives way to nobody in particular. Where slots are few it would never end else.
+const mostYields = 3
+
+// yield stops a build in favour of others, and reports whether its slot is free already.
+func (s *Scheduler) yield(b *build, reason string, now time.Time) (free bool) {
+	b.yields = min(b.yields, math.MaxUint8-1) + 1
+	if s.ahead == nil {
+		s.abort(b, GaveWay, reason)
+		return false
+	}
+	s.settle(b, true, now)
+	s.enqueue(b, now)
+	return true
+}
+
+// yielding finds the build that gives way first, background ones before unattended ones, and counts the slots that are
+// about to become free. Unattended builds have waited for their small turn, and what an operator has set aside for its
+// place in the slow lane: what started in these goes on.
+func (s *Scheduler) yielding() (last *build, coming int) {
+	for _, w := range s.workers {
+		for _, b := range w.running {
+			switch {
+			case b.Quick:
+			case b.run.stopping != "":
+				coming++
+			case !w.up || b.Class == bindery.Attended || b.run.turn || b.aside.is:
+			case last == nil || rank(b.Class) > rank(last.Class) || b.Class == last.Class && !b.run.started.Before(last.run.started):
+				last = b // what began last has least to lose
+			}
+		}
+	}
+	return last, coming
 }
 
 // inTurn orders the classes. Attended builds go first, but for the small share of unattended ones.

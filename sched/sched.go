@@ -30,8 +30,9 @@ type Build struct {
 	Kind      string
 	Quick     bool
 	Slow      bool
-	Attempt   int // running, or the last one; 0 before the first
-	Charged   int // attempts held against it
+	yields    uint8 // so often it gave way; a restart forgets that
+	Attempt   int   // running, or the last one; 0 before the first
+	Charged   int   // attempts held against it
 	Running   bool
 	Worker    string    // where it runs
 	Started   time.Time // the running attempt; zero: now

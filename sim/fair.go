@@ -234,9 +234,22 @@ func (f *fair) abort(b *record, d sched.Abort) {
 	if b == nil || b.attempt == nil || b.number != d.Attempt {
 		return
 	}
-	f.r.stop(b.attempt)
-	b.attempt = nil
-	f.inputs = append(f.inputs, sched.Finished{Build: b.id, Attempt: d.Attempt, Outcome: sched.WasCancelled})
+	a := b.attempt
+	stop := func() {
+		f.r.stop(a)
+		b.attempt = nil
+		f.inputs = append(f.inputs, sched.Finished{Build: b.id, Attempt: d.Attempt, Outcome: sched.WasCancelled})
+	}
+	if f.r.cfg.Stop == 0 {
+		stop()
+		return
+	}
+	f.r.at(f.r.now+f.r.cfg.Stop, func() {
+		if b.attempt == a {
+			stop()
+			f.step(sched.Tick{})
+		}
+	})
 }
 
 func (f *fair) over(id string, d sched.Decision, tell func(*visitor)) {

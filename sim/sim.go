@@ -39,7 +39,8 @@ type Config struct {
 	Law       Law
 	Scratch   int // more workers, without scratch space: no build can finish there
 
-	Disk int64 // bytes for builds on each worker; 0: enough
+	Stop time.Duration // that a worker takes to stop a build
+	Disk int64         // bytes for builds on each worker; 0: enough
 
 	Upgrade *Upgrade // of the fair queue; nil: none
 
