@@ -1,8 +1,11 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -11,6 +14,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/api"
@@ -252,6 +256,22 @@ func writeProblem(w http.ResponseWriter, _ *http.Request, p api.Problem) {
 
 func writeJSON(w http.ResponseWriter, status int, v any) error {
 	writeAs(w, "application/json", status, v)
+	return nil
+}
+
+// writeTagged is for what rarely changes: who has it already is told so.
+func writeTagged(w http.ResponseWriter, r *http.Request, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b = append(b, '\n')
+	sum := sha256.Sum256(b)
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-cache") // it is asked for each time
+	h.Set("Etag", `"`+hex.EncodeToString(sum[:12])+`"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
 	return nil
 }
 

@@ -61,7 +61,7 @@ func TestEveryPageInABrowser(t *testing.T) {
 			t.Errorf("the keyboard led to %s", p.Landed)
 		}
 	}
-	t.Logf("%d pages, at most %d bytes each, painted within %d ms", len(seen.Pages), most, slowest)
+	t.Logf("%d pages, at most %d bytes each; first paint of a cold page, the median of the slowest: %d ms", len(seen.Pages), most, slowest)
 	if len(seen.Pages) < 30 {
 		t.Errorf("%d pages were looked at", len(seen.Pages))
 	}

@@ -61,7 +61,7 @@ func TestLogInABrowser(t *testing.T) {
 	if got := strings.Join(lines, "|"); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	for _, part := range []string{`data-phase="failed"`, `id="problem-message">postBuild ended with &lt;exit&gt; code 7<`, `id="problem-remedy">Look at the log.<`,
+	for _, part := range []string{`data-phase="failed"`, `href="/static/favicon_fail.`, `id="problem-message">postBuild ended with &lt;exit&gt; code 7<`, `id="problem-remedy">Look at the log.<`,
 		`href="/?ref=main&amp;repository=https%3A%2F%2Fexample.org%2Fo%2Fr"`} {
 		if !strings.Contains(dom, part) {
 			t.Errorf("the page has no %s:\n%s", part, dom)
@@ -90,7 +90,7 @@ func TestWhereAVisitorLands(t *testing.T) {
 	} {
 		dom := browse(t, ts.URL+"/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main"+query)
 		m := landed.FindStringSubmatch(html.UnescapeString(dom))
-		if m == nil || m[1] != want {
+		if m == nil || m[1] != want || !strings.Contains(dom, `href="/static/favicon_success.`) {
 			t.Errorf("%s landed at %q, want %q\n%s", query, m, want, dom)
 		}
 	}

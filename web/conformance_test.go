@@ -114,6 +114,41 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// TestSpecRules is the table of what BinderHub's patterns do: from the start of the spec as it was sent, in any case; a ban
+// wins; where anything is allowed the rest is not; of the quotas the last one counts.
+func TestSpecRules(t *testing.T) {
+	quota := func(n int) *int { return &n }
+	rules := web.Rules{RepoQuota: 10, RepoQuotaHigher: 20, Specs: map[string]web.SpecRules{
+		"gh": {
+			Banned: []string{"bad/.*", "^worse/"}, HighQuota: []string{"jupyterlab/jupyterlab-demo"},
+			Config: []web.SpecConfig{{Pattern: "workshop/", Quota: quota(30)}, {Pattern: "workshop/big/", Quota: quota(40)}, {Pattern: "workshop/.*", Quota: nil}, {Pattern: "free/", Quota: quota(0)}},
+		},
+		"gl": {Allowed: []string{"ours%2F.*"}, Banned: []string{"ours%2Fnot"}},
+	}}
+	for spec, want := range map[string]int{ // -1: it is not launched
+		"gh/o/r/HEAD": 10, "gh/BAD/r/HEAD": -1, "gh/o/bad/HEAD": 10, "gh/worse/r/HEAD": -1, "gh/notworse/r/HEAD": 10,
+		"gh/JupyterLab/jupyterlab-demo/HEAD": 20, "gh/jupyterlab/jupyterlab-demo-2/HEAD": 20, "gh/x/jupyterlab/HEAD": 10,
+		"gh/workshop/a/HEAD": 30, "gh/workshop/big/HEAD": 40, "gh/free/r/HEAD": 0,
+		"gl/ours%2Fr/main": 10, "gl/ours%2Fnot/main": -1, "gl/theirs%2Fr/main": -1, "gl/x%2Fours%2Fr/main": -1, "git/https%3A%2F%2Fexample.org%2Fbad%2Fr/main": 10,
+	} {
+		h := newHub()
+		e, _ := open(t, serve(t, h, func(c *web.Config) { c.Rules = rules }).URL+"/build/"+spec).event()
+		if want < 0 {
+			_, name, _ := strings.Cut(spec, "/")
+			if text := "Sorry, " + name + " is not allowed to launch. Please contact admins for more info!"; e["phase"] != "failed" || e["message"] != text || len(h.asks) != 0 {
+				t.Errorf("%s: %v, want %q", spec, e, text)
+			}
+			continue
+		}
+		h.theBuild(t)
+		h.mu.Lock()
+		if got := h.asks[0].RepoQuota; got != want {
+			t.Errorf("%s has the quota %d, want %d", spec, got, want)
+		}
+		h.mu.Unlock()
+	}
+}
+
 // TestNothingStartsAtALook has everything come by that looks at links without wanting them.
 func TestNothingStartsAtALook(t *testing.T) {
 	h := newHub()

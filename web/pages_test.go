@@ -319,4 +319,24 @@ func TestOrigins(t *testing.T) {
 	if got := s.resp.Header.Get("Access-Control-Allow-Origin"); got != "*" {
 		t.Errorf("Access-Control-Allow-Origin: %q", got)
 	}
+	for allow, versions := range map[string]string{"": "*", "https://course.example": "https://course.example"} {
+		ts := serve(t, newHub(), func(c *web.Config) { c.AllowOrigin = allow })
+		for path, want := range map[string]string{"/versions": versions, "/": allow, "/api/repoproviders": allow, "/build/nosuch/x": allow} {
+			resp, _ := ask(t, "GET", ts.URL+path, "", "Origin", "https://course.example")
+			if got := resp.Header.Get("Access-Control-Allow-Origin"); got != want || resp.Header.Get("Access-Control-Allow-Credentials") != "" {
+				t.Errorf("%s, allowed %q: Access-Control-Allow-Origin is %q, want %q", path, allow, got, want)
+			}
+		}
+	}
+}
+
+// TestSchemeOfAProxy has the hub behind one that speaks https. Nobody else says so.
+func TestSchemeOfAProxy(t *testing.T) {
+	for trusted, want := range map[string]string{"127.0.0.0/8": "https", "192.0.2.0/24": "http"} {
+		ts := serve(t, playing(t), trust(trusted))
+		_, ready := open(t, ts.URL+specPath, "X-Forwarded-Proto", "https", "Host", "hub.example").rest()
+		if got := ready["binder_launch_host"]; got != want+strings.TrimPrefix(ts.URL, "http")+"/" {
+			t.Errorf("the proxies are %s: %v", trusted, got)
+		}
+	}
 }

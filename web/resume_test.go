@@ -152,6 +152,19 @@ func TestRetryOfAStoredFailure(t *testing.T) {
 	}
 }
 
+// TestReplicasTakeEachOthersTokens: they share a secret. A hub with another one does not.
+func TestReplicasTakeEachOthersTokens(t *testing.T) {
+	one := serve(t, newHub())
+	for secret, good := range map[string]bool{strings.Repeat("k", 32): true, strings.Repeat("K", 32): false} {
+		h := newHub()
+		two := serve(t, h, func(c *web.Config) { c.Secret = []byte(secret) })
+		e, _ := open(t, two.URL+strings.TrimPrefix(streamOfPage(t, one.URL), one.URL), "Origin", one.URL).event()
+		if (e["phase"] == "waiting") != good || (e["message"] == "Invalid build token\n") == good {
+			t.Errorf("the same secret: %v: %v", good, e)
+		}
+	}
+}
+
 func TestBuildTokens(t *testing.T) {
 	h := newHub()
 	now := time.Now()

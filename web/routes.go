@@ -18,6 +18,7 @@ func (s *Server) routes() *http.ServeMux {
 	data := func(pattern string, h handler) { mux.Handle(pattern, s.handle(h, writeProblem)) }
 
 	page("GET /static/{name}", s.assets.serve)
+	s.oldStatic(page)
 	page("GET /robots.txt", s.assets.plain("robots.txt"))
 	page("GET /favicon.ico", s.assets.plain("favicon.ico"))
 	if s.cfg.Static != nil {
@@ -61,6 +62,19 @@ func (s *Server) pageRoutes(page func(pattern string, h handler)) {
 		page("GET /storybook/{story}", s.story)
 		page("GET /storybook/stream/{state}", s.storyStream)
 		page("GET /storybook/nowhere/{$}", s.storyNowhere)
+	}
+}
+
+// oldStatic are files that pages elsewhere show from where BinderHub has them.
+func (s *Server) oldStatic(page func(pattern string, h handler)) {
+	logo := "favicon.svg"
+	if s.assets.has("logo.svg") {
+		logo = "logo.svg"
+	}
+	page("GET /static/logo.svg", s.assets.plain(logo))
+	page("GET /static/favicon.ico", s.assets.plain("favicon.ico"))
+	for _, name := range []string{"badge.svg", "badge_logo.svg", "logo_social.png"} {
+		page("GET /static/images/"+name, s.assets.plain(name))
 	}
 }
 

@@ -91,28 +91,27 @@ func (h *health) answer(ctx context.Context) healthAnswer {
 
 func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) error {
 	a := s.health.answer(r.Context())
-	status := http.StatusOK
 	if !a.OK {
-		status = http.StatusServiceUnavailable
+		return writeJSON(w, http.StatusServiceUnavailable, a)
 	}
-	return writeJSON(w, status, a)
+	return writeTagged(w, r, a)
 }
 
 // getVersions answers equally on all replicas: routers in front of several hubs leave out one that differs.
-func (s *Server) getVersions(w http.ResponseWriter, _ *http.Request) error {
+func (s *Server) getVersions(w http.ResponseWriter, r *http.Request) error {
 	if s.cfg.AllowOrigin == "" {
 		w.Header().Set("Access-Control-Allow-Origin", "*")
 	}
 	builder := "bindery:" + s.cfg.Generation
-	return writeJSON(w, http.StatusOK, map[string]any{
+	return writeTagged(w, r, map[string]any{
 		"builder_info": map[string]string{"build_image": builder},
 		"binderhub":    s.cfg.Version,
 		"builder":      builder,
 	})
 }
 
-func (s *Server) getProviders(w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, http.StatusOK, s.providers())
+func (s *Server) getProviders(w http.ResponseWriter, r *http.Request) error {
+	return writeTagged(w, r, s.providers())
 }
 
 // An oldProvider is how BinderHub's releases before 2024 describe one, at /_config.
@@ -123,7 +122,7 @@ type oldProvider struct {
 	LabelPropDisabled bool   `json:"label_prop_disabled"`
 }
 
-func (s *Server) getOldProviders(w http.ResponseWriter, _ *http.Request) error {
+func (s *Server) getOldProviders(w http.ResponseWriter, r *http.Request) error {
 	out := map[string]oldProvider{}
 	for _, p := range s.providers() {
 		out[p.ID] = oldProvider{
@@ -131,7 +130,7 @@ func (s *Server) getOldProviders(w http.ResponseWriter, _ *http.Request) error {
 			RefPropDisabled: !p.Ref.Enabled, LabelPropDisabled: !p.Ref.Enabled,
 		}
 	}
-	return writeJSON(w, http.StatusOK, out)
+	return writeTagged(w, r, out)
 }
 
 // providers are those of this hub, in the order of its pages.

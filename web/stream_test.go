@@ -248,6 +248,13 @@ func TestFailures(t *testing.T) {
 				return bindery.Errorf(bindery.ErrOutOfMemory, bindery.User, "Use less.", "The session ran out of memory")
 			}
 		}, map[string]any{"message": "The session ran out of memory. Use less.\n", "status_code": 500.0}},
+		{"full hub", specPath, nil, func(h *hub) {
+			b, _ := h.Submit(context.Background(), bindery.Ask{Source: bindery.Source{Provider: "git", URL: "https://example.org/o/r", Ref: "main", Commit: commit}})
+			h.finish(b.ID)
+			h.launch = func(context.Context, int) error {
+				return bindery.Errorf(bindery.ErrHubQuota, bindery.Transient, "Later.", "Too many users on this BinderHub")
+			}
+		}, map[string]any{"message": "Too many users on this BinderHub! Try again soon.\n"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHub()
@@ -274,6 +281,58 @@ func TestFailures(t *testing.T) {
 				t.Error(d)
 			}
 		})
+	}
+}
+
+// TestRenamedBranches has old links of GitHub say master where there is none any more, and of others, for whom it means
+// what it says.
+func TestRenamedBranches(t *testing.T) {
+	for at, renamed := range map[string]bool{"gh/o/r/master": true, "gh/o/r/main": true, "gh/o/r/trunk": false, "gl/o%2Fr/master": false, "git/https%3A%2F%2Fexample.org%2Fo%2Fr/master": false} {
+		h := newHub()
+		h.resolve = func(src bindery.Source) error {
+			if src.Ref != "" {
+				return bindery.Errorf(bindery.ErrRefNotFound, bindery.User, "", "no such branch")
+			}
+			return nil
+		}
+		s := open(t, serve(t, h).URL+"/build/"+at)
+		if !renamed {
+			if lines, last := s.rest(); len(lines) != 1 || last["phase"] != "failed" || !strings.HasPrefix(last["message"].(string), "Could not resolve ref for ") {
+				t.Errorf("%s: %q", at, lines)
+			}
+			continue
+		}
+		h.finish(h.theBuild(t))
+		lines, last := s.rest()
+		if branch := at[strings.LastIndex(at, "/")+1:]; lines[0] != "waiting: There is no branch "+branch+"; the default branch is taken in its place.\n" || last["phase"] != "ready" || last["binder_request"] != "v2/"+at {
+			t.Errorf("%s: %q, %v", at, lines, last)
+		}
+	}
+}
+
+// TestWhoClosesTheStream: after a build the client does, since those that reconnect by themselves would launch once more;
+// what was cached is over at once, and so is a failure.
+func TestWhoClosesTheStream(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h, func(c *web.Config) { c.Linger, c.Keepalive = time.Hour, 20*time.Millisecond })
+	s := open(t, ts.URL+specPath)
+	h.finish(h.theBuild(t))
+	for last := ""; last != "ready"; {
+		e, ok := s.event()
+		if !ok {
+			t.Fatal("the stream ends before it is ready")
+		}
+		last, _ = e["phase"].(string)
+	}
+	if b, open := s.block(); !open || b != ":keepalive\n" {
+		t.Errorf("after the build's ready: %q, open: %v", b, open)
+	}
+	s.resp.Body.Close()
+	if _, last := open(t, ts.URL+specPath).rest(); last["phase"] != "ready" { // rest reads to the end
+		t.Errorf("cached: %v", last)
+	}
+	if _, last := open(t, ts.URL+"/build/nosuch/x").rest(); last["phase"] != "failed" {
+		t.Errorf("failed: %v", last)
 	}
 }
 

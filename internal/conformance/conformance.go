@@ -42,6 +42,7 @@ type Hub struct {
 	BannedFrom, BannedLabel string
 
 	APIOnly bool
+	Metrics bool          // it has some
 	Within  time.Duration // one launch, its build included
 }
 
@@ -64,6 +65,7 @@ func Run(t *testing.T, h Hub) {
 	t.Run("over quota", h.overQuota)
 	t.Run("rate limit", h.rateLimit)
 	t.Run("banned network", h.bannedNetwork)
+	t.Run("metrics", h.metrics) // when there is something to count
 }
 
 // An answer is a response that was read to its end.

@@ -25,6 +25,8 @@ func (h Hub) routes(t *testing.T) {
 		{"OPTIONS", "/versions", nil, 200, "", nil},
 		{"OPTIONS", "/health", nil, 200, "", nil},
 		{"OPTIONS", "/api/repoproviders", nil, 200, "", nil},
+		{"GET", "/static/logo.svg", nil, 200, "image/svg+xml", nil},
+		{"GET", "/static/favicon.ico", nil, 200, "image/", nil},
 		{"OPTIONS", "/build/git/x/y", []string{"Origin", "https://elsewhere.example"}, 200, "", nil},
 		{"GET", "/build/git/x/y", []string{"Accept", "text/event-stream"}, 200, "text/event-stream",
 			map[string]string{"Cache-Control": "no-cache", "Access-Control-Allow-Headers": "cache-control"}},
@@ -46,6 +48,12 @@ func (h Hub) routes(t *testing.T) {
 			t.Errorf("%s %s has a body: %q", c.method, c.path, a.body)
 		}
 	}
+	for _, path := range []string{"/versions", "/api/repoproviders", "/_config"} {
+		tag := h.ask(t, "GET", path).header.Get("Etag")
+		if a := h.ask(t, "GET", path, "If-None-Match", tag); tag == "" || a.status != http.StatusNotModified || a.body != "" {
+			t.Errorf("GET %s with its ETag %s: %d", path, tag, a.status)
+		}
+	}
 	h.versions(t)
 	h.health(t)
 	h.providers(t)
@@ -63,6 +71,22 @@ func (h Hub) versions(t *testing.T) {
 	}
 	if again := h.ask(t, "GET", "/versions").body; again != first {
 		t.Errorf("/versions is not the same twice: a federation would take the hub out of its rotation")
+	}
+}
+
+// metrics wants the series that BinderHub's dashboards ask for.
+func (h Hub) metrics(t *testing.T) {
+	if !h.Metrics {
+		t.Skip("it has none")
+	}
+	a := h.ask(t, "GET", "/metrics")
+	if a.status != 200 || !strings.HasPrefix(a.header.Get("Content-Type"), "text/plain; version=0.0.4") {
+		t.Errorf("/metrics: %d %s", a.status, a.header.Get("Content-Type"))
+	}
+	for _, name := range []string{"build_time_seconds", "launch_time_seconds", "build_count_total", "launch_count_total", "inprogress_builds", "inprogress_launches", "github_rate_limit_remaining"} {
+		if !strings.Contains(a.body, "# TYPE binderhub_"+name+" ") {
+			t.Errorf("/metrics has no binderhub_%s", name)
+		}
 	}
 }
 
@@ -159,11 +183,15 @@ func (h Hub) pages(t *testing.T) {
 		{"/", 200, "text/html"}, {"/about", 200, "text/html"}, {"/v2/" + h.New, 200, "text/html"},
 		{"/v2/" + h.New + "?urlpath=lab", 200, "text/html"}, {"/v2/" + h.New + "?filepath=a.ipynb", 200, "text/html"}, {"/v2/" + h.New + "?labpath=a.ipynb", 200, "text/html"},
 		{"/badge.svg", 200, "image/svg+xml"}, {"/badge_logo.svg", 200, "image/svg+xml"}, {"/assets/images/badge.svg", 200, "image/svg+xml"},
+		{"/logo_social.png", 200, "image/png"}, {"/static/images/badge.svg", 200, "image/svg+xml"}, {"/static/images/logo_social.png", 200, "image/png"},
 		{"/favicon.ico", 200, "image/"}, {"/no/such/page", 404, "text/html"}, {"/v2/nosuchprovider/x/y/z", 404, "text/html"},
 	} {
 		a := h.ask(t, "GET", c.path, "Accept", "text/html")
 		if a.status != c.status || !strings.HasPrefix(a.header.Get("Content-Type"), c.mime) {
 			t.Errorf("GET %s: %d %s; want %d %s", c.path, a.status, a.header.Get("Content-Type"), c.status, c.mime)
+		}
+		if a := h.ask(t, "OPTIONS", c.path); c.status == 200 && (a.status != 200 || a.body != "") {
+			t.Errorf("OPTIONS %s: %d %q", c.path, a.status, a.body)
 		}
 		if strings.HasPrefix(c.mime, "image/svg") {
 			tag := a.header.Get("Etag")
@@ -187,6 +215,11 @@ func (h Hub) pageConfig(t *testing.T) {
 	for path, launches := range map[string]bool{"/": false, "/about": false, "/v2/" + h.New: true} {
 		page := h.ask(t, "GET", path, "Accept", "text/html").body
 		m := configRE.FindStringSubmatch(page)
+		for _, social := range []string{`<meta property="og:title" content="`, `<meta property="og:image" content="` + h.URL + `/`, `<meta name="twitter:card" content="summary_large_image">`} {
+			if !strings.Contains(page, social) {
+				t.Errorf("GET %s has no %s", path, social)
+			}
+		}
 		if m == nil || strings.Index(page, "<script") != strings.Index(page, "<script>window.pageConfig") || !strings.Contains(page, `<div id="root"></div>`) {
 			t.Errorf("GET %s has no pageConfig in its first script, or no root", path)
 			continue

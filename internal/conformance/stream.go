@@ -293,7 +293,11 @@ func (h Hub) bannedNetwork(t *testing.T) {
 	if e := s.last(); s.status != http.StatusOK || e.text("message") != want || e["status_code"] != 403.0 {
 		t.Errorf("%d %v", s.status, e)
 	}
-	for path, status := range map[string]int{"/": 403, "/v2/" + h.New: 403, "/api/repoproviders": 403, "/versions": 200, "/health": 200, "/badge.svg": 200} {
+	answers := map[string]int{"/": 403, "/v2/" + h.New: 403, "/repo/a/b": 403, "/api/repoproviders": 403, "/versions": 200, "/health": 200, "/badge.svg": 200, "/static/logo.svg": 200}
+	if h.Metrics {
+		answers["/metrics"] = 403
+	}
+	for path, status := range answers {
 		if a := h.ask(t, "GET", path, "X-Forwarded-For", h.BannedFrom); a.status != status {
 			t.Errorf("%s: %d, want %d", path, a.status, status)
 		}

@@ -23,7 +23,7 @@ func TestConformance(t *testing.T) {
 	full.Commit("main", requirements(nil))
 	full.Commit("another", requirements(map[string]string{"more.txt": "another commit\n"}))
 	conformance.Run(t, conformance.Hub{
-		URL: "http://" + h.listen, Within: 5 * time.Minute,
+		URL: "http://" + h.listen, Metrics: true, Within: 5 * time.Minute,
 		New: spec(fresh, "main"), Failing: spec(repo("failing", map[string]string{"postBuild": "#!/bin/sh\nexit 7\n"}), "main"),
 		Banned: spec(repo("banned", nil), "main"), Full: spec(full.URL, "main"), FullNew: spec(full.URL, "another"),
 		Slug: fresh, NoRef: spec(fresh, "noref"), NoRepo: spec(fresh+"-that-is-not-there", "main"), RepoURL: fresh, RefURL: fresh,
