@@ -1,12 +1,17 @@
 package main
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/bindery-hub/bindery/web"
 )
 
 func hubGet(path, more string) string {
@@ -26,6 +31,7 @@ func (s *stronghold) attacks() []attack {
 	s.addresses(build)
 	s.names(build)
 	s.credentials(add)
+	s.cookies(add)
 	all = append(all, s.strangers()...)
 	return all
 }
@@ -121,6 +127,30 @@ func (s *stronghold) credentials(add func(kind, want, text string)) {
 	}
 }
 
+// cookies are of nobody who has signed in: forged, of others, of other kinds, too many, broken.
+func (s *stronghold) cookies(add func(kind, want, text string)) {
+	b64 := func(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
+	ticket := b64(`{"n":"ops","p":"x","i":"1","b":1,"u":9999999999}`)
+	signed := func(key string) string {
+		mac := hmac.New(sha256.New, []byte(key))
+		mac.Write([]byte("ticket " + ticket))
+		return ticket + "." + hex.EncodeToString(mac.Sum(nil))
+	}
+	for _, value := range []string{
+		"", ".", "x", ticket, ticket + ".", ticket + "." + strings.Repeat("0", 64), signed(""), signed("x"), signed(web.HashToken(apiToken)), signed(s.victim.ID), b64("null") + "." + b64("null"), strings.Repeat("A", 30_000),
+		"%00", "\x00", "\"" + signed("") + "\"", b64(`{"u":1e400}`) + ".x", b64(`{"alg":"none"}`) + "." + b64(`{"sub":"ops","exp":9999999999}`) + ".", "<script>alert(1)</script>",
+	} {
+		cookie := "Cookie: bindery_admin=" + value + "; bindery_user=" + value + "; _xsrf=x\r\n"
+		add("cookie", "^(303|400)", hubGet("/admin/rules", cookie))
+		add("cookie", "^(401|403|400)", hubGet("/api/v1/audit", cookie))
+		add("cookie", "^(403|400)", strings.Replace(hubGet("/admin/rules", cookie+"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 6\r\n")+"form=x", "GET", "POST", 1))
+	}
+	for _, next := range []string{"//evil.example", "https://evil.example/admin/", "/\\evil.example/admin/", "%0d%0aX-Evil:%201/admin/", "/admin/../../evil"} {
+		add("redirect", "^(200|303|400|404)", hubGet("/admin/login?next="+next, ""))
+		add("redirect", "^(303|400|404)", hubGet("/admin/rules?x="+next, ""))
+	}
+}
+
 // strangers come from banned addresses and say that they are others, and ask for somebody's session.
 func (s *stronghold) strangers() (all []attack) {
 	for _, says := range []string{
@@ -135,6 +165,10 @@ func (s *stronghold) strangers() (all []attack) {
 	for _, text := range []string{
 		hubGet("/api/v1/sessions/"+id, ""), hubGet("/api/v1/sessions/"+id+"/log", ""), hubGet("/api/v1/sessions/"+id+"?token="+apiToken, ""), hubGet("/api/v1/sessions/"+id, "Authorization: Bearer "+id+"\r\n"),
 		hubGet("/api/v1/sessions/"+id, "Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte("admin:admin"))+"\r\n"), hubGet("/api/v1/sessions/..%2Fsessions%2F"+id, ""),
+		hubGet("/api/v1/sessions/"+id, "Authorization: token "+id+"\r\n"), hubGet("/api/v1/sessions/"+id, "Authorization: Bearer "+s.victim.Token[:len(s.victim.Token)-1]+"\r\n"),
+		hubGet("/api/v1/sessions/"+id, "Authorization: Bearer  \r\n"), hubGet("/api/v1/sessions/"+id, "Authorization: Bearer "+s.victim.Build+"\r\n"), hubGet("/api/v1/sessions/"+id+"/log?follow=1", "Cookie: token="+id+"\r\n"),
+		strings.Replace(hubGet("/admin/sessions/"+id+"/stop", "Content-Length: 0\r\n"), "GET", "POST", 1), hubGet("/admin/sessions/"+id+"/stop", ""),
+		strings.Replace(hubGet("/api/v1/sessions/"+id, "X-Http-Method-Override: DELETE\r\nContent-Length: 0\r\n"), "GET", "POST", 1),
 		strings.Replace(hubGet("/api/v1/sessions/"+id, ""), "GET", "DELETE", 1), strings.Replace(hubGet("/api/v1/builds/"+s.victim.Build, ""), "GET", "DELETE", 1),
 		strings.Replace(hubGet("/api/v1/builds/"+s.victim.Build+"/retry", "Content-Length: 0\r\n"), "GET", "POST", 1),
 		strings.Replace(hubGet("/api/v1/sessions", "Content-Type: application/json\r\nContent-Length: 2\r\n")+"{}", "GET", "POST", 1),

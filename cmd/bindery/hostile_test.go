@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -40,7 +41,7 @@ type attack struct {
 
 // kinds are all that the suite must have, with the fewest attacks of each.
 var kinds = map[string]int{
-	"spec": 25, "url": 25, "header": 20, "token": 20, "ref": 20, "cookie": 10, "forwarded": 20, "redirect": 12, "rebinding": 12, "IPv4": 20, "IPv6": 20, "session": 15,
+	"spec": 25, "url": 25, "header": 20, "token": 20, "ref": 20, "cookie": 30, "forwarded": 20, "redirect": 20, "rebinding": 20, "IPv4": 20, "IPv6": 20, "session": 25,
 }
 
 // A stronghold is a whole hub: its pages and streams, its queue over a store, its sources with git behind the guard,
@@ -101,6 +102,7 @@ func newStronghold(t *testing.T) *stronghold {
 		t.Fatal(err)
 	}
 	hub, err := web.New(web.Config{
+		Admin:  adminPages([]byte(hubSecret), "", slog.New(slog.DiscardHandler)),
 		Builds: s.d, Sessions: s.d, Queue: s.d, History: db, Secret: []byte(hubSecret), SessionURL: "http://127.0.0.1:1", Providers: providers,
 		Tokens: []web.Token{{Hash: web.HashToken(apiToken), Name: "ops"}}, LeaveGrace: time.Millisecond,
 		Rules: web.Rules{Networks: []web.NetworkBan{{Prefix: netip.MustParsePrefix("127.0.0.66/32"), Label: "it"}, {Prefix: netip.MustParsePrefix("::1/128"), Label: "it"}}},
