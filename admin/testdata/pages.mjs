@@ -22,15 +22,17 @@ const browser = await chromium.launch({
   args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
 });
 
+// weigh is what a page is made of, uncompressed, whether it came over the network or was there; what its stream says is not.
+const weigh = () => [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
+  .filter((e) => !e.name.includes('/stream/')).reduce((sum, e) => sum + e.decodedBodySize, 0);
+
 async function look(colour, size, stories) {
   const context = await browser.newContext({ colorScheme: colour, viewport: size, bypassCSP: true, reducedMotion: 'reduce' });
   for (const story of stories) {
     const name = `${story} (${colour}, ${size.width})`;
     const page = await context.newPage();
-    let bytes = 0;
     page.on('pageerror', (e) => problems.push(`${name}: ${e}`));
     page.on('console', (m) => { if (m.type() === 'error') problems.push(`${name}: ${m.text()}`); });
-    page.on('response', async (r) => { bytes += (await r.body().catch(() => '')).length; });
     try {
       await page.goto(`${hub}/admin/storybook/${story}`, { waitUntil: 'load' });
       if (size.width < 500) { // the first form is looked at, too
@@ -42,7 +44,8 @@ async function look(colour, size, stories) {
       for (const v of found.violations) problems.push(`${name}: ${v.id}: ${v.help}: ${v.nodes.map((n) => n.html.slice(0, 200)).join(' | ')}`);
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       if (wide > 0) problems.push(`${name}: ${wide} pixels wider than the window`);
-      if (bytes > 150_000) problems.push(`${name}: ${bytes} bytes`);
+      const bytes = await page.evaluate(weigh);
+      if (bytes > 150_000 || bytes < 1000) problems.push(`${name}: ${bytes} bytes`);
       pages++;
       most = Math.max(most, bytes);
       await page.screenshot({ path: path.join(pictures, `admin-${story}-${colour}-${size.width}.png`), fullPage: true });
