@@ -130,7 +130,12 @@ func images(t *testing.T, s Store) {
 	if all = list(); !all["k2"].Proven.IsZero() || all["k3"].Proven.IsZero() {
 		t.Errorf("proven: %+v, %+v", all["k2"], all["k3"])
 	}
+	launches(t, s, lib, list)
+}
 
+// launches goes on with the three images of images.
+func launches(t *testing.T, s Store, lib Librarian, list func() map[string]bindery.ImageRecord) {
+	t.Helper()
 	// Launches are of commits, whichever generation's image they take, and those that failed are told apart.
 	ready, dead, left, before := Session("s1", bindery.SessionReady), Session("s2", bindery.SessionEnded), Session("s3", bindery.SessionEnded), Session("s4", bindery.SessionEnded)
 	ready.Build = "b"
@@ -138,7 +143,7 @@ func images(t *testing.T, s Store) {
 	left.Ready, left.Reason = time.Time{}, "Its visitor left before it was ready"
 	before.Created = At.Add(-time.Second)
 	commit(t, s, bindery.Changes{Sessions: []bindery.Session{ready, dead, left, before}})
-	if all = list(); all["k1"].Launches != 3 || all["k2"].Launches != 3 || all["k3"].Launches != 0 {
+	if all := list(); all["k1"].Launches != 3 || all["k2"].Launches != 3 || all["k3"].Launches != 0 {
 		t.Errorf("launches: %d, %d, %d; want 3, 3, 0", all["k1"].Launches, all["k2"].Launches, all["k3"].Launches)
 	}
 	failed, n := 0, 0

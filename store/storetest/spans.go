@@ -36,49 +36,37 @@ func spans(t *testing.T, s Store) {
 	c.Builds = append(c.Builds, Build("living", "living"))
 	c.Sessions = append(c.Sessions, Session("living", bindery.SessionReady))
 	commit(t, s, c)
-	var builds, sessions, audit []string
-	for span := (bindery.Span{Since: At, Until: At.Add(time.Minute), Limit: 2}); ; {
-		page, err := h.BuildsEnded(t.Context(), span)
-		if err != nil || len(page) > 2 {
-			t.Fatal(len(page), err)
-		}
-		for _, b := range page {
-			builds, span.Since, span.After = append(builds, b.ID), b.Ended, b.ID
-		}
-		if len(page) == 0 {
-			break
-		}
-	}
-	for span := (bindery.Span{Since: At, Until: At.Add(time.Minute), Limit: 2}); ; {
-		page, err := h.SessionsEnded(t.Context(), span)
-		if err != nil || len(page) > 2 {
-			t.Fatal(len(page), err)
-		}
-		for _, x := range page {
+	got := map[string][]string{
+		"builds": inPages(t, h.BuildsEnded, func(s *bindery.Span, b bindery.Build) string { s.Since, s.After = b.Ended, b.ID; return b.ID }),
+		"sessions": inPages(t, h.SessionsEnded, func(s *bindery.Span, x bindery.Session) string {
 			if x.Token != "" {
 				t.Error("a token is told")
 			}
-			sessions, span.Since, span.After = append(sessions, x.ID), x.Ended, x.ID
-		}
-		if len(page) == 0 {
-			break
+			s.Since, s.After = x.Ended, x.ID
+			return x.ID
+		}),
+		"audit lines": inPages(t, h.AuditOf, func(s *bindery.Span, x bindery.Audit) string { s.Since, s.Number = x.Time, x.ID; return x.Who }),
+	}
+	for what, ids := range got {
+		if strings.Join(ids, " ") != "1 2 3 4" {
+			t.Errorf("%s: %v", what, ids)
 		}
 	}
+}
+
+// inPages reads the minute from At two rows at a time. pass names a row and moves the span behind it.
+func inPages[T any](t *testing.T, read func(context.Context, bindery.Span) ([]T, error), pass func(*bindery.Span, T) string) (names []string) {
+	t.Helper()
 	for span := (bindery.Span{Since: At, Until: At.Add(time.Minute), Limit: 2}); ; {
-		page, err := h.AuditOf(t.Context(), span)
+		page, err := read(t.Context(), span)
 		if err != nil || len(page) > 2 {
 			t.Fatal(len(page), err)
 		}
-		for _, x := range page {
-			audit, span.Since, span.Number = append(audit, x.Who), x.Time, x.ID
-		}
 		if len(page) == 0 {
-			break
+			return names
 		}
-	}
-	for what, got := range map[string][]string{"builds": builds, "sessions": sessions, "audit lines": audit} {
-		if strings.Join(got, " ") != "1 2 3 4" {
-			t.Errorf("%s: %v", what, got)
+		for _, row := range page {
+			names = append(names, pass(&span, row))
 		}
 	}
 }
