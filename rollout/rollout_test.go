@@ -3,17 +3,15 @@ package rollout_test
 import (
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/internal/scenario"
 	"github.com/bindery-hub/bindery/rollout"
 )
 
@@ -21,59 +19,11 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata; read t
 
 var begin = time.Date(2026, 3, 4, 5, 0, 0, 0, time.UTC)
 
-// TestScenarios plays testdata/*.txt: blocks of commands, a line of ----, the answer.
 func TestScenarios(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scenarios: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(text))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if diff := cmp.Diff(string(text), got); diff != "" {
-				t.Errorf("answers differ (-file +now):\n%s", diff)
-			}
-		})
-	}
-}
-
-func play(t *testing.T, text string) string {
-	t.Helper()
-	p := &player{now: begin}
-	var out strings.Builder
-	for i, block := range strings.Split(strings.TrimSpace(text), "\n\n") {
-		if i > 0 {
-			out.WriteString("\n")
-		}
-		commands, _, ok := strings.Cut(block+"\n", "----\n")
-		out.WriteString(commands)
-		if !ok {
-			continue
-		}
-		out.WriteString("----\n")
-		answers := 0
-		for line := range strings.SplitSeq(strings.TrimSpace(commands), "\n") {
-			if strings.HasPrefix(line, "#") {
-				continue
-			}
-			for _, a := range p.do(t, line) {
-				answers++
-				fmt.Fprintln(&out, a)
-			}
-		}
-		if answers == 0 {
-			fmt.Fprintln(&out, "ok")
-		}
-	}
-	return out.String()
+	scenario.Play(t, *update, func(t *testing.T) func(string) []string {
+		p := &player{now: begin}
+		return func(line string) []string { return p.do(t, line) }
+	})
 }
 
 type player struct {

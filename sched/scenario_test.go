@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -13,71 +11,25 @@ import (
 	"testing"
 	"time"
 
-	gocmp "github.com/google/go-cmp/cmp"
-
 	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/internal/scenario"
 	"github.com/bindery-hub/bindery/sched"
 )
 
 var update = flag.Bool("update", false, "rewrite the answers in testdata; read the diff as you would read code")
 
-// TestScenarios plays testdata/*.txt: blocks of commands, a line of ----, the answer.
 func TestScenarios(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scenarios: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
+	scenario.Play(t, *update, func(t *testing.T) func(string) []string {
+		p := &player{s: sched.New(sched.Config{}), m: newMirror(), now: start}
+		return func(line string) []string {
+			out := p.do(t, line)
+			for _, w := range p.m.wrong {
+				t.Errorf("after %q: %s", line, w)
 			}
-			got := play(t, string(text))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if diff := gocmp.Diff(string(text), got); diff != "" && !*update {
-				t.Errorf("answers differ (-file +now):\n%s", diff)
-			}
-		})
-	}
-}
-
-func play(t *testing.T, text string) string {
-	t.Helper()
-	p := &player{s: sched.New(sched.Config{}), m: newMirror(), now: start}
-	var out strings.Builder
-	for i, block := range strings.Split(strings.TrimSpace(text), "\n\n") {
-		if i > 0 {
-			out.WriteString("\n")
+			p.m.wrong = nil
+			return out
 		}
-		commands, _, ok := strings.Cut(block+"\n", "----\n")
-		out.WriteString(commands)
-		if !ok {
-			continue // a comment
-		}
-		out.WriteString("----\n")
-		answers := 0
-		for _, line := range strings.Split(strings.TrimSpace(commands), "\n") {
-			if strings.HasPrefix(line, "#") {
-				continue
-			}
-			for _, a := range p.do(t, line) {
-				answers++
-				fmt.Fprintln(&out, a)
-			}
-		}
-		if answers == 0 {
-			fmt.Fprintln(&out, "ok")
-		}
-		for _, w := range p.m.wrong {
-			t.Errorf("after %q: %s", commands, w)
-		}
-	}
-	return out.String()
+	})
 }
 
 type player struct {
