@@ -134,6 +134,11 @@ func TestLinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	decisions, err := filepath.Glob("../../docs/decisions/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs = append(docs, decisions...)
 	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
 	for _, doc := range append(docs, "../../README.md") {
 		text, err := os.ReadFile(doc)
@@ -145,5 +150,27 @@ func TestLinks(t *testing.T) {
 				t.Errorf("%s links to %s: %v", doc, m[1], err)
 			}
 		}
+	}
+}
+
+// TestDecisions: each decision has the number of its file, and a line in the list of them.
+func TestDecisions(t *testing.T) {
+	files, err := filepath.Glob("../../docs/decisions/0*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no decisions: %v", err)
+	}
+	var want strings.Builder
+	for _, file := range files {
+		name := filepath.Base(file)
+		title, _, _ := strings.Cut(read(t, "docs/decisions/"+name), "\n")
+		number, words, ok := strings.Cut(strings.TrimPrefix(title, "# "), ". ")
+		if !ok || number != strings.TrimLeft(name[:4], "0") {
+			t.Errorf("docs/decisions/%s begins with %q", name, title)
+		}
+		want.WriteString("- [" + name[:4] + "](" + name + "): " + words + "\n")
+	}
+	_, list, _ := strings.Cut(read(t, "docs/decisions/README.md"), "\n- ")
+	if diff := cmp.Diff(want.String(), "- "+list); diff != "" {
+		t.Errorf("docs/decisions/README.md differs from the decisions (-decisions +list):\n%s", diff)
 	}
 }
