@@ -11,6 +11,7 @@ import (
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/api"
 )
 
 // handler is the protocol.
@@ -55,7 +56,7 @@ func (s *Server) adapt(h func(http.ResponseWriter, *http.Request) error) http.Ha
 		if e.Fault == bindery.Ours && e.Kind != bindery.ErrNotFound {
 			s.cfg.Log.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 		}
-		_ = writeJSON(w, status(e.Kind), e) // an Error always marshals
+		_ = writeJSON(w, api.StatusOf(e.Kind), e) // an Error always marshals
 	})
 }
 

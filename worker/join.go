@@ -26,6 +26,7 @@ import (
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/api"
 )
 
 // A Token is a join token in its parts. Its text is all that a worker needs to find the right hub.
@@ -93,7 +94,7 @@ func (g *Gate) Handler() http.Handler {
 		if err != nil {
 			e := bindery.AsError(err)
 			g.Log.WarnContext(r.Context(), "a worker was not let in", "from", r.RemoteAddr, "err", err)
-			_ = writeJSON(w, status(e.Kind), e) // an Error always marshals
+			_ = writeJSON(w, api.StatusOf(e.Kind), e) // an Error always marshals
 			return
 		}
 		_ = writeJSON(w, http.StatusOK, answer) // two strings always do
