@@ -28,7 +28,9 @@ func GenerationStates() []GenerationState {
 // GenerationMoves returns the states that s may be left for.
 func GenerationMoves(s GenerationState) []GenerationState {
 	switch s {
-	case GenerationNew, GenerationOld, GenerationWithdrawn:
+	case GenerationNew:
+		return []GenerationState{GenerationCanary, GenerationCurrent, GenerationWithdrawn} // withdrawn: after it has made chosen images
+	case GenerationOld, GenerationWithdrawn:
 		return []GenerationState{GenerationCanary, GenerationCurrent} // current: there is nothing to roll out, or a rollback
 	case GenerationCanary:
 		return []GenerationState{GenerationRolling, GenerationPaused, GenerationCurrent, GenerationWithdrawn}
@@ -99,6 +101,13 @@ type Rollout struct {
 	Skipped int             `json:"skipped"`  // images that stay because nobody has asked for them for long
 	Paused  string          `json:"paused,omitempty"`
 	Resumes GenerationState `json:"resumes,omitempty"` // while it is paused: what it was before
+	// Only are selectors of the images that are built again, of a generation that does not take over: others stay.
+	Only []string `json:"only,omitempty"`
+}
+
+// Rebuilds reports whether a generation replaces some chosen images and takes over from no other.
+func (g Generation) Rebuilds() bool {
+	return !g.State.RollsOut() && g.Rollout != nil && len(g.Rollout.Only) > 0 && g.Rollout.Ended.IsZero()
 }
 
 // RolloutOptions say how fast and how carefully. Zero values are the defaults.
@@ -299,8 +308,9 @@ type Invalidation struct {
 	Launches  int           `json:"launches"`   // of them in the last 24 hours
 	FirstHour float64       `json:"first_hour"` // builds that visitors would wait for within an hour, as on the days before
 	FirstDay  float64       `json:"first_day"`
-	Wait      time.Duration `json:"wait"` // until the builds of the first hour are done, at all slots
-	Kept      int           `json:"kept"` // that are in use and stay until then
+	Wait      time.Duration `json:"wait"`  // until the builds of the first hour are done, at all slots
+	Build     time.Duration `json:"build"` // slot time that building them again takes
+	Kept      int           `json:"kept"`  // that are in use and stay until then
 	Words     string        `json:"words"`
 }
 

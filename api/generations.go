@@ -23,7 +23,7 @@ type ChangeRollout struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// InvalidateImages asks for images to be replaced: next in the roll-out, or with force by whoever asks for them next.
+// InvalidateImages asks for images to be built anew in idle slots while they serve, or with force by whoever asks for them next.
 type InvalidateImages struct {
 	Selector string `json:"selector"` // see bindery.ParseSelector
 	Force    bool   `json:"force,omitempty"`

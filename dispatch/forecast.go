@@ -72,8 +72,9 @@ func (d *Dispatcher) statusOf(g bindery.Generation) bindery.RolloutStatus {
 	slices.SortFunc(st.Held, func(a, b bindery.Held) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Key, b.Key)) })
 	r := d.roll
 	if r == nil || r.generation != g.Name {
-		if st.Rollout != nil && g.State != bindery.GenerationNew {
-			st.Proven = max(0, st.Rollout.Total-len(st.Held))
+		if st.Rollout != nil {
+			of := slices.DeleteFunc(slices.Clone(st.Held), func(h bindery.Held) bool { return h.At.Before(st.Rollout.Started) })
+			st.Proven = max(0, st.Rollout.Total-len(of))
 		}
 		return st
 	}

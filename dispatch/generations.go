@@ -239,7 +239,7 @@ func (t *turn) started(image string, visitor bool) {
 // withdrawn one serves only what no other can. An empty name means the one that rolls out, else the current one.
 func (d *Dispatcher) Rollback(ctx context.Context, name, who, reason string) error {
 	return d.changeGeneration(ctx, name, bindery.GenerationCurrent, func(t *turn, g *bindery.Generation) error {
-		if !g.State.RollsOut() && g.State != bindery.GenerationCurrent {
+		if !g.State.RollsOut() && g.State != bindery.GenerationCurrent && !(g.State == bindery.GenerationNew && g.Rollout != nil) {
 			return bindery.Errorf(bindery.ErrConflict, bindery.User, "Nothing is to be done.", "The generation %s does not serve: it is %s", g.Name, g.State)
 		}
 		var before *bindery.Generation
@@ -249,7 +249,7 @@ func (d *Dispatcher) Rollback(ctx context.Context, name, who, reason string) err
 		if before == nil {
 			return bindery.Errorf(bindery.ErrConflict, bindery.User, "Start a roll-out of another generation instead.", "There is no generation before %s to go back to", g.Name)
 		}
-		if g.State.RollsOut() {
+		if d.roll != nil && d.roll.generation == g.Name {
 			t.endRoll()
 		}
 		g.Rollout.Ended = t.now

@@ -338,9 +338,6 @@ func TestAnOldWorkerIsHonest(t *testing.T) {
 func TestInvalidate(t *testing.T) {
 	twoHubs(t, []string{"a", "b", "c", "d", "e", "broken1"}, func(t *testing.T, h *hub, _ func(bindery.Recipe) *hub) {
 		const owner = "https://example.org/o/*"
-		if _, err := h.Invalidate(t.Context(), owner, false, false, "ann", ""); !errors.Is(err, bindery.ErrConflict) {
-			t.Errorf("there is no roll-out: %v", err)
-		}
 		for _, bad := range []string{"", "gh/*", "generation:", "generation:x y", "192.0.2.0/24", "**", "generation:*"} {
 			if _, err := h.Invalidate(t.Context(), bad, true, false, "ann", ""); !errors.Is(err, bindery.ErrInvalid) {
 				t.Errorf("%q: %v", bad, err)
@@ -400,6 +397,80 @@ func TestInvalidateComesNext(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestInvalidateAlone has chosen images replaced while no generation is rolled out: by one that is new, over a restart,
+// and by the one that is current, where it could not make them before.
+func TestInvalidateAlone(t *testing.T) {
+	repos := []string{"a", "b", "c", "broken1"}
+	twoHubs(t, repos, func(t *testing.T, h *hub, again func(bindery.Recipe) *hub) {
+		next := recipe("RUN true").Generation()
+		const b = "https://example.org/o/b"
+		cost, err := h.Invalidate(t.Context(), b, false, true, "ann", "")
+		if err != nil || cost.Done || cost.Images != 1 || cost.Build == 0 || !strings.Contains(cost.Words, "no visitor waits") || h.served(t, "b") != "g1" {
+			t.Fatalf("the cost: %+v, %v", cost, err)
+		}
+		if _, err := h.Invalidate(t.Context(), b, false, false, "ann", "it has a hole"); err != nil {
+			t.Fatal(err)
+		}
+		h = again(recipe("RUN true"))
+		h.rebuilt(t, next)
+		for repo, want := range map[string]string{"a": "g1", "b": next, "c": "g1"} {
+			if got := h.served(t, repo); got != want {
+				t.Errorf("%s is served by %s, want %s", repo, got, want)
+			}
+		}
+		if g := h.generation(t, next); g.State != bindery.GenerationNew || g.Images != 1 || g.Proven != 1 {
+			t.Errorf("the new generation: %+v", g)
+		}
+		if err := h.Rollback(t.Context(), next, "ann", "it is slow"); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.served(t, "b"); got != "g1" || h.generation(t, "g1").State != bindery.GenerationCurrent {
+			t.Errorf("after the rollback b is served by %s", got)
+		}
+
+		if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{}, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		h.reaches(t, next, bindery.GenerationCurrent)
+		if _, err := h.Invalidate(t.Context(), b, false, false, "ann", ""); !errors.Is(err, bindery.ErrConflict) {
+			t.Errorf("the same again: %v", err)
+		}
+		h.w.set(func() {
+			run := h.w.run
+			h.w.run = func(req bindery.BuildRequest, emit func(bindery.Event)) { // it is mended
+				r := *req.Recipe
+				if strings.HasSuffix(req.Source.URL, "broken1") {
+					e := built("bindery/broken1-" + r.Generation())
+					e.Result.Generation = r.Generation()
+					emit(e)
+					return
+				}
+				run(req, emit)
+			}
+		})
+		cost, err = h.Invalidate(t.Context(), "*", false, false, "ann", "it is mended")
+		if err != nil || cost.Images != 1 || !cost.Done {
+			t.Errorf("only broken1 is left: %+v, %v", cost, err)
+		}
+		h.rebuilt(t, next)
+		g := h.generation(t, next)
+		if got := h.served(t, "broken1"); got != next || g.State != bindery.GenerationCurrent || len(g.Held) != 0 || g.Rollout.From != "g1" {
+			t.Errorf("broken1 is served by %s: %+v", got, g)
+		}
+	})
+}
+
+// served launches a repository as a visitor would, and returns the generation of the image that it got.
+func (h *hub) served(t *testing.T, repo string) string {
+	return strings.TrimPrefix(h.serves(t, repo), "bindery/"+repo+"-")
+}
+
+// rebuilt waits until the images that were chosen are replaced.
+func (h *hub) rebuilt(t *testing.T, name string) {
+	t.Helper()
+	eventually(t, "the chosen images are replaced", func() bool { return !h.generation(t, name).Rebuilds() })
 }
 
 // shelves are a worker's images as their sizes.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -102,11 +103,18 @@ func (t *turn) beginRoll(name string, opt bindery.RolloutOptions, images []binde
 	if g.Place < last {
 		g.Place = last + 1 // whatever it was before, it is the newest now
 	}
+	for i := range d.generations {
+		if x := &d.generations[i]; x.Rebuilds() {
+			if x.Name != name {
+				t.endRoll()
+			}
+			x.Rollout.Ended = t.now
+			t.saveGeneration(*x)
+		}
+	}
 	for key, h := range d.held {
 		if h.Generation == name {
-			delete(d.held, key)
-			t.unheld = append(t.unheld, key)
-			t.forgiveKey(key)
+			t.unhold(key)
 		}
 	}
 	g.Rollout = &bindery.Rollout{From: from, Options: opt, By: who, Reason: reason, Started: t.now, Judged: t.now, OldRate: failures}
@@ -114,6 +122,13 @@ func (t *turn) beginRoll(name string, opt bindery.RolloutOptions, images []binde
 	d.roll = d.newRoll(*g, images, t.now)
 	g.Rollout.Total, g.Rollout.Canary, g.Rollout.Skipped = d.roll.Total(), d.roll.Canary(), d.skipped(*g, images)
 	t.saveGeneration(*g)
+}
+
+// unhold has an image tried again that was held.
+func (t *turn) unhold(key string) {
+	delete(t.d.held, key)
+	t.unheld = append(t.unheld, key)
+	t.forgiveKey(key)
 }
 
 // forgiveKey lets a key be built that has failed before.
@@ -128,6 +143,10 @@ func (d *Dispatcher) newRoll(g bindery.Generation, images []bindery.ImageRecord,
 	s := rollout.State{
 		Stage: g.State, Resumes: g.Rollout.Resumes, Options: g.Rollout.Options, OldRate: g.Rollout.OldRate, Canary: g.Rollout.Canary, Judged: g.Rollout.Judged,
 	}
+	if g.Rebuilds() {
+		s.Stage = bindery.GenerationRolling
+	}
+	chosen := selectors(g.Rollout.Only)
 	building := map[string]*build{}
 	for _, b := range d.builds {
 		building[b.Key] = b
@@ -142,7 +161,7 @@ func (d *Dispatcher) newRoll(g bindery.Generation, images []bindery.ImageRecord,
 		key := bindery.BuildKey(rec.Source, g.Name)
 		have, made := fresh[key]
 		switch {
-		case rec.Generation == g.Name || r.targets[key] != nil:
+		case rec.Generation == g.Name || r.targets[key] != nil || !selected(chosen, rec):
 			continue
 		case made && !have.Proven.IsZero() && have.Proven.Before(g.Rollout.Started):
 			continue // it was replaced before
@@ -195,7 +214,7 @@ func (d *Dispatcher) skipped(g bindery.Generation, images []bindery.ImageRecord)
 func (d *Dispatcher) restoreRoll(images []bindery.ImageRecord, now time.Time) {
 	d.roll = nil
 	for _, g := range d.generations {
-		if g.State.RollsOut() && g.Rollout != nil {
+		if g.State.RollsOut() && g.Rollout != nil || g.Rebuilds() && g.Recipe.Rules == d.cfg.Recipe.Rules {
 			d.roll = d.newRoll(g, images, now)
 		}
 	}
@@ -205,7 +224,7 @@ func (d *Dispatcher) restoreRoll(images []bindery.ImageRecord, now time.Time) {
 func (d *Dispatcher) weighed(ctx context.Context, live bindery.Live, now time.Time) ([]bindery.ImageRecord, error) {
 	known := false
 	for _, g := range live.Generations {
-		if g.State.RollsOut() {
+		if g.State.RollsOut() || g.Rebuilds() {
 			return d.images(ctx, now.Add(-launchesFor))
 		}
 		known = known || g.Name == d.cfg.Generation
@@ -295,7 +314,13 @@ func (t *turn) rolls(ds []rollout.Decision) {
 // completes ends a roll-out: its generation is the one that builds.
 func (t *turn) completes(g *bindery.Generation) {
 	t.d.roll = nil
+	rebuilt := g.Rebuilds()
 	g.Rollout.Ended = t.now
+	if rebuilt {
+		t.saveGeneration(*g)
+		t.note("hub", "complete rebuild", "generation "+g.Name, strings.Join(g.Rollout.Only, " "))
+		return
+	}
 	for i := range t.d.generations {
 		if before := &t.d.generations[i]; before.State == bindery.GenerationCurrent {
 			t.becomes(before, bindery.GenerationOld, "hub", "retire", "Its successor "+g.Name+" is rolled out")
@@ -352,7 +377,7 @@ func (t *turn) rolled(b *build) {
 // joins has an image that was made of an older generation meanwhile replaced as well.
 func (t *turn) joins(b *build) {
 	r := t.d.roll
-	if r == nil || b.State != bindery.BuildSucceeded || b.Source.Provider == bindery.ProviderLocal || madeBy(b) == r.generation {
+	if r == nil || t.d.generation(r.generation).Rebuilds() || b.State != bindery.BuildSucceeded || b.Source.Provider == bindery.ProviderLocal || madeBy(b) == r.generation {
 		return
 	}
 	key := bindery.BuildKey(b.Source, r.generation)

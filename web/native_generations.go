@@ -58,7 +58,7 @@ func (s *Server) generationRoutes() []route {
 		{method: "GET", path: images, scope: read, id: "listImages", summary: "Images, the most popular first, and where the disk went", query: []param{few}, out: bindery.Library{}, h: call(s.getImages, upTo(maxListed))},
 		{method: "DELETE", path: images + "/{id}", scope: admin, id: "removeImage", summary: "Remove an image that is not in use, by what follows bindery/ in its name", in: api.RemoveImage{}, optional: true, h: call(s.deleteImage, aboutIt)},
 		{method: "POST", path: images + "/prune", scope: admin, id: "pruneImages", summary: "Remove what a rule of retention does not keep", in: api.PruneImages{}, optional: true, out: bindery.Pruned{}, h: once(call(s.pruneImages, orBody))},
-		{method: "POST", path: images + "/invalidate", scope: admin, id: "invalidateImages", summary: "Have images replaced; forced: at once, at their visitors' cost", in: api.InvalidateImages{}, out: bindery.Invalidation{}, h: once(call(s.invalidateImages, body))},
+		{method: "POST", path: images + "/invalidate", scope: admin, id: "invalidateImages", summary: "Have images built anew while they serve; forced: drop them, at their visitors' cost", in: api.InvalidateImages{}, out: bindery.Invalidation{}, h: once(call(s.invalidateImages, body))},
 	}
 }
 

@@ -24,7 +24,7 @@ type generationCmd struct {
 	Pause      generationPauseCmd      `cmd:"" help:"Begin nothing more."`
 	Resume     generationResumeCmd     `cmd:"" help:"Go on with a roll-out that is paused."`
 	Rollback   generationRollbackCmd   `cmd:"" help:"Serve by the generation before, at once."`
-	Invalidate generationInvalidateCmd `cmd:"" help:"Have images replaced next; with --force drop them now."`
+	Invalidate generationInvalidateCmd `cmd:"" help:"Have images built anew while they serve; with --force drop them now."`
 }
 
 type generationLsCmd struct {
@@ -225,7 +225,12 @@ func (a *app) printGeneration(g bindery.RolloutStatus, asJSON bool, err error) e
 		line("builds", "what was never built is built by it")
 	}
 	if r := g.Rollout; r != nil {
-		line("takes over", "from %s, since %s, by %s %s", r.From, r.Started.Local().Format(time.DateTime), r.By, r.Reason)
+		since := fmt.Sprintf("since %s, by %s %s", r.Started.Local().Format(time.DateTime), r.By, r.Reason)
+		if len(r.Only) > 0 {
+			line("replaces", "only %s, %s", strings.Join(r.Only, " "), since)
+		} else {
+			line("takes over", "from %s, %s", r.From, since)
+		}
 		line("progress", "%d of %d replaced, %d building, %d starting, %d waiting, %d held; %d stay unused", g.Proven, r.Total, g.Building, g.Starting, g.Waiting, len(g.Held), r.Skipped)
 		if g.State.RollsOut() {
 			line("covered", "%.1f %% of launches", 100*g.Covered)
