@@ -62,8 +62,8 @@ func escapism(s string) string {
 	return b.String()
 }
 
-// SafeSlug makes of any name one that fits into an image's or a pod's, as BinderHub makes it.
-func SafeSlug(s string, limit int) string {
+// safeSlug makes of any name one that fits into an image's or a pod's, as BinderHub makes it.
+func safeSlug(s string, limit int) string {
 	const digits = 6
 	sum := sha256.Sum256([]byte(s))
 	safe := escapism(s)
@@ -73,6 +73,6 @@ func SafeSlug(s string, limit int) string {
 
 // RegistryName is the name that BinderHub gives the image of a slug at a ref, in a registry under prefix.
 func RegistryName(prefix, slug, ref string) string {
-	name := prefix + SafeSlug(slug, 255-len(prefix)) + ":" + ref
+	name := prefix + safeSlug(slug, 255-len(prefix)) + ":" + ref
 	return strings.ToLower(strings.ReplaceAll(name, "_", "-"))
 }

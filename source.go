@@ -52,7 +52,7 @@ func ParseGitSource(rawURL, ref string) (Source, error) {
 	if strings.HasPrefix(u.User.Username(), "-") {
 		return Source{}, Errorf(ErrInvalid, User, "Give a URL like ssh://git@host/owner/repository.", "%q is not the URL of a Git repository", Printable(rawURL))
 	}
-	if err := CheckRef(ref); err != nil {
+	if err := checkRef(ref); err != nil {
 		return Source{}, err
 	}
 	u.Host = strings.ToLower(u.Host)
@@ -63,8 +63,8 @@ func ParseGitSource(rawURL, ref string) (Source, error) {
 	return Source{Provider: ProviderGit, URL: u.String(), Ref: ref}, nil
 }
 
-// CheckRef refuses refs that Git would refuse or read as an option. The empty ref is the default branch.
-func CheckRef(ref string) error {
+// checkRef refuses refs that Git would refuse or read as an option. The empty ref is the default branch.
+func checkRef(ref string) error {
 	bad := strings.HasPrefix(ref, "-") || strings.HasPrefix(ref, "/") || strings.HasSuffix(ref, "/") || strings.HasSuffix(ref, ".lock") ||
 		strings.Contains(ref, "..") || strings.Contains(ref, "//") || strings.Contains(ref, "@{") || strings.ContainsAny(ref, " ~^:?*[\\") ||
 		hasControl(ref) || len(ref) > 255

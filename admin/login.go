@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	bindery "github.com/bindery-hub/bindery"
 )
 
 const (
@@ -180,11 +182,7 @@ func blockOf(addr string) netip.Prefix {
 	if err != nil {
 		return netip.Prefix{} // one block for all of whom nothing is known
 	}
-	bits := 24
-	if a.Is6() {
-		bits = 48
-	}
-	p, err := a.Prefix(bits)
+	p, err := a.Prefix(bindery.AddressBits(a))
 	if err != nil {
 		return netip.Prefix{}
 	}

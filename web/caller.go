@@ -129,11 +129,7 @@ func peerOf(remote string) netip.Addr {
 
 // block is the part of an address that one household or company shares.
 func block(a netip.Addr) string {
-	bits := 24
-	if a.Is6() {
-		bits = 48
-	}
-	p, err := a.Prefix(bits)
+	p, err := a.Prefix(bindery.AddressBits(a))
 	if err != nil {
 		return a.String()
 	}
