@@ -326,8 +326,31 @@ func (s *Scheduler) judge(b *build, now time.Time) {
 	}
 }
 
-// A promise is the interval that those who wait for a build were told first.
-type promise struct{ from, likely, to time.Time }
+// A promise is an interval that those who wait for a build were told: one of all that they were told since, drawn anew
+// every few minutes. Who has waited for long was told more than once, and later intervals are not as good as the first.
+type promise struct {
+	from, to time.Time
+	at       time.Time // drawn last
+	n        int       // so many
+}
+
+const promiseEvery = 5 * time.Minute
+
+// promised notes what those who wait for a build are told now.
+func (s *Scheduler) promised(b *build, from, to, now time.Time) {
+	p := b.told
+	if p == nil {
+		p = &promise{}
+		b.told = p
+	} else if now.Sub(p.at) < promiseEvery {
+		return
+	}
+	p.n++
+	p.at = now
+	if mixed(s.cfg.Seed^uint64(b.order)<<20^uint64(p.n))%uint64(p.n) == 0 {
+		p.from, p.to = from, to
+	}
+}
 
 // stretch widens the intervals so that one true start in twenty is earlier, one in twenty later than they say.
 type stretch struct{ early, late float64 }

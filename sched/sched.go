@@ -167,7 +167,7 @@ func New(cfg Config) *Scheduler {
 	s := &Scheduler{
 		cfg: cfg.withDefaults(), costs: &costs{repos: map[string]*law{}, kinds: map[string]*law{}}, planned: map[ruleKey]Rule{}, marks: map[string]uint16{},
 		rules:   map[ruleName]Rule{},
-		stretch: stretch{early: 1.1, late: 1.4},
+		stretch: stretch{early: 1, late: 1.2},
 	}
 	s.clear()
 	return s

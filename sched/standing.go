@@ -38,9 +38,7 @@ func (s *Scheduler) Standing(now time.Time, id string) (bindery.Standing, bool) 
 		return at
 	}
 	st.From, st.Likely, st.To = after(o.likely-early-1), after(o.likely), after(o.likely+late+1)
-	if b.told == nil {
-		b.told = &promise{st.From, st.Likely, st.To}
-	}
+	s.promised(b, st.From, st.To, now)
 	return st, true
 }
 

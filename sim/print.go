@@ -82,7 +82,7 @@ func (rep *Report) printShares(row rower) {
 		}
 		return fmt.Sprintf("%s of %d", percent(r.ETA.Coverage), r.ETA.Samples)
 	})
-	row("median error, of 5 min at least", func(r *Result) string {
+	row("median error, where told", func(r *Result) string {
 		if r.ETA.Samples == 0 {
 			return "-"
 		}

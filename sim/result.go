@@ -124,19 +124,19 @@ type ETA struct {
 	Early    float64 `json:"early"`    // before it
 	Late     float64 `json:"late"`     // after it
 
-	// Of the likely start: over the wait that was left, but at least over Floor; over that wait however short it was;
-	// in seconds.
+	// The page names a beginning where the interval begins a minute ahead or later; nearer ones read "within 3 minutes".
+	// Of those that name one: how far the interval's middle is from the start, over the wait that was left. Of all: the
+	// same of the likely start, over that wait and in seconds.
+	Named         int     `json:"named"`
 	MedianError   float64 `json:"median_error"`
-	Floor         float64 `json:"error_floor_seconds"`
-	MedianPlain   float64 `json:"median_error_without_floor"`
+	MedianOfAll   float64 `json:"median_error_of_all"`
 	MedianSeconds float64 `json:"median_error_seconds"`
 
 	Silent int `json:"silent"` // times that nothing could be said
 }
 
-// errorFloor is about one build. Shorter waits depend on which of the running builds happens to end first: an error of
-// seconds in a wait of seconds says nothing about a forecast, and who is told "within a minute or two" is not misled.
-const errorFloor = 5 * time.Minute
+// named is the least time ahead that a page puts a figure on as the earliest start.
+const named = time.Minute
 
 // Series is the state of the room at equal steps.
 type Series struct {
@@ -304,12 +304,12 @@ func quantile(sorted []float64, q float64) float64 {
 }
 
 func (m *meter) honesty() ETA {
-	e := ETA{Silent: m.silent, Samples: len(m.etas), Floor: errorFloor.Seconds()}
+	e := ETA{Silent: m.silent, Samples: len(m.etas)}
 	if e.Samples == 0 {
 		return e
 	}
 	n := float64(e.Samples)
-	var errs, plain, secs []float64
+	var middles, likely, secs []float64
 	for _, x := range m.etas {
 		switch { // forecasts are shown to the second
 		case x.start < x.from-time.Second:
@@ -319,12 +319,15 @@ func (m *meter) honesty() ETA {
 		default:
 			e.Coverage += 1 / n
 		}
-		miss, left := (x.likely - x.start).Abs(), x.start-x.said
-		errs = append(errs, miss.Seconds()/max(left, errorFloor).Seconds())
-		plain = append(plain, miss.Seconds()/max(left, time.Second).Seconds())
-		secs = append(secs, miss.Seconds())
+		left := max(x.start-x.said, time.Second).Seconds()
+		miss := (x.likely - x.start).Abs().Seconds()
+		secs, likely = append(secs, miss), append(likely, miss/left)
+		if x.from-x.said >= named {
+			middles = append(middles, ((x.from+x.to)/2-x.start).Abs().Seconds()/left)
+		}
 	}
-	e.MedianError, e.MedianPlain, e.MedianSeconds = spreadOf(errs).P50, spreadOf(plain).P50, spreadOf(secs).P50
+	e.Named = len(middles)
+	e.MedianError, e.MedianOfAll, e.MedianSeconds = spreadOf(middles).P50, spreadOf(likely).P50, spreadOf(secs).P50
 	return e
 }
 
