@@ -164,62 +164,42 @@ func listen(addr, flag string) (net.Listener, error) {
 	return nil, bindery.Errorf(bindery.ErrNotReady, bindery.User, "Choose an address of this machine with "+flag+".", "Cannot listen at %s", bindery.Printable(addr)).Because(err)
 }
 
-// serve wires the hub: it is the one place where its parts are chosen.
+// hubParts are the parts and what the hub alone has beside them, without its servers.
+type hubParts struct {
+	*parts
+	crew   *fleet
+	limits *poolFile
+	db     *store.DB
+	trace  *tracer
+	seen   *observed
+	hub    *dispatch.Dispatcher
+	people staff
+}
+
+// serve wires the hub: with hubParts, it is the one place where its parts are chosen.
 func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	log := newLog(a.stderr, c.LogFormat)
-	w, err := c.workers(ctx, a, log)
+	h, err := c.hubParts(ctx, a, log)
+	defer h.close()
 	if err != nil {
 		return err
 	}
-	authority, err := worker.OpenAuthority(a.inst.path("authority"))
-	if err != nil {
+	if err := h.seen.open(ctx, a, h.db, h.hub, log); err != nil {
 		return err
 	}
-	crew, limits := newFleet(w, authority, log), newPoolFile(a.cfg.Pools, log)
-	p, err := a.open(ctx, w, crew, log)
-	if err != nil {
-		return err
-	}
-	db, err := store.Open(ctx, store.Config{Path: a.inst.path("bindery.db")})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = db.Close() }() // every commit is on disk already
-	if _, err := db.Lead(ctx, "pid "+itoa(os.Getpid())); err != nil {
-		return err
-	}
-	seen := &observed{}
-	trace, err := newTracer(a.inst.path("trace"), a.cfg.Trace, log)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = trace.close() }() // each line is written when it comes
-	hub, err := dispatch.New(dispatch.Config{
-		Ended: seen.built, Resolved: seen.resolved,
-		Store: db, Worker: visitorWorker{p.workers, a.cfg.Canary.dir(a.inst)}, Connect: crew.connect, Minimums: limits.minimums, Launcher: hubLauncher{p.launcher}, Recipe: a.recipe(c.Base),
-		Shelves: p.workers, Retention: a.cfg.Images.retention(), Generations: seen.generation,
-		Policy: sched.Config{Sessions: a.cfg.Sessions.Max, Places: a.cfg.Sessions.Places}, Wait: true, Quick: true, Trace: trace.sink(), Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: p.hubLeases, Log: log,
-	})
-	if err != nil {
-		return err
-	}
-	if err := seen.open(ctx, a, db, hub, log); err != nil {
-		return err
-	}
-	people := staff{hub, crew, ""}
 	if d.workers != nil {
-		people.gate = d.workers.Addr().String()
+		h.people.gate = d.workers.Addr().String()
 	}
-	pages, err := c.web(a, p, hub, people, db, seen, d, log)
+	pages, err := c.web(a, h, d, log)
 	if err != nil {
 		return err
 	}
-	seen.load = pages.Load
-	visits, err := c.proxy(a, hub, d, log)
+	h.seen.load = pages.Load
+	visits, err := c.proxy(a, h.hub, d, log)
 	if err != nil {
 		return err
 	}
-	bird, err := seen.canary(a, p, hub, d, log)
+	bird, err := h.seen.canary(a, h.parts, h.hub, d, log)
 	if err != nil {
 		return err
 	}
@@ -227,20 +207,76 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	if bird != nil {
 		group.Go(func() error { return bird.Run(ctx) })
 	}
-	group.Go(func() error { return quietly(ctx, hub.Run(ctx)) })
 	group.Go(func() error { return pages.Run(ctx, d.public, d.local) })
-	group.Go(func() error { return seen.run(ctx) })
 	group.Go(func() error { return visits.Run(ctx, d.sessions) })
-	group.Go(func() error { return quietly(ctx, p.net.ServeDNS(ctx)) })
-	group.Go(func() error { return p.workers.supervise(ctx, log) })
-	group.Go(func() error { return limits.run(ctx) })
-	if d.workers != nil {
-		group.Go(func() error { return people.serve(ctx, d.workers, log) })
-	}
+	h.run(ctx, group, d, log)
 	log.InfoContext(ctx, "the hub serves", "url", "http://"+d.public.Addr().String()+"/", "sessions", c.sessionURL(d), "state", a.inst.dir)
 	err = group.Wait()
 	log.InfoContext(ctx, "the hub ends; sessions and builds go on", "err", err)
 	return err
+}
+
+// hubParts opens what the hub has below its servers. The caller closes it, when there is an error too.
+func (c *serveCmd) hubParts(ctx context.Context, a *app, log *slog.Logger) (h hubParts, err error) {
+	w, err := c.workers(ctx, a, log)
+	if err != nil {
+		return h, err
+	}
+	authority, err := worker.OpenAuthority(a.inst.path("authority"))
+	if err != nil {
+		return h, err
+	}
+	h.crew, h.limits, h.seen = newFleet(w, authority, log), newPoolFile(a.cfg.Pools, log), &observed{}
+	if h.parts, err = a.open(ctx, w, h.crew, log); err != nil {
+		return h, err
+	}
+	if h.db, err = store.Open(ctx, store.Config{Path: a.inst.path("bindery.db")}); err != nil {
+		return h, err
+	}
+	if _, err := h.db.Lead(ctx, "pid "+itoa(os.Getpid())); err != nil {
+		return h, err
+	}
+	if h.trace, err = newTracer(a.inst.path("trace"), a.cfg.Trace, log); err != nil {
+		return h, err
+	}
+	h.hub, err = dispatch.New(c.dispatch(a, h, log))
+	h.people = staff{h.hub, h.crew, ""}
+	return h, err
+}
+
+// dispatch is what the dispatcher is made of.
+func (c *serveCmd) dispatch(a *app, h hubParts, log *slog.Logger) dispatch.Config {
+	return dispatch.Config{
+		Ended: h.seen.built, Resolved: h.seen.resolved,
+		Store: h.db, Worker: visitorWorker{h.parts.workers, a.cfg.Canary.dir(a.inst)}, Connect: h.crew.connect, Minimums: h.limits.minimums,
+		Launcher: hubLauncher{h.launcher}, Recipe: a.recipe(c.Base),
+		Shelves: h.parts.workers, Retention: a.cfg.Images.retention(), Generations: h.seen.generation,
+		Policy: sched.Config{Sessions: a.cfg.Sessions.Max, Places: a.cfg.Sessions.Places}, Wait: true, Quick: true, Trace: h.trace.sink(),
+		Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: h.hubLeases, Log: log,
+	}
+}
+
+// close may be called of parts that were opened in part. It has nothing to save: every commit is on the disk already,
+// and each line of the trace is written when it comes.
+func (h hubParts) close() {
+	if h.trace != nil {
+		_ = h.trace.close()
+	}
+	if h.db != nil {
+		_ = h.db.Close()
+	}
+}
+
+// run has group run what the parts do by themselves.
+func (h hubParts) run(ctx context.Context, group *errgroup.Group, d doors, log *slog.Logger) {
+	group.Go(func() error { return quietly(ctx, h.hub.Run(ctx)) })
+	group.Go(func() error { return h.seen.run(ctx) })
+	group.Go(func() error { return quietly(ctx, h.net.ServeDNS(ctx)) })
+	group.Go(func() error { return h.parts.workers.supervise(ctx, log) })
+	group.Go(func() error { return h.limits.run(ctx) })
+	if d.workers != nil {
+		group.Go(func() error { return h.people.serve(ctx, d.workers, log) })
+	}
 }
 
 // workers starts or adopts the worker, and lets other commands know how to start one like it.
@@ -294,7 +330,8 @@ func (c *serveCmd) proxy(a *app, hub *dispatch.Dispatcher, d doors, log *slog.Lo
 	return proxy.New(proxy.Config{Sessions: hub, Hub: link, URL: c.SessionURL, Proxies: proxies, Log: log})
 }
 
-func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, people staff, db *store.DB, seen *observed, d doors, log *slog.Logger) (*web.Server, error) {
+// web makes the pages and both APIs.
+func (c *serveCmd) web(a *app, h hubParts, d doors, log *slog.Logger) (*web.Server, error) {
 	secret, err := a.buildSecret()
 	if err != nil {
 		return nil, err
@@ -318,15 +355,15 @@ func (c *serveCmd) web(a *app, p *parts, hub *dispatch.Dispatcher, people staff,
 	}
 	return web.New(web.Config{
 		Login: login, Users: a.cfg.Login.Users,
-		Builds: hub, Sessions: hub, Queue: hub, Workers: people, History: db, SessionLog: p.launcher.Log,
-		Worker: p.workerStatus, Report: seen.launched, Metrics: seen.handler(),
-		Export: seen.export(db),
+		Builds: h.hub, Sessions: h.hub, Queue: h.hub, Workers: h.people, History: h.db, SessionLog: h.launcher.Log,
+		Worker: h.workerStatus, Report: h.seen.launched, Metrics: h.seen.handler(),
+		Export: h.seen.export(h.db),
 		Checks: func(ctx context.Context) []bindery.Check { return a.vital() },
 		Secret: secret,
 		Admin:  adminPages(secret, b.BaseURL, log),
 		Base:   b.BaseURL, BadgeURL: b.BadgeBaseURL, ImagePrefix: b.ImagePrefix, APIOnly: b.APIOnly, TokenLife: b.TokenExpires, AnyTokenOrigin: b.TokenCheckOrigin != nil && !*b.TokenCheckOrigin,
 		Providers: a.cfg.Providers.links(), Rules: b.rules(), Agents: agents, SessionsAtOnce: a.cfg.Sessions.Max,
-		Version: thisRelease().Version, Generation: a.recipe(c.Base).Generation(), Generations: hub, Rollouts: hub, Library: hub,
+		Version: thisRelease().Version, Generation: a.recipe(c.Base).Generation(), Generations: h.hub, Rollouts: h.hub, Library: h.hub,
 		URL: c.PublicURL, SessionURL: c.sessionURL(d),
 		Tokens: webTokens(a.cfg.APITokens), HideSources: a.cfg.HideSources,
 		Files: a.cfg.Pages.files(), Banner: template.HTML(a.cfg.Pages.Banner), About: template.HTML(a.cfg.Pages.About), Proxies: proxies, AllowOrigin: a.cfg.AllowOrigin,
