@@ -114,6 +114,7 @@ func (s *Server) routes() {
 	get("/admin/generations/{id}/plan", planPage)
 	post("/admin/generations/{id}/{act}", generationAction)
 	get("/admin/images", imagesPage)
+	post("/admin/images", changeImages)
 	post("/admin/images/{id}/remove", removeImage)
 	get("/admin/rules", rulesPage)
 	post("/admin/rules", addRule)
@@ -213,6 +214,7 @@ var done = map[string]string{
 	"stop": "The session is being stopped.", "rule": "The rule stands.", "lift": "The rule is lifted.", "drain": "The worker gets no more builds.",
 	"resume": "The worker gets builds again.", "remove": "The image is removed.", "start": "The roll-out has begun.", "pause": "The roll-out is paused.",
 	"goon": "The roll-out goes on.", "rollback": "The roll-out is undone.",
+	"anew": "The chosen images are built anew; each serves until then.", "dropped": "The chosen images are dropped, but for those in use.", "pruned": "The images are removed, but for those in use.",
 }
 
 // statusOf is the status of a page about an error.

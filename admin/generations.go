@@ -128,14 +128,7 @@ type imagesBody struct {
 	Found, Looked int
 	Disk          []part
 	Total         int64
-}
-
-func imagesPage(v *visit) error {
-	lib, err := v.hub.Images(v.r.Context(), 1000)
-	if err != nil {
-		return err
-	}
-	return v.show("images", data{Title: "Images", Here: "/admin/images", Body: foundImages(lib, v.r.URL.Query().Get("q"))})
+	Choice        choice
 }
 
 func foundImages(lib bindery.Library, text string) imagesBody {
@@ -167,11 +160,4 @@ func foundImages(lib bindery.Library, text string) imagesBody {
 		}
 	}
 	return b
-}
-
-func removeImage(v *visit) error {
-	if err := v.hub.RemoveImage(v.r.Context(), v.r.PathValue("id"), v.reason()); err != nil {
-		return err
-	}
-	return v.redirect("/admin/images", "remove")
 }

@@ -147,6 +147,20 @@ func sampleLibrary(at time.Time) bindery.Library {
 	return lib
 }
 
+// sampleChoices are what may be asked of images, and be wrong with it.
+func sampleChoices() map[string]choice {
+	cost := func(forced bool, words string) *bindery.Invalidation {
+		return &bindery.Invalidation{Images: 12, Forced: forced, Words: words}
+	}
+	removed := sampleLibrary(time.Time{}).Images
+	return map[string]choice{
+		"anew":  {Do: "anew", Select: "gh/owner/*", Cost: cost(false, "12 images are built anew by the generation v10, which takes about 1h12m0s of idle slots. Each serves until its replacement is proven: no visitor waits.")},
+		"drop":  {Do: "drop", Select: "generation:v9", Cost: cost(true, "12 images are dropped at once. They had 480 launches in the last 24 hours.")},
+		"prune": {Do: "prune", Fields: map[string]string{"superseded": "72h"}, Pruned: &bindery.Pruned{DryRun: true, Removed: removed, Kept: 2300, Bytes: 9e9}, Shown: removed[:3]},
+		"wrong": {Do: "anew", Select: "gh/(", Problem: "A selector is no regular expression", Remedy: "Write gh/owner/repository, gh/owner/* or generation:NAME."},
+	}
+}
+
 // stories has every page, in each state that its data can put it into.
 func (s *Server) stories() map[string]story {
 	at := s.cfg.Now().UTC().Truncate(time.Second)
@@ -187,6 +201,11 @@ func (s *Server) stories() map[string]story {
 	out["generations-new"] = story{page: "generations", data: data{Title: "Generations", Here: "/admin/generations", Body: drawn(fresh)}}
 	out["plan"] = story{page: "plan", data: data{Title: "Plan", Here: "/admin/generations", Body: planBody{Name: "v10", Plan: samplePlan(at)}}}
 	out["images"] = story{page: "images", data: data{Title: "Images", Here: "/admin/images", Body: foundImages(sampleLibrary(at), "")}}
+	for name, c := range sampleChoices() {
+		b := foundImages(sampleLibrary(at), "")
+		b.Choice = c
+		out["images-"+name] = story{page: "images", data: data{Title: "Images", Here: "/admin/images", Body: b}}
+	}
 	out["images-none"] = story{page: "images", data: data{Title: "Images", Here: "/admin/images", Body: foundImages(bindery.Library{}, "x")}}
 	for _, b := range builds {
 		out["build-"+string(b.State)] = story{page: "build", data: data{Title: "Build", Here: "/admin/builds", Body: buildOf(b, sampleAudit(at), sampleRules(at))}}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"html"
 	"io"
 	"log/slog"
 	"net/http"
@@ -90,6 +91,7 @@ func (o *operator) post(status int, page, to string, form url.Values) string {
 func TestAdminPages(t *testing.T) {
 	flags, hub := officeHub(t)
 	o := newOperator(t, hub)
+	expect(t, watch(t, hub, "zed/quick"), `"phase":"ready"`)
 	slow := watch(t, hub, "ann/slow")
 	expect(t, slow, "Waiting for build to start...")
 	waits := watch(t, hub, "bob/waits")
@@ -182,6 +184,7 @@ func TestAdminPages(t *testing.T) {
 		t.Errorf("generations:\n%s", text)
 	}
 	o.post(404, "/admin/workers", "/admin/images/none/remove", url.Values{"reason": {"r"}})
+	checkImagesForms(t, o)
 
 	// The audit log, searched and exported, says who by the token's name.
 	export := o.want(200, "GET", "/admin/audit.jsonl?who=ops&since=1h", nil)
@@ -207,6 +210,33 @@ func TestAdminPages(t *testing.T) {
 	}
 	if resp, _ := thief.do("GET", "/api/v1/audit", nil, "Cookie", c.Name+"="+c.Value); resp.StatusCode != 401 {
 		t.Errorf("the API takes the pages' cookie: %d", resp.StatusCode)
+	}
+}
+
+// checkImagesForms says what replacing and removing images costs before it does it. What is wrong is said beside the form.
+func checkImagesForms(t *testing.T, o *operator) {
+	t.Helper()
+	const page = "/admin/images"
+	for query, want := range map[string]string{
+		"do=drop&selector=*":                "1 images are dropped at once. They had 1 launches",
+		"do=anew&selector=*":                "The generation g has made these images already",
+		"do=anew&selector=gh%2F*":           "gh/owner/* or https://host/owner/repository",
+		"do=drop&selector=generation%3Ax":   "selects no image",
+		"do=prune&superseded=72h":           "0 images and 0 B would go, 1 stay",
+		"do=prune&superseded=soon":          "is not how long something lasts",
+		"do=prune&top=many":                 "is no number",
+		"do=nothing&selector=gh%2Fowner%2F": "Nothing of that name can be done with images",
+	} {
+		if text := o.want(200, "GET", page+"?"+query, nil); !strings.Contains(html.UnescapeString(text), want) {
+			t.Errorf("%s: no %q in\n%s", query, want, text)
+		}
+	}
+	o.want(403, "POST", page, url.Values{"do": {"drop"}, "selector": {"*"}})
+	o.post(200, page, page, url.Values{"do": {"drop"}, "selector": {"gh/*"}, "reason": {"r"}})
+	o.post(303, page, page, url.Values{"do": {"prune"}, "reason": {"to see"}})
+	o.post(303, page, page, url.Values{"do": {"drop"}, "selector": {"*"}, "reason": {"a hole"}})
+	if text := o.want(200, "GET", page, nil); !strings.Contains(text, "zed/quick") {
+		t.Errorf("what was just launched is not kept:\n%s", text)
 	}
 }
 
