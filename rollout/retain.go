@@ -102,12 +102,29 @@ func Retain(images []bindery.ImageRecord, r bindery.Retention, order []string, n
 			stays[x.Image] = true
 		}
 	}
+	stayWithOlder(images, stays)
 	for _, x := range images {
 		if !stays[x.Image] {
 			remove = append(remove, x)
 		}
 	}
 	return remove
+}
+
+// stayWithOlder keeps what serves a commit as long as an older image of it stays: that one would serve in its place.
+func stayWithOlder(images []bindery.ImageRecord, stays map[string]bool) {
+	for more := true; more; {
+		more = false
+		kept := map[string]bool{}
+		for _, x := range images {
+			kept[x.Source.Spec()] = kept[x.Source.Spec()] || stays[x.Image] && x.Key != ""
+		}
+		for i := range images {
+			if x := &images[i]; x.State == StateServing && !stays[x.Image] && kept[x.Source.Spec()] {
+				stays[x.Image], x.Why, more = true, "an older image of it stays", true
+			}
+		}
+	}
 }
 
 func withDefaults(r bindery.Retention) bindery.Retention {
