@@ -48,10 +48,10 @@ var rules = map[string]rule{
 	"build":  {inside: []string{"plan"}, why: "one build from start to end; what does the work comes in as interfaces"},
 	"worker": {inside: []string{"api"}, outside: []string{"golang.org/x/sys/unix"}, why: "serves builds over a socket; namespaces need system calls"},
 	"dispatch": {
-		inside: []string{"sched", "rollout"}, outside: []string{"golang.org/x/sync"}, tests: []string{"store"}, bubbles: true,
+		inside: []string{"sched", "rollout"}, tests: []string{"store"}, bubbles: true,
 		why: "the shell round sched and rollout; that nothing is lost is tested with the real store",
 	},
-	"proxy": {inside: []string{"api"}, why: "visitors' traffic to sessions"},
+	"proxy": {why: "visitors' traffic to sessions"},
 	"admin": {inside: []string{"api"}, why: "operators' pages over the native API, which they use as any client does"},
 	"web":   {inside: []string{"api"}, outside: []string{"github.com/golang-jwt/jwt/v5"}, why: "HTTP, pages, signed build tokens"},
 
