@@ -12,7 +12,9 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -137,6 +139,24 @@ func TestOldRoutesSayWhatClientsExpect(t *testing.T) {
 		if !strings.Contains(body, want) {
 			t.Errorf("got %s", body)
 		}
+	}
+}
+
+// TestPodQuota has as many sessions as there may be, and one more: routers in front of several hubs look at that.
+func TestPodQuota(t *testing.T) {
+	var hours atomic.Int64
+	ts := serve(t, playing(t), func(c *web.Config) {
+		c.SessionsAtOnce = 1
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(hours.Add(1)) * time.Hour) } // nothing is answered from before
+	})
+	for _, want := range []string{
+		`"ok":true,"_ignore_failure":true,"total_pods":0,"build_pods":0,"user_pods":0,"quota":1}`, `"ok":true,"_ignore_failure":true,"total_pods":1,"build_pods":0,"user_pods":1,"quota":1}`,
+		`"ok":false,"_ignore_failure":true,"total_pods":2,"build_pods":0,"user_pods":2,"quota":1}`,
+	} {
+		if resp, body := ask(t, "GET", ts.URL+"/health", ""); resp.StatusCode != 200 || !strings.Contains(body, want) {
+			t.Errorf("%d %s, want %s", resp.StatusCode, body, want)
+		}
+		open(t, ts.URL+specPath).rest()
 	}
 }
 
@@ -327,6 +347,18 @@ func TestOrigins(t *testing.T) {
 				t.Errorf("%s, allowed %q: Access-Control-Allow-Origin is %q, want %q", path, allow, got, want)
 			}
 		}
+	}
+}
+
+// TestBadgesOfAnotherHost: links in badges, and what sessions are told of where they came from, begin with badge_base_url.
+func TestBadgesOfAnotherHost(t *testing.T) {
+	ts := serve(t, playing(t), func(c *web.Config) { c.BadgeURL, c.Base = "https://binder.example/x/", "/y" })
+	_, page := ask(t, "GET", ts.URL+"/y/", "")
+	if !strings.Contains(page, `"badgeBaseUrl":"https://binder.example/x/"`) || !strings.Contains(page, `"hub":"https://binder.example/x"`) {
+		t.Errorf("the start page has no links of the other host: %s", page)
+	}
+	if _, ready := open(t, ts.URL+"/y"+specPath).rest(); ready["binder_launch_host"] != "https://binder.example/x/" {
+		t.Errorf("the session is told %v", ready["binder_launch_host"])
 	}
 }
 

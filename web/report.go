@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -43,7 +44,7 @@ func (wa *watch) report(ctx context.Context, err error) {
 	rep := bindery.LaunchReport{
 		Time: now, Status: bindery.LaunchSucceeded, Provider: wa.provider, Spec: strings.TrimRight(wa.spec.raw, "/"), Source: wa.ask.Source,
 		Repo: wa.provider.RepoURL(wa.ask.Source), Build: wa.build.ID, Session: wa.session, Class: wa.ask.Class, Evidence: wa.ask.Evidence,
-		Token: wa.token, Origin: wa.r.Host, RequestOrigin: requestOrigin(wa.r), Cached: wa.cached,
+		Token: wa.token, Origin: s.ownHost(wa.r), RequestOrigin: requestOrigin(wa.r), Cached: wa.cached,
 		Request: visitOf(wa.r.Context()).id, Began: wa.began, Parent: wa.r.Header.Get("Traceparent"),
 	}
 	if !wa.resolved.IsZero() {
@@ -73,6 +74,15 @@ func (wa *watch) report(ctx context.Context, err error) {
 		rep.Started = max(now.Sub(wa.launching), 1) // not zero: it was tried
 	}
 	s.cfg.Report(rep)
+}
+
+// ownHost is the hub's host and port, by which it is known in the archive: the public one where that is configured, since
+// a proxy may have put another into the request.
+func (s *Server) ownHost(r *http.Request) string {
+	if u, err := url.Parse(s.cfg.URL); err == nil && u.Host != "" {
+		return u.Host
+	}
+	return r.Host
 }
 
 // requestOrigin is the page that asked, else what the browser says of it.

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -9,6 +10,17 @@ import (
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/web"
 )
+
+// tokenOf takes the build token out of a launch page.
+func tokenOf(t *testing.T, hub, repo string) string {
+	t.Helper()
+	_, page := ask(t, "GET", hub+"/v2/git/https%3A%2F%2Fexample.org%2Fo%2F"+repo+"/main", "")
+	m := regexp.MustCompile(`"buildToken":"([^"]+)"`).FindStringSubmatch(page)
+	if m == nil {
+		t.Fatalf("no token in %s", page)
+	}
+	return m[1]
+}
 
 // TestReports looks at what is told of launches that ended in each way.
 func TestReports(t *testing.T) {
@@ -56,6 +68,19 @@ func TestReports(t *testing.T) {
 	open(t, at+"full/main").rest()
 	if rep = next(); rep.Status != "repo_quota" {
 		t.Errorf("full: %+v", rep)
+	}
+	public := serve(t, h, func(c *web.Config) {
+		c.URL = "https://hub.example.org"
+		c.Report = func(rep bindery.LaunchReport) {
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, rep)
+			told <- struct{}{}
+		}
+	})
+	open(t, public.URL+"/build/git/https%3A%2F%2Fexample.org%2Fo%2Fnew/main?build_token="+tokenOf(t, public.URL, "new")).rest()
+	if rep = next(); rep.Origin != "hub.example.org" || !rep.Token {
+		t.Errorf("by a public name: %+v", rep)
 	}
 	open(t, ts.URL+"/build/nosuch/x/y").rest()
 	open(t, at+"new/main", "Accept", "text/html").rest()
