@@ -1,18 +1,12 @@
 package web_test
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -20,91 +14,15 @@ import (
 	"time"
 
 	"github.com/bindery-hub/bindery/oauth"
+	"github.com/bindery-hub/bindery/oauth/oauthtest"
 	"github.com/bindery-hub/bindery/web"
 )
 
-// An identityServer is a server of OAuth 2 by the book: a code is for one client, one redirect, one verifier, once.
-// Whoever comes is the person that it says.
-type identityServer struct {
-	*httptest.Server
-	mu     sync.Mutex
-	person string
-	hub    string // that browsers may be sent back to
-	codes  map[string]url.Values
-	tokens map[string]string
-	denies bool
-}
-
-const clientSecret = "the-client's-secret"
-
-func newIdentityServer(t *testing.T) *identityServer {
-	p := &identityServer{person: "jane", codes: map[string]url.Values{}, tokens: map[string]string{}}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /authorize", p.authorize)
-	mux.HandleFunc("POST /token", p.token)
-	mux.HandleFunc("GET /user", p.user)
-	p.Server = httptest.NewServer(mux)
-	t.Cleanup(p.Close)
-	return p
-}
-
-func (p *identityServer) authorize(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if q.Get("client_id") != "hub" || q.Get("response_type") != "code" || q.Get("redirect_uri") != p.hub+"/oauth_callback" || q.Get("code_challenge_method") != "S256" || q.Get("scope") != "who" {
-		http.Error(w, "unknown client", http.StatusBadRequest)
-		return
-	}
-	back := url.Values{"state": {q.Get("state")}}
-	if p.denies {
-		back.Set("error", "access_denied")
-	} else {
-		code := rand.Text()
-		p.codes[code] = q
-		back.Set("code", code)
-	}
-	http.Redirect(w, r, q.Get("redirect_uri")+"?"+back.Encode(), http.StatusFound)
-}
-
-func (p *identityServer) token(w http.ResponseWriter, r *http.Request) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	q, ok := p.codes[r.PostFormValue("code")]
-	delete(p.codes, r.PostFormValue("code"))
-	sum := sha256.Sum256([]byte(r.PostFormValue("code_verifier")))
-	if !ok || r.PostFormValue("client_secret") != clientSecret || r.PostFormValue("client_id") != "hub" || r.PostFormValue("grant_type") != "authorization_code" ||
-		r.PostFormValue("redirect_uri") != q.Get("redirect_uri") || base64.RawURLEncoding.EncodeToString(sum[:]) != q.Get("code_challenge") {
-		w.WriteHeader(http.StatusBadRequest)
-		fmt.Fprint(w, `{"error":"invalid_grant"}`)
-		return
-	}
-	token := rand.Text()
-	p.tokens[token] = p.person
-	_ = json.NewEncoder(w).Encode(map[string]string{"access_token": token, "token_type": "bearer"}) // a test's client reads it
-}
-
-func (p *identityServer) user(w http.ResponseWriter, r *http.Request) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	name, ok := p.tokens[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")]
-	if !ok {
-		w.WriteHeader(http.StatusUnauthorized)
-		return
-	}
-	_ = json.NewEncoder(w).Encode(map[string]string{"username": name}) // a test's client reads it
-}
-
-func (p *identityServer) be(person string) { p.mu.Lock(); p.person = person; p.mu.Unlock() }
-
 // guardedBy has visitors of a hub sign in at p.
-func guardedBy(t *testing.T, p *identityServer) func(*web.Config) {
-	file := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(file, []byte(clientSecret), 0o600); err != nil {
-		t.Fatal(err)
-	}
+func guardedBy(t *testing.T, p *oauthtest.Server) func(*web.Config) {
 	login, err := oauth.New(oauth.Config{
-		AuthorizeURL: p.URL + "/authorize", TokenURL: p.URL + "/token", UserURL: p.URL + "/user", UserField: "username", ClientID: "hub", SecretFile: file, Scope: "who",
+		AuthorizeURL: p.URL + "/authorize", TokenURL: p.URL + "/token", UserURL: p.URL + "/user", UserField: "username",
+		ClientID: oauthtest.ClientID, SecretFile: p.SecretFile, Scope: oauthtest.Scope,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -155,10 +73,10 @@ var streamRE = regexp.MustCompile(`"stream":"([^"]+)"`)
 // TestLogin goes the whole way: a link leads to where one signs in, back to the launch, and the launch is that person's.
 func TestLogin(t *testing.T) {
 	for _, base := range []string{"", "/services/binder"} {
-		h, p := newHub(), newIdentityServer(t)
+		h, p := newHub(), oauthtest.Start(t)
 		ts := serve(t, h, operated(h), guardedBy(t, p), func(c *web.Config) { c.Base = base })
 		hub := ts.URL + base
-		p.hub = hub
+		p.Allow(hub + "/oauth_callback")
 		b := newBrowser(t)
 		link := hub + "/v2" + strings.TrimPrefix(specPath, "/build") + "?urlpath=%2Flab%3Fa"
 		resp, page := b.get(link)
@@ -194,12 +112,12 @@ func TestLogin(t *testing.T) {
 
 // TestStrangersStayOut is the table of what a hub with a login shows to whoever has not signed in.
 func TestStrangersStayOut(t *testing.T) {
-	h, p := newHub(), newIdentityServer(t)
+	h, p := newHub(), oauthtest.Start(t)
 	ts := serve(t, h, operated(h), guardedBy(t, p), func(c *web.Config) {
 		c.Tokens = []web.Token{{Hash: web.HashToken("launcher"), Name: "course", Scope: "launch"}, {Hash: web.HashToken("reader"), Name: "eye", Scope: "read"}}
 		c.Rules.Requests = 1
 	})
-	p.hub = ts.URL
+	p.Allow(ts.URL + "/oauth_callback")
 	link := "/v2" + strings.TrimPrefix(specPath, "/build")
 	for path, status := range map[string]int{
 		"/": 302, "/about": 302, "/status": 302, "/go?repository=x": 302, link: 302, "/repo/a/b": 302, "/builds/x": 302,
@@ -264,7 +182,7 @@ func TestStrangersStayOut(t *testing.T) {
 
 // TestSignInIsNotForged has others' codes, states and cookies tried.
 func TestSignInIsNotForged(t *testing.T) {
-	h, p := newHub(), newIdentityServer(t)
+	h, p := newHub(), oauthtest.Start(t)
 	var mu sync.Mutex
 	now := time.Now()
 	late := func(d time.Duration) { mu.Lock(); now = now.Add(d); mu.Unlock() }
@@ -272,7 +190,7 @@ func TestSignInIsNotForged(t *testing.T) {
 		c.Users = []string{"jane", "joe"}
 		c.Now = func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
 	})
-	p.hub = ts.URL
+	p.Allow(ts.URL + "/oauth_callback")
 	stop := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	// begin stops before the browser comes back, and returns where it would.
 	begin := func(b browser) string {
@@ -286,7 +204,7 @@ func TestSignInIsNotForged(t *testing.T) {
 		t.Helper()
 		b.CheckRedirect = stop
 		resp, body := b.get(at)
-		if resp.StatusCode >= 500 || strings.Contains(body, clientSecret) {
+		if resp.StatusCode >= 500 || strings.Contains(body, oauthtest.Secret) {
 			t.Errorf("%d %s", resp.StatusCode, body)
 		}
 		back, _ := b.get(ts.URL + "/about")
@@ -330,18 +248,12 @@ func TestSignInIsNotForged(t *testing.T) {
 	if resp, _ := mine.get(ts.URL + "/about"); resp.StatusCode != 302 {
 		t.Errorf("a day later: %d", resp.StatusCode)
 	}
-	for person, ok := range map[string]bool{"joe": true, "mallory": false, "": false, "jane\x1b[2J": false, "jane ": false, strings.Repeat("j", 300): false} {
-		p.be(person)
+	for person, ok := range map[string]bool{"joe": true, "mallory": false, "": false, // who gives up
+		"jane\x1b[2J": false, "jane ": false, strings.Repeat("j", 300): false} {
+		p.Be(person)
 		if b := newBrowser(t); in(b, begin(b)) != ok {
 			t.Errorf("%.20q comes in: %v", person, !ok)
 		}
-	}
-	p.be("jane")
-	p.mu.Lock()
-	p.denies = true
-	p.mu.Unlock()
-	if b := newBrowser(t); in(b, begin(b)) {
-		t.Error("who gives up comes in")
 	}
 	for _, c := range []string{"x", "a.b.c", base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"jane","aud":["user"],"exp":9999999999}`)) + "."} {
 		if resp, _ := ask(t, "GET", ts.URL+"/about", "", "Cookie", "bindery_user="+c); resp.StatusCode != 302 {
@@ -354,11 +266,11 @@ func TestSignInIsNotForged(t *testing.T) {
 func TestLoginInABrowser(t *testing.T) {
 	sessions := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	defer sessions.Close()
-	h, p := newHub(), newIdentityServer(t)
+	h, p := newHub(), oauthtest.Start(t)
 	ts := serve(t, h, guardedBy(t, p), func(c *web.Config) {
 		c.SessionURL, c.Tokens = sessions.URL, []web.Token{{Hash: web.HashToken("launcher"), Scope: "launch"}}
 	})
-	p.hub = ts.URL
+	p.Allow(ts.URL + "/oauth_callback")
 	open(t, ts.URL+specPath, "Authorization", "Bearer launcher")
 	h.finish(h.theBuild(t))
 	dom := browse(t, ts.URL+"/v2"+strings.TrimPrefix(specPath, "/build")+"?urlpath=lab")
