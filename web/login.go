@@ -129,11 +129,9 @@ func (s *Server) known(h handler) handler {
 const callbackPath = "/oauth_callback"
 
 func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
-	browser := ""
-	if c, err := r.Cookie(stateCookie); err == nil && len(c.Value) == 26 { // another tab may be on its way
+	browser := rand.Text()
+	if c, err := r.Cookie(stateCookie); err == nil && len(c.Value) == len(browser) { // another tab may be on its way
 		browser = c.Value
-	} else {
-		browser = rand.Text()
 	}
 	next := r.URL.RequestURI()
 	if len(next) > 2000 || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") {

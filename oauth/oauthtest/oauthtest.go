@@ -22,8 +22,9 @@ const (
 	Scope    = "who"
 )
 
-// A Server gives out codes that are for one client, one redirect and one verifier, once. It takes everybody who comes for the person that it was told last, jane at first. It has /authorize, /token and /user, whose
-// answer names the person in "username".
+// A Server gives out codes that are for one client, one redirect and one verifier, once. It takes everybody who comes for
+// the person that it was told last, jane at first. It has /authorize, /token and /user, whose answer names the person in
+// "username".
 type Server struct {
 	*httptest.Server
 	SecretFile string
