@@ -132,6 +132,13 @@ func TestOldRoutesSayWhatClientsExpect(t *testing.T) {
 		t.Errorf("got %s", body)
 	}
 	_, body = ask(t, "GET", ts.URL+"/api/repoproviders", "")
+	order := ""
+	for _, m := range regexp.MustCompile(`"id":"([a-z]+)"`).FindAllStringSubmatch(body, -1) {
+		order += m[1] + " "
+	}
+	if order != "gh gist git gl zenodo figshare hydroshare dataverse ckan swh " {
+		t.Errorf("the order is %s", order)
+	}
 	for _, want := range []string{
 		`"id":"gh","spec":{"validateRegex":"[^/]+/[^/]+/.+"},"detect":{"regex":"^(https?://github.com/)?(?`,
 		`{"displayName":"Git repository","id":"git","spec":{"validateRegex":"[^/]+/.+"},"repo":{"label":"Arbitrary git repository URL","placeholder":"example: http://git.example.com/repo","urlEncode":true},"ref":{"enabled":true,"default":"HEAD"}}`,

@@ -92,8 +92,10 @@ default_opengraph_title: A hub of ours
 	if _, err := answers(s.last(), "api/status"); err != nil {
 		t.Error(err)
 	}
-	if q := h.must(t, "builds", "ls", "--json"); !strings.Contains(strings.ReplaceAll(q, " ", ""), `"requester":"user:jane"`) {
-		t.Errorf("no build is hers: %s", q)
-	}
 	h.stop(t, s.last().session())
+	h.must(t, "ban", "add", "user:jane", "--reason", "a test", "--message", "Not you, Jane.")
+	defer h.must(t, "ban", "rm", "user:jane")
+	if s, err := follow(t.Context(), "http://"+h.listen+m[1], nil); err != nil || s.last().Phase != "failed" || !strings.Contains(s.last().Message, "Not you, Jane.") {
+		t.Errorf("a rule about her: %v, %v", s.last(), err)
+	}
 }
