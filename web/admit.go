@@ -89,7 +89,7 @@ func (wa *watch) source() (bindery.Source, error) {
 		return src, err
 	}
 	wa.provider, _ = wa.s.provider(wa.spec) // sourceOf has found it
-	return src, wa.s.rules.allows(wa.spec)
+	return src, wa.s.rules.allows(wa.spec, wa.s.otherNames(wa.spec, src))
 }
 
 // sourceOf reads a spec by the grammar of its provider.

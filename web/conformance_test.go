@@ -130,6 +130,9 @@ func TestSpecRules(t *testing.T) {
 		"gh/JupyterLab/jupyterlab-demo/HEAD": 20, "gh/jupyterlab/jupyterlab-demo-2/HEAD": 20, "gh/x/jupyterlab/HEAD": 10,
 		"gh/workshop/a/HEAD": 30, "gh/workshop/big/HEAD": 40, "gh/free/r/HEAD": 0,
 		"gl/ours%2Fr/main": 10, "gl/ours%2Fnot/main": -1, "gl/theirs%2Fr/main": -1, "gl/x%2Fours%2Fr/main": -1, "git/https%3A%2F%2Fexample.org%2Fbad%2Fr/main": 10,
+		// BinderHub lets these through: another provider's link, the same repository.
+		"git/https%3A%2F%2Fgithub.com%2Fbad%2Fr/main": -1, "git/http%3A%2F%2Fwww.github.com%2FBad%2Fr.git/main": -1, "git/git%40github.com%3Abad%2Fr/main": -1, "git/https%3A%2F%2Fgitlab.com%2Ftheirs%2Fr/main": -1,
+		"git/https%3A%2F%2Fgithub.com%2Fo%2Fr/main": 10, "git/https%3A%2F%2Fgitlab.com%2Fours%2Fr/main": 10, "git/https%3A%2F%2Fgithub.com.example%2Fbad%2Fr/main": 10,
 	} {
 		h := newHub()
 		e, _ := open(t, serve(t, h, func(c *web.Config) { c.Rules = rules }).URL+"/build/"+spec).event()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -130,15 +131,21 @@ func (r *ruleset) bannedNetwork(a netip.Addr) (label string, banned bool) {
 	return "", false
 }
 
-// allows refuses specs that the configuration bans. A ban wins over a permission.
-func (r *ruleset) allows(sp spec) error {
-	c, raw := r.specs[sp.provider], strings.TrimRight(sp.raw, "/")
-	if !c.banned.match(raw) && (len(c.allowed) == 0 || c.allowed.match(raw)) {
+// allows refuses specs that the configuration bans, by whatever other name the same repository has here.
+func (r *ruleset) allows(sp spec, others []spec) error {
+	if r.permits(sp) && !slices.ContainsFunc(others, func(o spec) bool { return !r.permits(o) }) {
 		return nil
 	}
+	raw := strings.TrimRight(sp.raw, "/")
 	text := fmt.Sprintf("Sorry, %s is not allowed to launch. Please contact admins for more info!", bindery.Printable(raw))
 	// Exactly BinderHub's text, which ends without a newline.
 	return &refusal{0, text, bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Ask the operator of this hub.", "This hub does not launch %s", bindery.Printable(raw))}
+}
+
+// permits says what the patterns say of one name. A ban wins over a permission.
+func (r *ruleset) permits(sp spec) bool {
+	c, raw := r.specs[sp.provider], strings.TrimRight(sp.raw, "/")
+	return !c.banned.match(raw) && (len(c.allowed) == 0 || c.allowed.match(raw))
 }
 
 // quota returns how many sessions of the spec's repository there may be; 0: as the queue is configured.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/url"
 	"strings"
 
@@ -32,6 +33,31 @@ func (s *Server) provider(sp spec) (bindery.Provider, error) {
 	}
 	return bindery.Provider{}, bindery.Errorf(bindery.ErrNotFound, bindery.User, "Begin at the start page: it names the providers of this hub.",
 		"No provider found for prefix %s", bindery.Printable(sp.provider))
+}
+
+// otherNames are the specs by which providers of forges here name a repository that a link names otherwise, by its URL
+// for one.
+func (s *Server) otherNames(sp spec, src bindery.Source) (out []spec) {
+	at, err := url.Parse(strings.TrimPrefix(src.Identity(), bindery.ProviderGit+":"))
+	if err != nil || src.IsArchive() {
+		return nil
+	}
+	for _, p := range s.cfg.Providers {
+		home, err := url.Parse(p.URL)
+		if err != nil || p.ID == sp.provider || home.Host == "" || !strings.EqualFold(home.Hostname(), at.Hostname()) {
+			continue
+		}
+		path, below := strings.CutPrefix(at.Path, strings.TrimRight(home.Path, "/")+"/")
+		ref := cmp.Or(src.Ref, "HEAD")
+		switch {
+		case !below:
+		case p.Kind == bindery.ProviderGitLab:
+			out = append(out, spec{p.ID, escape(path) + "/" + escapeRef(ref)})
+		case p.Kind == bindery.ProviderGitHub || p.Kind == bindery.ProviderGist:
+			out = append(out, spec{p.ID, path + "/" + escapeRef(ref)})
+		}
+	}
+	return out
 }
 
 // gitSpec writes the spec of a repository at a ref, as the start page and clients do.
