@@ -28,19 +28,38 @@ type heldLayer struct {
 // Disk says where the bytes of the engine's directories are. The layers are counted as the snapshotter has them, all
 // else as the file system does.
 func (e *Engine) Disk(ctx context.Context) (bindery.DiskUse, error) {
-	use := bindery.DiskUse{Own: map[string]int64{}}
 	layers, err := e.heldLayers(ctx)
 	if err != nil {
-		return use, err
+		return bindery.DiskUse{}, err
 	}
 	all, err := e.records.all()
 	if err != nil {
-		return use, err
+		return bindery.DiskUse{}, err
 	}
+	tops := map[string]string{}
 	for _, r := range all {
-		use.Own[r.Image.Name] = 0
-		for at := r.Snapshot; layers[at] != nil; at = layers[at].parent {
-			layers[at].images[r.Image.Name] = true
+		tops[r.Image.Name] = r.Snapshot
+	}
+	use := shareOut(layers, tops)
+	held := filepath.Join(e.stores.dir, "snapshots", "snapshots")
+	for _, dir := range []string{e.cfg.Dir, e.cfg.BaseDir} {
+		n, err := onDisk(ctx, dir, held)
+		if err != nil {
+			return use, err
+		}
+		use.Other += n
+	}
+	use.Total = use.Images + use.Shared + use.Sessions + use.Cache + use.Other
+	return use, nil
+}
+
+// shareOut says whose the bytes of layers are. tops are the topmost layers of images, by the images' names.
+func shareOut(layers map[string]*heldLayer, tops map[string]string) bindery.DiskUse {
+	use := bindery.DiskUse{Own: map[string]int64{}}
+	for name, top := range tops {
+		use.Own[name] = 0
+		for at := top; layers[at] != nil; at = layers[at].parent {
+			layers[at].images[name] = true
 		}
 	}
 	for _, l := range layers {
@@ -58,16 +77,7 @@ func (e *Engine) Disk(ctx context.Context) (bindery.DiskUse, error) {
 			use.Cache += l.size
 		}
 	}
-	held := filepath.Join(e.stores.dir, "snapshots", "snapshots")
-	for _, dir := range []string{e.cfg.Dir, e.cfg.BaseDir} {
-		n, err := onDisk(ctx, dir, held)
-		if err != nil {
-			return use, err
-		}
-		use.Other += n
-	}
-	use.Total = use.Images + use.Shared + use.Sessions + use.Cache + use.Other
-	return use, nil
+	return use
 }
 
 // heldLayers lists the snapshots by their names.
