@@ -50,8 +50,14 @@ const (
 func newFair(r *room) *fair {
 	cfg := r.cfg.Sched
 	cfg.Seed = r.cfg.Seed
+	if r.cfg.Places > 0 {
+		cfg.Sessions = r.cfg.Places
+	}
 	f := &fair{r: r, s: sched.New(cfg), live: map[string]*record{}, bySpec: map[int]*record{}}
 	f.remember()
+	if r.cfg.Places > 0 {
+		r.places = &places{f: f, live: map[string]*visitor{}}
+	}
 	if r.cfg.Upgrade != nil {
 		f.roll = newUpgrader(f)
 	}
@@ -212,6 +218,14 @@ func (f *fair) obey(in sched.Input, d sched.Decision) {
 				f.ready(n)
 			}
 		})
+	case sched.Admit:
+		f.r.places.admit(d.Session)
+	case sched.Hold:
+		f.r.places.hold(d.Session)
+	case sched.Refuse:
+		f.r.places.refuse(d.Session)
+	case sched.Stop:
+		f.r.places.stop(d.Session)
 	case sched.Done:
 		f.over(d.Build, d, f.r.serve)
 	case sched.Fail:

@@ -19,7 +19,7 @@ type Law struct {
 	Slow        float64       // share of specs whose build takes a third of BuildMost to all of it. default: 0.01; negative: none
 
 	Bytes      int64   // median of what a build takes on its worker's disk, of a log-normal law. default: 3 GiB
-	Contention float64 // each build that runs on its worker when one starts makes that one longer by this share. default: 0
+	Contention float64 // while another build runs on its worker a build takes longer by this share, for each of them. default: 0
 
 	Failing float64       // share of specs that cannot be built: the repository's fault. default: 0
 	Passing float64       // share of attempts that fail for a reason that passes. default: 0
@@ -30,6 +30,7 @@ type Law struct {
 	Return   float64       // share of those who left or were refused that try again. default: 0.7; negative: none
 	Pause    time.Duration // mean, before trying again. default: 8 minutes
 
+	Stay         time.Duration // median of a log-normal law: how long a visitor uses a session. default: 10 minutes
 	LaunchMedian time.Duration // from a built image to a running session. default: 8 seconds
 	Fill         time.Duration // a worker without scratch space fails a build after at most this. default: 10 minutes
 }
@@ -45,6 +46,7 @@ func (l Law) withDefaults() Law {
 	l.Restless = cmp.Or(l.Restless, 0.8)
 	l.Return = cmp.Or(l.Return, 0.7)
 	l.Pause = cmp.Or(l.Pause, 8*time.Minute)
+	l.Stay = cmp.Or(l.Stay, 10*time.Minute)
 	l.LaunchMedian = cmp.Or(l.LaunchMedian, 8*time.Second)
 	l.Fill = cmp.Or(l.Fill, 10*time.Minute)
 	return l
@@ -125,6 +127,11 @@ func (c chance) patience(visitor, try int) time.Duration {
 func (c chance) again(visitor, try int) (time.Duration, bool) {
 	r := c.about("again", visitor, try)
 	return exponential(r, c.law.Pause), r.Float64() < c.law.Return
+}
+
+// stay is how long a visitor uses a session.
+func (c chance) stay(visitor int) time.Duration {
+	return lognormal(c.about("stay", visitor, 0), c.law.Stay, 1)
 }
 
 func (c chance) launch(visitor int) time.Duration {

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
 )
@@ -73,6 +74,11 @@ func (rep *Report) printShares(row rower) {
 	}
 	row("Jain index of owners", func(r *Result) string { return jain(r.Jain) })
 	row("of requesters", func(r *Result) string { return jain(r.Requesters) })
+	if slices.ContainsFunc(rep.Order, func(name string) bool { return rep.Policies[name].Sessions != nil }) {
+		row("sessions, most at once", placed(func(s *Sessions) string { return fmt.Sprint(s.Most) }))
+		row("waited for a place, refused", placed(func(s *Sessions) string { return fmt.Sprintf("%d, %d", s.Waited, s.Refused) }))
+		row("wait for a place p95", placed(func(s *Sessions) string { return span(s.Wait.P95) }))
+	}
 	row("longest starvation", func(r *Result) string { return span(r.Starvation.Seconds) })
 	row("slots used", func(r *Result) string { return percent(r.Utilisation) })
 	row("of it for images", func(r *Result) string { return percent(r.Useful) })
@@ -88,6 +94,16 @@ func (rep *Report) printShares(row rower) {
 		}
 		return percent(r.ETA.MedianError)
 	})
+}
+
+// placed is a cell about sessions, where places are counted.
+func placed(cell func(*Sessions) string) func(*Result) string {
+	return func(r *Result) string {
+		if r.Sessions == nil {
+			return "-"
+		}
+		return cell(r.Sessions)
+	}
 }
 
 // classes lists the classes that some policy has met.

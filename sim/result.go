@@ -50,6 +50,7 @@ type Result struct {
 	ETA         ETA        `json:"eta"`
 	Series      Series     `json:"series"`
 
+	Sessions *Sessions `json:"sessions,omitempty"` // where places are counted
 	Upgraded *Upgraded `json:"upgraded,omitempty"`
 
 	waits []float64 // of all visitors, in order, for the chart
@@ -171,6 +172,9 @@ func (r *room) result(alone *room) *Result {
 	}
 	res.ETA = m.honesty()
 	res.Series = m.series()
+	if r.places != nil {
+		res.Sessions = r.places.result()
+	}
 	if f, ok := r.policy.(*fair); ok && f.roll != nil {
 		out := f.roll.out
 		res.Upgraded = &out

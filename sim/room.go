@@ -27,6 +27,7 @@ type room struct {
 	w      *Workload
 	chance chance
 	policy policy
+	places *places // nil: as many sessions as anybody wants
 
 	now    time.Duration
 	events events
@@ -80,6 +81,11 @@ type attempt struct {
 	began   time.Duration
 	disk    int64
 	live    bool
+	left    time.Duration // that it would take alone, from since on
+	since   time.Duration
+	plans   int     // of its end; the last one counts
+	slow    float64 // so many times as long does it take beside others; 0: not known yet
+	out     sched.Outcome
 }
 
 type event struct {
@@ -264,17 +270,37 @@ func (r *room) start(id int, n *node, limit time.Duration) *attempt {
 	if !s.started {
 		s.started, s.begun = true, s.needs
 	}
-	length, out := r.fate(a)
-	length += time.Duration(r.cfg.Law.Contention * float64(len(n.running)-1) * float64(length))
-	if limit > 0 && limit < length {
-		length, out = limit, sched.TooOld
+	a.left, a.out = r.fate(a)
+	if limit > 0 {
+		r.at(r.now+limit, func() {
+			if a.live {
+				r.end(a, sched.TooOld)
+			}
+		})
 	}
-	r.at(r.now+max(length, time.Millisecond), func() {
-		if a.live {
-			r.end(a, out)
-		}
-	})
+	r.pace(n)
 	return a
+}
+
+// pace lets the builds of a worker go on as fast as they do beside so many others, after one has begun or ended.
+func (r *room) pace(n *node) {
+	slow := 1 + r.cfg.Law.Contention*float64(len(n.running)-1)
+	for _, a := range n.running {
+		if a.slow == slow {
+			continue
+		}
+		if a.slow > 0 {
+			a.left -= time.Duration(float64(r.now-a.since) / a.slow)
+		}
+		a.since, a.slow = r.now, slow
+		a.plans++
+		plan := a.plans
+		r.at(r.now+max(time.Duration(float64(a.left)*slow), time.Millisecond), func() {
+			if a.live && a.plans == plan {
+				r.end(a, a.out)
+			}
+		})
+	}
 }
 
 // fate is how long an attempt would run and how it would end.
@@ -322,4 +348,5 @@ func (r *room) drop(a *attempt) {
 		}
 	}
 	a.node.idle = r.now
+	r.pace(a.node)
 }

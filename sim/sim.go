@@ -49,7 +49,13 @@ type Config struct {
 	Foretold  bool
 	Mute      bool // nobody asks when a build will start: several times as fast
 	Autoscale Autoscale
-	Sched     sched.Config // the policy's numbers
+
+	// Sessions. Of the other policies everybody has a place.
+	Places int           // of the fair queue, at once; its quotas are in Sched. default: as many as anybody wants
+	Idle   time.Duration // a session is stopped when nobody has used it for so long. default: 10 minutes
+	Age    time.Duration // when it is older. default: 6 hours
+
+	Sched sched.Config // the policy's numbers
 
 	Now func() time.Time // measures how long a simulation takes; default: not measured
 }
@@ -72,6 +78,8 @@ func (c Config) withDefaults() (Config, error) {
 	c.Cluster = cmp.Or(c.Cluster, 6)
 	c.Autoscale.Delay = cmp.Or(c.Autoscale.Delay, 4*time.Minute)
 	c.Autoscale.Idle = cmp.Or(c.Autoscale.Idle, 10*time.Minute)
+	c.Idle = cmp.Or(c.Idle, 10*time.Minute)
+	c.Age = cmp.Or(c.Age, 6*time.Hour)
 	c.Law = c.Law.withDefaults()
 	if c.Upgrade != nil {
 		c.Workload = c.Upgrade.withImages(c.Workload)

@@ -19,7 +19,8 @@ type visitor struct {
 	try       int
 	first     bool // of its spec's visitors after it lost its image, or never had one
 	alone     time.Duration
-	token     any // the policy's own
+	lobbied   time.Duration // it had an image, and asked for a place
+	token     any           // the policy's own
 }
 
 type visitorState int
@@ -27,6 +28,7 @@ type visitorState int
 const (
 	outside visitorState = iota
 	waits                // for an image
+	lobby                // it has an image, and waits for a place
 	pauses               // has left or was refused; comes again
 	served
 	gaveUp
@@ -94,23 +96,34 @@ func (r *room) leaveLater(v *visitor, try int) {
 	})
 }
 
-// serve gives a visitor its image: a session is launched.
+// serve gives a visitor its image: a session is launched, if there is a place for it.
 func (r *room) serve(v *visitor) {
 	if v.state == waits {
 		r.meter.want(r, v.spec, -1)
 	}
+	if r.places != nil {
+		r.places.ask(v)
+		return
+	}
+	r.launch(v)
+}
+
+func (r *room) launch(v *visitor) {
 	v.state, v.done = served, r.now
 	r.specs[v.spec].served = true
 	r.meter.launching++
 	r.at(r.now+r.chance.launch(v.luck), func() { r.meter.launching-- })
 }
 
-// refuse sends a waiting visitor away, without an image. Most try again.
+// refuse sends a waiting visitor away. Most try again.
 func (r *room) refuse(v *visitor) {
-	if v.state != waits {
+	switch v.state {
+	case waits:
+		r.meter.want(r, v.spec, -1)
+	case lobby:
+	default:
 		return
 	}
-	r.meter.want(r, v.spec, -1)
 	pause, again := r.chance.again(v.luck, v.try)
 	v.try++
 	if !again {

@@ -34,7 +34,8 @@ type simRunCmd struct {
 	Cost               []string `help:"How long builds of a repository take. Repeatable." placeholder:"PROVIDER/OWNER/REPO=DURATION" sep:"none"`
 	ScratchlessWorkers int      `help:"More workers, without scratch space for builds." placeholder:"N"`
 	Disk               int64    `help:"GiB for builds on each worker (default: enough)." placeholder:"GIB"`
-	Contention         float64  `help:"Share by which each build on the same worker makes a starting one longer." placeholder:"SHARE"`
+	Contention         float64  `help:"Share by which each other build on the same worker makes a build longer." placeholder:"SHARE"`
+	Places             int      `help:"Sessions at once under the fair queue (default: as many as anybody wants)." placeholder:"N"`
 	Failing            float64  `help:"Share of specs that cannot be built." placeholder:"SHARE"`
 	MaxAge             string   `help:"Age at which fair stops a build (default: the queue's own)." placeholder:"DURATION"`
 	Autoscale          int      `help:"Add workers up to so many slots while builds wait." placeholder:"SLOTS"`
@@ -85,7 +86,7 @@ func (c *simRunCmd) Run(ctx context.Context, a *app) error {
 func (c *simRunCmd) config() (sim.Config, error) {
 	cfg := sim.Config{
 		Policies: c.Policy, Seed: c.Seed, Slots: c.Slots, Workers: c.Workers, Frontends: c.Frontends, Threads: c.Threads,
-		Old: c.OldGeneration, Scratch: c.ScratchlessWorkers, Law: sim.Law{Failing: c.Failing, Contention: c.Contention}, Disk: c.Disk << 30,
+		Old: c.OldGeneration, Scratch: c.ScratchlessWorkers, Law: sim.Law{Failing: c.Failing, Contention: c.Contention}, Disk: c.Disk << 30, Places: c.Places,
 		Autoscale: sim.Autoscale{Most: c.Autoscale}, Now: time.Now,
 	}
 	from, err := parseTime("--from", c.From)
