@@ -18,7 +18,7 @@ import (
 	"github.com/bindery-hub/bindery/api"
 )
 
-// A Login is a server that people say at who they are.
+// A Login is a server at which people say who they are.
 type Login interface {
 	// SignIn is where a browser is sent. It comes back to redirect with the state and a code.
 	SignIn(redirect, state, verifier string) string
