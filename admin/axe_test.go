@@ -1,17 +1,14 @@
 package admin_test
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/bindery-hub/bindery/admin"
+	"github.com/bindery-hub/bindery/internal/browsertest"
 )
 
 // A house is a hub that only stories are shown in.
@@ -43,48 +40,9 @@ func stories(t *testing.T) *httptest.Server {
 	return ts
 }
 
-// TestEveryPageInABrowser opens every page of the storybook in Chromium; testdata/pages.mjs says what it looks at. The
-// screenshots stay in artefacts/.
+// TestEveryPageInABrowser opens every page of the storybook in Chromium; testdata/pages.mjs says what it looks at.
 func TestEveryPageInABrowser(t *testing.T) {
-	chromium, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Fatal("there is no chromium; scripts/setup test installs it")
-	}
-	modules, err := filepath.Abs("../internal/e2e/node_modules")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(filepath.Join(modules, "axe-core")); err != nil {
-		t.Fatal("axe-core is not installed; scripts/setup test does that")
-	}
-	pictures, err := filepath.Abs("../artefacts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(pictures, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	ts := stories(t)
-	cmd := exec.CommandContext(t.Context(), "node", "testdata/pages.mjs", ts.URL, modules, pictures)
-	cmd.Env = append(os.Environ(), "CHROMIUM="+chromium)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	var seen struct {
-		Pages    int
-		Most     int
-		Problems []string
-	}
-	if err := json.Unmarshal(out, &seen); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	for _, p := range seen.Problems {
-		t.Error(p)
-	}
-	t.Logf("%d pages, at most %d bytes each", seen.Pages, seen.Most)
-	if seen.Pages < 40 {
-		t.Errorf("%d pages were looked at", seen.Pages)
+	if pages := browsertest.Storybook(t, stories(t).URL); len(pages) < 40 {
+		t.Errorf("%d pages were looked at", len(pages))
 	}
 }

@@ -94,6 +94,7 @@ var rules = map[string]rule{
 
 	// Test.
 	"internal/archtest":    {why: "this table"},
+	"internal/browsertest": {kit: true, why: "Chromium on the storybooks of web and admin"},
 	"internal/conformance": {kit: true, why: "what every Binder must do, against a hub with fakes and the real one"},
 	"internal/corpus":      {inside: []string{"plan"}, why: "the sample repositories, for the tests of several packages"},
 	"internal/e2e":         {inside: []string{"api", "internal/conformance", "internal/corpus", "internal/pythons", "oauth/oauthtest", "source/sourcetest"}, outside: []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns"}, why: "the real binary, from outside; a neighbour on a link of its own"},

@@ -1,26 +1,6 @@
-// Looks at every page of the storybook, in light and dark, at desktop and phone width: axe-core finds nothing, nothing
-// is wider than the window, no script fails, everything weighs little. Then it goes the way from the start page to a
-// launch with the keyboard alone.
-//
-//   NODE_PATH is not used by modules: MODULES names a directory with playwright-core and axe-core.
-//   node pages.mjs HUB MODULES PICTURES
-//
-// It prints one JSON object: {pages, problems}.
-import { createRequire } from 'node:module';
-import { readFileSync } from 'node:fs';
-import path from 'node:path';
-
-const [hub, modules, pictures] = process.argv.slice(2);
-const require = createRequire(path.join(modules, 'x.js'));
-const { chromium } = require('playwright-core');
-const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
-
-const problems = [];
-const pages = [];
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
-});
+// Looks at every page of the storybook, goes the way from the start page to a launch with the keyboard alone, copies what
+// the start page offers, and times what is seen first.
+import { browser, hub, lookAt, pages, problems, report, skipsFirst, tabTo } from '../../internal/browsertest/storybook.mjs';
 
 async function settle(page, story) {
   const done = {
@@ -29,37 +9,6 @@ async function settle(page, story) {
     'build-failed': '#timeline:not([hidden])', 'start-filled': '#share:not([hidden])', 'start-doi': '#share:not([hidden])',
   }[story];
   if (done) await page.locator(done).first().waitFor({ state: 'attached', timeout: 20_000 });
-}
-
-// weigh is what a page is made of, uncompressed, whether it came over the network or was there; what its stream says is not.
-const weigh = () => [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
-  .filter((e) => !e.name.includes('/stream/')).reduce((sum, e) => sum + e.decodedBodySize, 0);
-
-async function look(colour, size, stories) {
-  const context = await browser.newContext({ colorScheme: colour, viewport: size, bypassCSP: true, reducedMotion: 'reduce' });
-  for (const story of stories) {
-    const name = `${story} (${colour}, ${size.width})`;
-    const page = await context.newPage();
-    page.on('pageerror', (e) => problems.push(`${name}: ${e}`));
-    page.on('console', (m) => { if (m.type() === 'error' && !m.text().includes('404')) problems.push(`${name}: ${m.text()}`); });
-    try {
-      await page.goto(`${hub}/storybook/${story}`, { waitUntil: 'load' });
-      await settle(page, story);
-      const bytes = await page.evaluate(weigh);
-      await page.addScriptTag({ content: axe });
-      const found = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
-      for (const v of found.violations) problems.push(`${name}: ${v.id}: ${v.help}: ${v.nodes.map((n) => n.html.slice(0, 200)).join(' | ')}`);
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-      if (wide > 0) problems.push(`${name}: ${wide} pixels wider than the window`);
-      if (bytes > 150_000 || bytes < 15_000) problems.push(`${name}: ${bytes} bytes`); // the styles alone are 14,000
-      pages.push({ name, bytes, rules: found.passes.length });
-      await page.screenshot({ path: path.join(pictures, `page-${story}-${colour}-${size.width}.png`), fullPage: true });
-    } catch (e) {
-      problems.push(`${name}: ${e}`);
-    }
-    await page.close();
-  }
-  await context.close();
 }
 
 // share reads the link and the badges of the start page, as they are shown and as a click copies them.
@@ -116,55 +65,34 @@ async function keyboard() {
   const page = await browser.newPage();
   page.on('pageerror', (e) => problems.push(`keyboard: ${e}`));
   await page.goto(hub + '/');
-  await page.keyboard.press('Tab');
-  const skip = await page.evaluate(() => document.activeElement.className);
-  if (skip !== 'skip') problems.push(`keyboard: the first stop is ${skip}, not the link that skips the navigation`);
-  const stop = async (id) => {
-    for (let i = 0; i < 30; i++) {
-      if (await page.evaluate((id) => document.activeElement.id === id, id)) {
-        const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
-        if (outline === 'none') problems.push(`keyboard: nobody sees that #${id} has the focus`);
-        return;
-      }
-      await page.keyboard.press('Tab');
-    }
-    throw new Error(`the keyboard does not reach #${id}`);
-  };
-  await stop('provider');
-  await stop('repository');
+  await skipsFirst(page);
+  await tabTo(page, '#provider');
+  await tabTo(page, '#repository');
   await page.keyboard.type('https://example.org/o/r');
-  await stop('ref');
+  await tabTo(page, '#ref');
   await page.keyboard.type('main');
-  await stop('path');
+  await tabTo(page, '#path');
   await page.keyboard.type('a.ipynb');
-  await stop('btn-launch');
+  await tabTo(page, '#btn-launch');
   await page.keyboard.press('Enter');
   await page.waitForURL('**/v2/git/**');
   pages.push({ name: 'keyboard', landed: new URL(page.url()).pathname + new URL(page.url()).search });
-  await stop('btn-share');
-  await stop('btn-cancel');
+  await tabTo(page, '#btn-share');
+  await tabTo(page, '#btn-cancel');
   await page.keyboard.press('Enter');
   await page.getByText('You have left').waitFor({ timeout: 10_000 });
   await page.close();
 }
 
-try {
+await report(async () => {
   const index = await browser.newPage();
   await index.goto(hub + '/storybook');
   const stories = (await index.locator('main li a').allTextContents()).filter((s) => s !== 'storybook-list');
   await index.close();
-  await Promise.all([ // half of the time is waiting
-    look('light', { width: 1280, height: 800 }, stories),
-    look('dark', { width: 390, height: 844 }, stories),
-    look('dark', { width: 1280, height: 800 }, ['start-filled', 'launch-building', 'status']),
-    look('light', { width: 390, height: 844 }, ['start-filled', 'launch-waiting', 'status']),
-  ]);
+  await lookAt(stories, { dark: ['start-filled', 'launch-building', 'status'], light: ['start-filled', 'launch-waiting', 'status'] }, {
+    at: '/storybook', picture: 'page', least: 15_000, settle, harmless: (text) => text.includes('404'), // the styles alone are 14,000
+  });
   await keyboard();
   await share();
   await paint(['/', '/storybook/launch-waiting', '/storybook/build-succeeded', '/status', '/about']);
-} catch (e) {
-  problems.push(String(e));
-} finally {
-  await browser.close();
-}
-console.log(JSON.stringify({ pages, problems }));
+});
