@@ -307,6 +307,39 @@ func TestCommand(t *testing.T) {
 	}
 }
 
+// TestQuotaIsNotOvershot has a crowd come at one moment for the few sessions that a repository, or the hub, may have.
+func TestQuotaIsNotOvershot(t *testing.T) {
+	for name, c := range map[string]struct {
+		policy sched.Config
+		quota  int
+		want   bindery.Kind
+	}{"the repository's": {sched.Config{Sessions: 100}, 5, bindery.ErrRepoQuota}, "the hub's": {sched.Config{Sessions: 5}, 0, bindery.ErrHubQuota}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(cfg *dispatch.Config) { cfg.Policy = c.policy }, func(t *testing.T, h *hub) {
+				b := h.make(t, "r")
+				errs := make([]error, 60)
+				var wg sync.WaitGroup
+				for i := range errs {
+					wg.Go(func() { _, errs[i] = h.Launch(t.Context(), b, bindery.Ask{Source: b.Source, RepoQuota: c.quota}) })
+				}
+				wg.Wait()
+				started := 0
+				for _, err := range errs {
+					if err == nil {
+						started++
+					} else if !errors.Is(err, c.want) {
+						t.Error(err)
+					}
+				}
+				live, err := h.Sessions(t.Context())
+				if err != nil || started != 5 || len(live) != 5 {
+					t.Errorf("%d of %d were started, %d live, %v", started, len(errs), len(live), err)
+				}
+			})
+		})
+	}
+}
+
 // TestQuotaBeforeBuild refuses to build what could not be launched, and builds it for those who want no session.
 func TestQuotaBeforeBuild(t *testing.T) {
 	for name, c := range map[string]struct {
