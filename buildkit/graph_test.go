@@ -2,14 +2,17 @@ package buildkit
 
 import (
 	"bytes"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/bindery-hub/bindery/internal/corpus"
 	"github.com/bindery-hub/bindery/plan"
 )
 
@@ -44,6 +47,75 @@ func TestGraphIsAFunctionOfTheJob(t *testing.T) {
 	if _, second := marshal(t, job); cmp.Diff(first, second) != "" {
 		t.Errorf("two graphs of one plan differ: %s", cmp.Diff(first, second))
 	}
+}
+
+// Of every sample, the files as a whole are read by one copy, which is one layer, and by what has to run with all files in
+// place. So a changed notebook runs no step where the plan has none of those.
+func TestContentIsOneLayer(t *testing.T) {
+	still := 0
+	for _, s := range corpus.Samples() {
+		if s.Generated() { // their plans are like others
+			continue
+		}
+		dir := t.TempDir()
+		if err := s.Write(dir); err != nil {
+			t.Fatal(err)
+		}
+		p, err := plan.Detect(os.DirFS(dir), plan.Options{})
+		if err != nil || p.Pack == plan.PackDockerfile {
+			continue
+		}
+		ops, _ := marshal(t, plan.Job{Dir: dir, Plan: p})
+		copies, steps := readers(t, ops)
+		if copies != 1 {
+			t.Errorf("%s: the files are copied %d times", s.Name, copies)
+		}
+		if runs := len(p.Content) > 0 || p.PostBuild != ""; runs != (steps > 0) {
+			t.Errorf("%s: %d steps read all files; the plan has %d installs and postBuild %q", s.Name, steps, len(p.Content), p.PostBuild)
+		}
+		if steps == 0 {
+			still++
+		}
+	}
+	if still < 50 {
+		t.Errorf("only %d samples run nothing for another notebook", still)
+	}
+	t.Logf("%d samples run nothing for another notebook", still)
+}
+
+// readers counts the copies and the steps that come after the whole of a repository's files.
+func readers(t *testing.T, ops [][]byte) (copies, steps int) {
+	t.Helper()
+	all := map[string]*pb.Op{}
+	for _, data := range ops {
+		op := &pb.Op{}
+		if err := op.UnmarshalVT(data); err != nil {
+			t.Fatal(err)
+		}
+		all[digest.FromBytes(data).String()] = op
+	}
+	known := map[string]bool{}
+	var reads func(id string) bool
+	reads = func(id string) bool {
+		if _, ok := known[id]; !ok {
+			op := all[id]
+			src := op.GetSource()
+			known[id] = src != nil && src.Identifier == "local://"+localFiles && src.Attrs[pb.AttrIncludePatterns] == ""
+			for _, in := range op.Inputs {
+				known[id] = reads(in.Digest) || known[id]
+			}
+		}
+		return known[id]
+	}
+	for id, op := range all {
+		if reads(id) && op.GetFile() != nil {
+			copies++
+		}
+		if reads(id) && op.GetExec() != nil {
+			steps++
+		}
+	}
+	return copies, steps
 }
 
 // Installs with prefixes of their own start where the first one does, and get none of each other's files.

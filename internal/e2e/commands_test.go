@@ -197,6 +197,28 @@ func TestBuildCommand(t *testing.T) {
 	}
 }
 
+// TestFreezeCommand prints what an image has installed as lock files, and writes them where there are none.
+func TestFreezeCommand(t *testing.T) {
+	h := theHub(t)
+	image, _ := keys(t, h.must(t, "build", sample(t, requirements(nil)), "--json"), "image")["image"].(string)
+	if out := h.must(t, "freeze", image); !strings.Contains(out, "==> apt.txt <==") || !strings.Contains(out, "\nsix==1.16.0\n") {
+		t.Errorf("freeze says\n%s", out)
+	}
+	keys(t, h.must(t, "freeze", image, "--json"), "packages", "locks")
+	keys(t, h.must(t, "freeze", image, "--sbom"), "spdxVersion", "packages")
+	dir := filepath.Join(t.TempDir(), "locks")
+	h.must(t, "freeze", image, "-o", dir)
+	if text, err := os.ReadFile(filepath.Join(dir, "requirements.txt")); err != nil || !strings.Contains(string(text), "\nsix==1.16.0\n") {
+		t.Errorf("requirements.txt: %v\n%s", err, text)
+	}
+	if r := h.run(t, "freeze", image, "-o", dir); r.code != 1 || !strings.Contains(r.stderr, "is in the way") {
+		t.Errorf("over files that are there: %+v", r)
+	}
+	if r := h.run(t, "freeze", "bindery/none"); r.code != 1 || !strings.Contains(r.stderr, "bindery/none") {
+		t.Errorf("of no image: %+v", r)
+	}
+}
+
 func TestPlanCommand(t *testing.T) {
 	h := theHub(t)
 	dir := sample(t, requirements(map[string]string{"apt.txt": "tree\n", "Pipfile.txt": "x"}))
