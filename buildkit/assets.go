@@ -11,7 +11,7 @@ import (
 )
 
 // version goes into the generation: a change of the graph that no asset shows must change it.
-const version = "3"
+const version = "4"
 
 //go:embed assets/*
 var assets embed.FS

@@ -71,9 +71,10 @@ func planEnv(p plan.Plan, base string) []pair {
 	return append(vars, archEnv(p)...)
 }
 
-// stepEnv is what steps see beside it and images do not keep.
+// stepEnv is what steps see beside it and images do not keep. What Python compiles while it imports differs from run to
+// run, so it keeps none of that; what it writes of sets is in the same order always.
 func stepEnv() []pair {
-	return []pair{{"NB_USER", userName}, {"NB_UID", "1000"}, {epochVariable, epochText()}}
+	return []pair{{"NB_USER", userName}, {"NB_UID", "1000"}, {epochVariable, epochText()}, {"PYTHONDONTWRITEBYTECODE", "1"}, {"PYTHONHASHSEED", "0"}}
 }
 
 // imageConfig is the OCI configuration of the image of job, over a base whose own environment is env.

@@ -59,6 +59,8 @@ def compiled(path, source):
     except Exception:  # a template, a module for another Python
         return None
     held = parts(code)
+    if sys.version_info < (3, 11) and any(isinstance(part, frozenset) and not part.isdisjoint((None, ...)) for part in held):
+        return None  # written in an order that depends on addresses: Python compiles it when it is imported
     data = marshal.dumps(code)
     del held
     return MAGIC + struct.pack("<III", 0, EPOCH & 0xFFFFFFFF, len(source) & 0xFFFFFFFF) + data
@@ -126,6 +128,10 @@ def work(cache, paths, first, at):
 
 
 def main():
+    # All modules share strings of one character, and whether they are interned is written too. Python before 3.11 interns
+    # braces when it first meets the annotations of a module that postpones them.
+    for n in range(256):
+        sys.intern(chr(n))
     since, cache = int(sys.argv[1]), sys.argv[2]
     folders = {os.path.realpath(folder) for folder in sys.argv[3:]}  # uv has two names for each Python
     if cache:

@@ -8,3 +8,4 @@ if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
 fi
 PYTHONPATH=$(echo /usr/share/python-wheels/pip-*.whl) python3 -m pip install --quiet --no-cache-dir \
 	--disable-pip-version-check --no-deps --only-binary :all: --require-hashes --target /out -r "$1"
+find /out -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} + # some of it is copied into images

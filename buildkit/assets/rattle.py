@@ -309,7 +309,7 @@ def in_order(records):
 
 
 def finish(prefix):
-    """Runs the link scripts of packages, and compiles those that come without bytecode."""
+    """Runs the link scripts of packages, and touches the modules that come without bytecode, for compile.py."""
     records = [load(f) for f in glob.glob(os.path.join(prefix, "conda-meta", "*.json"))]
     for r in in_order(records):
         script = os.path.join(prefix, "bin", ".%s-post-link.sh" % r["name"])
@@ -324,11 +324,10 @@ def finish(prefix):
         with open(messages, encoding="utf-8", errors="replace") as f:
             print(f.read(), flush=True)
         os.remove(messages)
-    python = os.path.join(prefix, "bin", "python")
-    sources = [p for r in records if r.get("noarch") == "python" for p in r.get("files", []) if p.endswith(".py") and "/site-packages/" in p]
-    if sources and os.path.exists(python):
-        listed = "\n".join(os.path.join(prefix, p) for p in sources)
-        subprocess.run([python, "-Im", "compileall", "-q", "-j", "0", "-i", "-"], input=listed, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    sources = [os.path.join(prefix, p) for r in records if r.get("noarch") == "python" for p in r.get("files", []) if p.endswith(".py") and "/site-packages/" in p]
+    for source in sources:
+        if os.path.exists(source):  # a script may have taken it away
+            os.utime(source)
 
 
 async def command(spec, cache):
@@ -358,7 +357,7 @@ def small(root):
         os.makedirs(os.path.join(root, folder), exist_ok=True)
     program = os.path.join(root, "bin", "conda")
     with open(program, "w", encoding="utf-8") as f:
-        f.write('#!/bin/sh\nexec /usr/bin/python3 -I %s/lib/bindery/conda.py "${0##*/}" "$@"\n' % root)
+        f.write('#!/bin/sh\nexec /usr/bin/python3 -I ${PYTHONDONTWRITEBYTECODE:+-B} %s/lib/bindery/conda.py "${0##*/}" "$@"\n' % root)
     os.chmod(program, 0o755)
     for name in ("mamba", "micromamba"):
         os.symlink("conda", os.path.join(root, "bin", name))

@@ -9,7 +9,7 @@ if ! uv venv --quiet --no-project --python-preference system --prompt notebook -
 fi
 rm -rf "$pythons/.temp" "$pythons/.lock" "$pythons/.gitignore"
 lock=$ASSETS/server.lock
-case $("$NB_PYTHON_PREFIX/bin/python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])') in
+case $("$NB_PYTHON_PREFIX/bin/python" -IB -c 'import sys; print("%d.%d" % sys.version_info[:2])') in
 3.8) lock=$ASSETS/server-3.8.lock ;; # the last servers that ran with it
 esac
 uv pip install --python "$NB_PYTHON_PREFIX" --require-hashes --requirement "$lock"
