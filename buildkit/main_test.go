@@ -17,7 +17,11 @@ import (
 // sharedEngine opens the shared engine when the first test asks for it.
 var sharedEngine = sync.OnceValues(openShared)
 
-var closeShared func() error // set by openShared
+// Both are set by openShared.
+var (
+	closeShared func() error
+	sharedTrust buildkit.Trust // with Python interpreters, a package index and a conda channel that serve tests
+)
 
 // sharedCaps bound all steps of the shared engine together.
 var sharedCaps = buildkit.Caps{Memory: 6 << 30, PIDs: 3000}
@@ -39,6 +43,7 @@ func openShared() (*buildkit.Engine, error) {
 	c := buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Volatile: true, Trust: trust, CgroupParent: fmt.Sprintf("/bindery-test-buildkit-%d", os.Getpid()), Caps: sharedCaps}
 	channel, stopChannel := serveChannel()
 	c.Trust.Conda = map[string]string{"conda-forge": channel + "/forge"}
+	sharedTrust = c.Trust
 	c.CondaCredentials = filepath.Join(dir, "conda-credentials.json")
 	if err := os.WriteFile(c.CondaCredentials, []byte(`{"127.0.0.1": {"BearerToken": "let-me-in"}}`), 0o600); err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,12 +28,42 @@ func TestEqualInputsMakeEqualDigests(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: makes everything twice")
 	}
-	var digests, layouts []string
-	for i := range 2 {
+	shared(t) // which serves what the machine may not reach
+	engines := [2]*buildkit.Engine{}
+	for i := range engines {
 		c := config(t, tempDir(t))
-		c.Volatile = true
-		e, stop := start(t, c)
-		j := everyTool(t)
+		c.Volatile, c.Trust = true, sharedTrust
+		engines[i], _ = start(t, c)
+	}
+	t.Run("every tool", func(t *testing.T) {
+		j, events := makeTwice(t, engines, everyTool)
+		sideBySide(t, events, "Install cowsay", "Install the Jupyter servers")
+		sideBySide(t, events, "Install package-lock.json", "Install requirements.txt")
+		oneLayer(t, engines[1], j)
+		frozen(t, engines[1], j, "apt.txt requirements.txt")
+	})
+	for _, tt := range []struct {
+		name  string
+		job   func(t *testing.T) plan.Job
+		locks string
+	}{
+		{"conda", everyConda, "apt.txt conda.lock requirements.txt"},
+		{"Python of uv's", pythonOfUV, "apt.txt requirements.txt"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			j, _ := makeTwice(t, engines, tt.job)
+			frozen(t, engines[1], j, tt.locks)
+		})
+	}
+}
+
+// makeTwice makes a job on each of two engines, and compares what they have written. It returns the second job's story.
+func makeTwice(t *testing.T, engines [2]*buildkit.Engine, job func(t *testing.T) plan.Job) (j plan.Job, events []bindery.Event) {
+	t.Helper()
+	var digests, layouts []string
+	for i, e := range engines {
+		j = job(t)
+		j.EnvKey, j.ImageKey = "environment", "image" // tests make up keys that are new each time
 		touch(t, j.Dir, time.Date(2001+20*i, 2, 3, 4, 5, 6, 7, time.UTC), 1000*i)
 		j.OCI = filepath.Join(tempDir(t), "layout")
 		j.Export.SBOM, j.Export.Provenance, j.Export.Compression = true, true, "none"
@@ -44,24 +75,40 @@ func TestEqualInputsMakeEqualDigests(t *testing.T) {
 		}
 		t.Logf("built and written in %.1f s", time.Since(began).Seconds())
 		digests, layouts = append(digests, made.Digest), append(layouts, j.OCI)
-		if i == 0 {
-			sideBySide(t, s.events, "Install cowsay", "Install the Jupyter servers")
-			sideBySide(t, s.events, "Install package-lock.json", "Install requirements.txt")
-		} else {
-			oneLayer(t, e, j)
-		}
-		stop()
+		events = s.events
 	}
-	if digests[0] == digests[1] {
-		t.Log(digests[0])
-		return
+	if digests[0] != digests[1] {
+		t.Errorf("two digests: %q", digests)
+		differences(t, layouts)
 	}
-	t.Errorf("two digests: %q", digests)
+	return j, events
+}
+
+// frozen checks which lock files there are of what a job has installed.
+func frozen(t *testing.T, e *buildkit.Engine, j plan.Job, want string) {
+	t.Helper()
+	inv, err := e.Inventory(t.Context(), j.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	for _, l := range inv.Locks() {
+		files = append(files, l.Name)
+	}
+	if got := strings.Join(files, " "); got != want {
+		t.Errorf("lock files %s, want %s", got, want)
+	}
+}
+
+// differences reports the files that differ between two images.
+func differences(t *testing.T, layouts []string) {
+	t.Helper()
 	one, two := entries(t, layouts[0]), entries(t, layouts[1])
 	maps.Copy(one, missing(two, one))
 	shown := 0
 	for _, name := range slices.Sorted(maps.Keys(one)) {
-		if shown++; one[name] != two[name] && shown < 200 {
+		if one[name] != two[name] && shown < 200 {
+			shown++
 			t.Errorf("%s\n  %s\n  %s", name, one[name], two[name])
 		}
 	}
@@ -173,6 +220,20 @@ func everyTool(t *testing.T) plan.Job {
 	}
 	j.GitDir = filepath.Join(j.Dir, ".git")
 	return j
+}
+
+// everyConda is a repository with a bit of everything that conda installs, and a postBuild that installs more.
+func everyConda(t *testing.T) plan.Job {
+	t.Helper()
+	return condaJob(t, "same-conda", repo(t, "environment.yml", scienceYML("pyyaml==6.0.2"), "mine.py", "X = {'a', 'b', 'c'}\n",
+		"postBuild", "set -e\npython -c 'import mine, yaml'\nconda run -n notebook greet > greeted\nmamba list > listed\n"))
+}
+
+// pythonOfUV is a repository whose Python is in no Debian.
+func pythonOfUV(t *testing.T) plan.Job {
+	t.Helper()
+	return condaJob(t, "same-uv", repo(t, "runtime.txt", "python-3.10\n", "requirements.txt", "pyyaml==6.0.2\ndocopt==0.6.2\n",
+		"mine.py", "X = {'a', 'b', 'c'}\n", "postBuild", "set -e\npython -c 'import mine'\npip install --no-cache-dir toolz==1.0.0\n"))
 }
 
 // touch gives everything in dir a time and an owner.
