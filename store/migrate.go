@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"strconv"
@@ -62,8 +63,39 @@ func apply(ctx context.Context, db *sql.DB, number int, name string, now time.Ti
 	if _, err := tx.ExecContext(ctx, string(text)); err != nil {
 		return err
 	}
+	if base == "0010_appendix.sql" {
+		if err := nameUnfound(ctx, tx); err != nil {
+			return err
+		}
+	}
 	if _, err := tx.ExecContext(ctx, `INSERT INTO migrations (number, name, applied) VALUES ($1, $2, $3)`, number, base, micros(now)); err != nil {
 		return err
 	}
 	return tx.Commit()
+}
+
+// nameUnfound gives images whose keys are not of their generation a generation that has these keys. Of two images of
+// one commit the newest is found.
+func nameUnfound(ctx context.Context, tx *sql.Tx) error {
+	type image struct{ key, generation, source string }
+	all, err := rows(ctx, tx, func(row scanner) (i image, err error) {
+		return i, row.Scan(&i.key, &i.generation, &i.source)
+	}, `SELECT i.key, i.generation, b.source FROM images i JOIN builds b ON b.id = i.build WHERE i.generation <> '' ORDER BY i.created DESC`)
+	if err != nil {
+		return err
+	}
+	for _, i := range all {
+		var src bindery.Source
+		if err := json.Unmarshal([]byte(i.source), &src); err != nil {
+			return fmt.Errorf("source of image %s: %w", i.key, err)
+		}
+		if src.Provider == bindery.ProviderLocal || i.key == bindery.BuildKey(src, i.generation) {
+			continue
+		}
+		name := i.generation + "-appendix"
+		if _, err := tx.ExecContext(ctx, `UPDATE OR IGNORE images SET generation = $1, key = $2 WHERE key = $3`, name, bindery.BuildKey(src, name), i.key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
