@@ -1,6 +1,7 @@
 package bindery
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -188,20 +189,21 @@ type ImageRecord struct {
 	Source     Source    `json:"source"`
 	Generation string    `json:"generation"`
 	Created    time.Time `json:"created"`
-	Proven     time.Time `json:"proven,omitzero"` // when a session of it answered first; zero: none has
-	Used       time.Time `json:"used,omitzero"`   // last launch
-	Launches   int       `json:"launches"`        // in the window that was asked for
-	Rank       int       `json:"rank"`            // by launches; 1 is the most popular
-	Size       int64     `json:"size"`            // bytes that go when it is removed; 0: the worker has not said
-	State      string    `json:"state"`           // "serving", "superseded", "unproven", "withdrawn" or "gone"
-	Sessions   int       `json:"sessions"`        // that run on it
-	Why        string    `json:"why,omitempty"`   // what keeps it, or removes it
+	Proven     time.Time `json:"proven,omitzero"`   // when a session of it answered first; zero: none has
+	Used       time.Time `json:"used,omitzero"`     // last launch
+	Launches   int       `json:"launches"`          // in the window that was asked for
+	Rank       int       `json:"rank"`              // by launches; 1 is the most popular
+	Size       int64     `json:"size"`              // bytes that go when it is removed; 0: the worker has not said
+	Workers    []string  `json:"workers,omitempty"` // that have it; none: those that have it are away, or it is gone
+	State      string    `json:"state"`             // "serving", "superseded", "unproven", "withdrawn" or "gone"
+	Sessions   int       `json:"sessions"`          // that run on it
+	Why        string    `json:"why,omitempty"`     // what keeps it, or removes it
 }
 
 // Spec is the commit of a directory of a repository, whichever generation builds it.
 func (s Source) Spec() string { return Key("spec", s.Identity(), s.Commit, s.Subdir) }
 
-// DiskUse is where the bytes of a worker's disk are. The parts add up to the total.
+// DiskUse is where the bytes of a worker's disk are, or of those of several. The parts add up to the total.
 type DiskUse struct {
 	Images   int64            `json:"images"`   // layers of one image only
 	Shared   int64            `json:"shared"`   // layers that several images stand on
@@ -209,7 +211,21 @@ type DiskUse struct {
 	Cache    int64            `json:"cache"`    // build cache that no image needs
 	Other    int64            `json:"other"`    // bases, downloads, records, logs
 	Total    int64            `json:"total"`
-	Own      map[string]int64 `json:"own,omitempty"` // by image, what goes when it is removed
+	Own      map[string]int64 `json:"own,omitempty"`    // by image, what goes when it is removed
+	Silent   []string         `json:"silent,omitempty"` // workers that are not counted: they do not say
+}
+
+// Add counts another worker's disk in.
+func (u *DiskUse) Add(v DiskUse) {
+	u.Images += v.Images
+	u.Shared += v.Shared
+	u.Sessions += v.Sessions
+	u.Cache += v.Cache
+	u.Other += v.Other
+	u.Total += v.Total
+	for name, n := range v.Own {
+		u.Own[name] += n
+	}
 }
 
 // A RolloutPlan says what a roll-out would cost and bring, from the launches of late.
@@ -322,6 +338,14 @@ type Retention struct {
 	Generations int           `json:"generations,omitempty"` // superseded ones of so many generations before the current one stay. default: 0
 }
 
+// Or returns the rule with what it leaves out taken from another one.
+func (r Retention) Or(s Retention) Retention {
+	return Retention{
+		Unused: cmp.Or(r.Unused, s.Unused), Superseded: cmp.Or(r.Superseded, s.Superseded),
+		Top: cmp.Or(r.Top, s.Top), Generations: cmp.Or(r.Generations, s.Generations),
+	}
+}
+
 // Pruned is what a removal of images did, or would do.
 type Pruned struct {
 	DryRun  bool          `json:"dry_run"`
@@ -334,5 +358,5 @@ type Pruned struct {
 type Library struct {
 	Images []ImageRecord `json:"images"`
 	More   int           `json:"more,omitempty"` // that are not listed
-	Disk   *DiskUse      `json:"disk,omitempty"` // nil: the worker does not say
+	Disk   *DiskUse      `json:"disk,omitempty"` // of all workers; nil: none says
 }

@@ -129,6 +129,7 @@ type imagesBody struct {
 	Disk          []part
 	Total         int64
 	Choice        choice
+	Silent        string
 }
 
 func foundImages(lib bindery.Library, text string) imagesBody {
@@ -136,7 +137,7 @@ func foundImages(lib bindery.Library, text string) imagesBody {
 	b.More = lib.More
 	words := strings.Fields(strings.ToLower(text))
 	for _, x := range lib.Images {
-		hay := strings.ToLower(strings.Join([]string{x.Image, specOf(x.Source), x.Source.Commit, x.Generation, x.State}, " "))
+		hay := strings.ToLower(strings.Join([]string{x.Image, specOf(x.Source), x.Source.Commit, x.Generation, x.State, strings.Join(x.Workers, " ")}, " "))
 		if slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(hay, w) }) {
 			continue
 		}
@@ -145,7 +146,7 @@ func foundImages(lib bindery.Library, text string) imagesBody {
 		}
 	}
 	if d := lib.Disk; d != nil && d.Total > 0 {
-		b.Total = d.Total
+		b.Total, b.Silent = d.Total, strings.Join(d.Silent, ", ")
 		x := 0.0
 		for _, p := range []struct {
 			name, class string

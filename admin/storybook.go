@@ -137,11 +137,11 @@ func samplePlan(at time.Time) bindery.RolloutPlan {
 }
 
 func sampleLibrary(at time.Time) bindery.Library {
-	lib := bindery.Library{Disk: &bindery.DiskUse{Images: 180e9, Shared: 61e9, Sessions: 12e9, Cache: 94e9, Other: 8e9, Total: 355e9}}
+	lib := bindery.Library{Disk: &bindery.DiskUse{Images: 180e9, Shared: 61e9, Sessions: 12e9, Cache: 94e9, Other: 8e9, Total: 355e9, Silent: []string{"b"}}}
 	for i, state := range []string{"serving", "superseded", "unproven", "withdrawn"} {
 		lib.Images = append(lib.Images, bindery.ImageRecord{
 			Build: fmt.Sprintf("b-%d", i), Image: fmt.Sprintf("bindery/0f3c%d", i), Source: sampleSource(fmt.Sprintf("owner-%d/repository", i), "main"), Generation: "v9", Created: at.AddDate(0, -1, 0),
-			Used: at.Add(-time.Duration(i) * time.Hour), Launches: 1200 / (i + 1), Rank: i + 1, Size: int64(i+1) * 330e6, State: state, Sessions: max(2-2*i, 0),
+			Used: at.Add(-time.Duration(i) * time.Hour), Launches: 1200 / (i + 1), Rank: i + 1, Size: int64(i+1) * 330e6, State: state, Sessions: max(2-2*i, 0), Workers: []string{"vm"},
 		})
 	}
 	return lib

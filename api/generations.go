@@ -31,7 +31,7 @@ type InvalidateImages struct {
 	Reason   string `json:"reason,omitempty"`
 }
 
-// PruneImages asks for the removal of what a rule of retention does not keep.
+// PruneImages asks for the removal of what a rule of retention does not keep. What the rule leaves out is as the hub is set.
 type PruneImages struct {
 	Rule   bindery.Retention `json:"rule,omitzero"`
 	DryRun bool              `json:"dry_run,omitempty"`

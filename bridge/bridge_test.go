@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -20,6 +21,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/bridge"
 )
 
@@ -442,6 +444,15 @@ func TestChecks(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, links(t)); diff != "" {
 		t.Errorf("the checks changed the machine:\n%s", diff)
+	}
+	everywhere, err := net.ListenPacket("udp4", "0.0.0.0:53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer everywhere.Close()
+	i := slices.IndexFunc(n.Checks(t.Context()), func(c bindery.Check) bool { return c.Name == "port 53" && !c.OK && c.Remedy != "" })
+	if i < 0 {
+		t.Error("a name server at all addresses is not in the way")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -24,6 +25,7 @@ func (n *Network) Checks(ctx context.Context) []bindery.Check {
 		check("nftables", "Load the kernel modules nf_tables, nft_ct, nft_masq, nft_chain_nat (`modprobe nf_tables`).", n.tryFilter()),
 		n.checkForwarding(),
 		n.checkFirewall(),
+		checkPort(),
 		n.checkResolver(ctx),
 	}
 }
@@ -83,9 +85,9 @@ func (n *Network) tryFilter() error { return inNewNamespace(n.installFilter) }
 
 func (n *Network) checkForwarding() bindery.Check {
 	c := bindery.Check{Name: "packet forwarding", Level: "required"}
-	h, err := netlink.NewHandle()
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		c.Found = err.Error()
+		c.Found, c.Remedy = err.Error(), "Run as root, with a kernel that has rtnetlink."
 		return c
 	}
 	defer h.Close()
@@ -111,13 +113,34 @@ func (n *Network) checkFirewall() bindery.Check {
 	c := bindery.Check{Name: "other firewalls", OK: true, Level: "advised", Found: "none in the way"}
 	names, err := n.foreignDrops()
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		c.OK, c.Found = false, err.Error()
+		c.OK, c.Found, c.Remedy = false, err.Error(), "Load the kernel module nf_tables (`modprobe nf_tables`)."
 	}
 	if len(names) > 0 {
 		c.OK, c.Found = false, strings.Join(names, ", ")+" may drop the containers' packets"
 		c.Remedy = fmt.Sprintf("Accept forwarded packets from and to the interface %s there, and DNS from it to this machine.", n.cfg.Name)
 	}
 	return c
+}
+
+// noOtherNames is what to do when somebody listens at port 53 of all addresses.
+const noOtherNames = "Let this machine's own name server (`ss -lunp sport = :53` shows it) listen on its own addresses only, not on all: bind-dynamic in dnsmasq, interface in unbound, listen-on in named."
+
+// checkPort finds out whether port 53 is taken at all addresses of this machine, and so will be at the bridge's. An
+// address of the loopback that nobody uses tells.
+func checkPort() bindery.Check {
+	const unused = "127.53.53.53:53"
+	packets, err := net.ListenPacket("udp4", unused)
+	if err == nil {
+		_ = packets.Close() // nothing was sent
+		var l net.Listener
+		if l, err = net.Listen("tcp4", unused); err == nil {
+			_ = l.Close() // nobody called
+		}
+	}
+	if errors.Is(err, unix.EADDRINUSE) {
+		return bindery.Check{Name: "port 53", Level: "required", Found: "taken at all addresses", Remedy: noOtherNames}
+	}
+	return bindery.Check{Name: "port 53", OK: true, Level: "required", Found: "not taken at all addresses"}
 }
 
 // checkResolver asks each resolver for the servers of the root, which every one knows.

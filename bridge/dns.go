@@ -84,7 +84,7 @@ func (n *Network) listenDNS(ctx context.Context) (net.PacketConn, net.Listener, 
 			err = tcpErr
 		}
 		if !errors.Is(err, unix.EADDRINUSE) || time.Now().After(deadline) {
-			return nil, nil, bindery.Errorf(bindery.ErrNotReady, bindery.Ours, "Let the machine's own name server listen on its own addresses only, not on all.", "Port 53 of %s cannot be used to answer containers", n.gateway).Because(err)
+			return nil, nil, bindery.Errorf(bindery.ErrNotReady, bindery.Ours, noOtherNames, "Port 53 of %s cannot be used to answer containers", n.gateway).Because(err)
 		}
 		select {
 		case <-ctx.Done():

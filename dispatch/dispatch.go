@@ -66,10 +66,9 @@ type Config struct {
 	Launcher   Launcher       // required
 	Generation string         // of the builder; part of every build's key. default: Recipe's
 	Recipe     bindery.Recipe // what the hub is set to build by; default: rules that are called like Generation. one of the two is required
-	// Shelves hold the images that the workers have made. default: they cannot be listed or removed
-	Shelves Shelves
-	// Retention says which images are removed by themselves; nil: none.
-	Retention *bindery.Retention
+	// Retention is what a rule of retention leaves to the hub. Prunes has the hub remove what it does not keep by itself.
+	Retention bindery.Retention
+	Prunes    bool
 	// Generations is told of each step of a generation, once that is stored. It must not wait. default: nobody is
 	Generations func(bindery.GenerationEvent)
 

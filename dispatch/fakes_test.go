@@ -177,6 +177,35 @@ func (w *worker) Status(context.Context) (bindery.WorkerStatus, error) {
 	return st, w.away()
 }
 
+// Images and the two below make it keep images.
+func (w *worker) Images(context.Context) (out []bindery.Image, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name := range w.images {
+		out = append(out, bindery.Image{Name: name})
+	}
+	return out, w.away()
+}
+
+func (w *worker) RemoveImage(_ context.Context, name string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.images, name)
+	return w.away()
+}
+
+// Disk has ten bytes for each.
+func (w *worker) Disk(ctx context.Context) (bindery.DiskUse, error) {
+	use := bindery.DiskUse{Own: map[string]int64{}}
+	all, err := w.Images(ctx)
+	for _, i := range all {
+		use.Own[i.Name] = 10
+		use.Images += 10
+	}
+	use.Total = use.Images
+	return use, err
+}
+
 // restart is a kill -9 and a new start: what was not finished is lost.
 func (w *worker) restart() {
 	w.mu.Lock()

@@ -1,7 +1,6 @@
 package dispatch_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -335,6 +334,21 @@ func TestAnOldWorkerIsHonest(t *testing.T) {
 	})
 }
 
+// TestAllImagesGone launches what every generation had an image of, when all of them went with their worker.
+func TestAllImagesGone(t *testing.T) {
+	twoHubs(t, []string{"a"}, func(t *testing.T, h *hub, _ func(bindery.Recipe) *hub) {
+		next := recipe("RUN true").Generation()
+		if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{}, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		h.reaches(t, next, bindery.GenerationCurrent)
+		h.w.set(func() { clear(h.w.images) })
+		if got := h.serves(t, "a"); got != "bindery/a-"+next {
+			t.Errorf("it is served from %s", got)
+		}
+	})
+}
+
 func TestInvalidate(t *testing.T) {
 	twoHubs(t, []string{"a", "b", "c", "d", "e", "broken1"}, func(t *testing.T, h *hub, _ func(bindery.Recipe) *hub) {
 		const owner = "https://example.org/o/*"
@@ -473,36 +487,6 @@ func (h *hub) rebuilt(t *testing.T, name string) {
 	eventually(t, "the chosen images are replaced", func() bool { return !h.generation(t, name).Rebuilds() })
 }
 
-// shelves are a worker's images as their sizes.
-type shelves struct{ w *worker }
-
-func (s shelves) Images(context.Context) (out []bindery.Image, err error) {
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
-	for name := range s.w.images {
-		out = append(out, bindery.Image{Name: name})
-	}
-	return out, nil
-}
-
-func (s shelves) RemoveImage(_ context.Context, name string) error {
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
-	delete(s.w.images, name)
-	return nil
-}
-
-func (s shelves) Disk(ctx context.Context) (bindery.DiskUse, error) {
-	use := bindery.DiskUse{Own: map[string]int64{}}
-	all, _ := s.Images(ctx)
-	for _, i := range all {
-		use.Own[i.Name] = 10
-		use.Images += 10
-	}
-	use.Total = use.Images
-	return use, nil
-}
-
 // TestPrune removes what was replaced long ago, and never what is in use.
 func TestPrune(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -516,7 +500,7 @@ func TestPrune(t *testing.T) {
 			h.serves(t, repo)
 		}
 		h.stop()
-		h = run(t, db, w, l, byRecipe(recipe("RUN true"), func(c *dispatch.Config) { c.Shelves = shelves{w}; c.Retention = &bindery.Retention{} }))
+		h = run(t, db, w, l, byRecipe(recipe("RUN true"), func(c *dispatch.Config) { c.Retention, c.Prunes = bindery.Retention{Superseded: time.Minute}, true }))
 		defer func() { h.stop(); _ = db.Close() }()
 		b := h.submit(t, ask("a"))
 		s, err := h.Launch(t.Context(), b, ask("a"))
@@ -530,16 +514,18 @@ func TestPrune(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.reaches(t, recipe("RUN true").Generation(), bindery.GenerationCurrent)
-		dry, err := h.Prune(t.Context(), bindery.Retention{Superseded: time.Minute}, true, "ann", "")
+		dry, err := h.Prune(t.Context(), bindery.Retention{}, true, "ann", "")
 		if err != nil || len(dry.Removed) != 0 {
 			t.Errorf("at once: %+v, %v", dry, err)
 		}
 		time.Sleep(5 * time.Minute)
-		if dry, err = h.Prune(t.Context(), bindery.Retention{Superseded: time.Minute}, true, "ann", ""); err != nil || len(dry.Removed) != 2 || dry.Bytes != 20 || !dry.DryRun {
+		if dry, err = h.Prune(t.Context(), bindery.Retention{}, true, "ann", ""); err != nil || len(dry.Removed) != 2 || dry.Bytes != 20 || !dry.DryRun {
 			t.Errorf("after five minutes: %+v, %v; want b and c", dry, err)
 		}
-		if kept, err := h.Prune(t.Context(), bindery.Retention{Superseded: time.Minute, Generations: 1}, true, "ann", ""); err != nil || len(kept.Removed) != 0 {
-			t.Errorf("a generation that is kept: %+v, %v", kept, err)
+		for _, rule := range []bindery.Retention{{Generations: 1}, {Superseded: time.Hour}} {
+			if kept, err := h.Prune(t.Context(), rule, true, "ann", ""); err != nil || len(kept.Removed) != 0 {
+				t.Errorf("%+v keeps those: %+v, %v", rule, kept, err)
+			}
 		}
 		if _, err := h.Prune(t.Context(), bindery.Retention{Unused: -1}, true, "ann", ""); !errors.Is(err, bindery.ErrInvalid) {
 			t.Errorf("nonsense: %v", err)
@@ -547,10 +533,10 @@ func TestPrune(t *testing.T) {
 		if err := h.StopSession(t.Context(), s.ID, "over"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(10 * 24 * time.Hour) // the hub prunes by itself, after seven days
+		time.Sleep(2 * time.Hour) // the hub prunes by itself
 		lib, err := h.Library(t.Context(), 100)
 		if err != nil || len(lib.Images) != 3 || lib.Disk.Total != 30 {
-			t.Errorf("after ten days: %+v, %v", lib, err)
+			t.Errorf("after two hours: %+v, %v", lib, err)
 		}
 		for _, repo := range []string{"a", "b", "c"} {
 			h.serves(t, repo)

@@ -6,14 +6,15 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/rollout"
 )
 
-// Shelves hold the images that workers have made.
-type Shelves interface {
+// A Keeper is a Worker that keeps the images that it has made. *worker.Client is one.
+type Keeper interface {
 	Images(ctx context.Context) ([]bindery.Image, error)
 	RemoveImage(ctx context.Context, name string) error
 	Disk(ctx context.Context) (bindery.DiskUse, error)
@@ -47,18 +48,7 @@ func (d *Dispatcher) Library(ctx context.Context, limit int) (bindery.Library, e
 	if err != nil {
 		return bindery.Library{}, err
 	}
-	out := bindery.Library{Images: images}
-	if d.cfg.Shelves != nil {
-		disk, err := d.cfg.Shelves.Disk(ctx)
-		if err == nil {
-			for i := range images {
-				images[i].Size = disk.Own[images[i].Image]
-			}
-			out.Disk = &disk
-		} else if ctx.Err() == nil {
-			d.cfg.Log.WarnContext(ctx, "the worker does not say where its disk went", "error", err)
-		}
-	}
+	out := bindery.Library{Images: images, Disk: d.account(ctx, images)}
 	slices.SortStableFunc(images, func(a, b bindery.ImageRecord) int {
 		return cmp.Or(compareBool(a.Key == "", b.Key == ""), cmp.Compare(a.Rank, b.Rank), strings.Compare(a.Generation, b.Generation))
 	})
@@ -80,9 +70,7 @@ func (d *Dispatcher) judged(ctx context.Context) ([]bindery.ImageRecord, error) 
 	if err != nil {
 		return nil, err
 	}
-	if images, err = d.withShelves(ctx, images); err != nil {
-		return nil, err
-	}
+	images = d.withKept(ctx, images)
 	order, withdrawn := d.lookOrder()
 	rollout.Judge(images, order, withdrawn)
 	busy := d.sessionsOf()
@@ -101,25 +89,100 @@ func (d *Dispatcher) judged(ctx context.Context) ([]bindery.ImageRecord, error) 
 	return images, nil
 }
 
-// withShelves adds what workers have and no key answers for.
-func (d *Dispatcher) withShelves(ctx context.Context, images []bindery.ImageRecord) ([]bindery.ImageRecord, error) {
-	if d.cfg.Shelves == nil {
-		return images, nil
-	}
-	held, err := d.cfg.Shelves.Images(ctx)
-	if err != nil {
-		return nil, err
-	}
-	known := map[string]bool{}
-	for _, r := range images {
-		known[r.Image] = true
-	}
-	for _, i := range held {
-		if !known[i.Name] {
-			images = append(images, bindery.ImageRecord{Image: i.Name, Source: i.Source, Created: i.Created, Used: i.Used})
+// withKept says which workers have each image, and adds what they have and no key answers for.
+func (d *Dispatcher) withKept(ctx context.Context, images []bindery.ImageRecord) []bindery.ImageRecord {
+	held, _ := askKeepers(ctx, d, "list its images", Keeper.Images)
+	at := map[string][]string{}
+	for _, h := range held {
+		for _, i := range h.said {
+			at[i.Name] = append(at[i.Name], h.worker)
 		}
 	}
-	return images, nil
+	known := map[string]bool{}
+	for i := range images {
+		known[images[i].Image] = true
+		images[i].Workers = at[images[i].Image]
+	}
+	for _, h := range held {
+		for _, i := range h.said {
+			if !known[i.Name] {
+				known[i.Name] = true
+				images = append(images, bindery.ImageRecord{Image: i.Name, Source: i.Source, Created: i.Created, Used: i.Used, Workers: at[i.Name]})
+			}
+		}
+	}
+	return images
+}
+
+// account adds up where the disks of all workers went, and gives the images their sizes. nil: no worker says.
+func (d *Dispatcher) account(ctx context.Context, images []bindery.ImageRecord) *bindery.DiskUse {
+	said, silent := askKeepers(ctx, d, "say where its disk went", Keeper.Disk)
+	if len(said) == 0 {
+		return nil
+	}
+	all := bindery.DiskUse{Own: map[string]int64{}, Silent: silent}
+	for _, s := range said {
+		all.Add(s.said)
+	}
+	for i := range images {
+		images[i].Size = all.Own[images[i].Image]
+	}
+	return &all
+}
+
+// kept is what a worker answered of what it keeps.
+type kept[T any] struct {
+	worker string
+	said   T
+}
+
+// askWithin is how long a worker may take to answer for its images.
+const askWithin = time.Minute
+
+// askKeepers asks all workers that keep images at once, the hub's own first in the answers. silent are the others: who
+// is away is not waited for, and lists of what the rest have are better than none.
+func askKeepers[T any](ctx context.Context, d *Dispatcher, what string, ask func(Keeper, context.Context) (T, error)) (answers []kept[T], silent []string) {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	keepers, silent := d.keepers()
+	said, errs := make([]T, len(keepers)), make([]error, len(keepers))
+	var work sync.WaitGroup
+	for i, k := range keepers {
+		work.Go(func() { said[i], errs[i] = ask(k.Keeper, ctx) })
+	}
+	work.Wait()
+	for i, k := range keepers {
+		if errs[i] != nil {
+			d.cfg.Log.WarnContext(ctx, "a worker does not "+what, "worker", k.name, "error", errs[i])
+			silent = append(silent, k.name)
+			continue
+		}
+		answers = append(answers, kept[T]{k.name, said[i]})
+	}
+	return answers, silent
+}
+
+type namedKeeper struct {
+	name string
+	Keeper
+}
+
+// keepers lists the workers that keep images, and the names of those that are away. The hub's own is asked anyway: that
+// starts it.
+func (d *Dispatcher) keepers() (here []namedKeeper, away []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, m := range d.members {
+		k, ok := m.conn.(Keeper)
+		switch {
+		case !ok:
+		case m.own() || m.view.Up:
+			here = append(here, namedKeeper{m.name(), k})
+		default:
+			away = append(away, m.name())
+		}
+	}
+	return here, away
 }
 
 // lookOrder is in which order generations are looked through for an image, and which are withdrawn.
@@ -166,11 +229,13 @@ func (d *Dispatcher) RemoveImage(ctx context.Context, name, who, reason string) 
 	return err
 }
 
-// Prune removes the images that a rule of retention does not keep; with dryRun it says which those are.
+// Prune removes the images that a rule of retention does not keep; with dryRun it says which those are. What the rule
+// leaves out is as the hub is set.
 func (d *Dispatcher) Prune(ctx context.Context, r bindery.Retention, dryRun bool, who, reason string) (bindery.Pruned, error) {
 	if r.Unused < 0 || r.Superseded < 0 || r.Top < 0 || r.Generations < 0 {
 		return bindery.Pruned{}, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Give times and numbers that are not negative.", "The rule of retention cannot be meant")
 	}
+	r = r.Or(d.cfg.Retention)
 	lib, err := d.Library(ctx, int(^uint(0)>>1))
 	if err != nil {
 		return bindery.Pruned{}, err
@@ -272,30 +337,29 @@ func (d *Dispatcher) notRemoving(image string) {
 	delete(d.removing, image)
 }
 
-// unshelve has the workers remove an image that is forgotten. If that fails, or the hub dies, it is listed as one that
-// nobody answers for, and can be removed again.
+// unshelve has the workers that have it remove an image that is forgotten. If that fails, or the hub dies, or one is
+// away, it is listed as one that nobody answers for, and can be removed again.
 func (d *Dispatcher) unshelve(ctx context.Context, image string) {
 	defer d.notRemoving(image)
-	if d.cfg.Shelves == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-	defer cancel()
-	if err := d.cfg.Shelves.RemoveImage(ctx, image); err != nil && !errors.Is(err, bindery.ErrNotFound) {
-		d.cfg.Log.WarnContext(ctx, "a forgotten image is still there", "image", image, "error", err)
-	}
+	askKeepers(context.WithoutCancel(ctx), d, "remove the forgotten image "+image, func(k Keeper, ctx context.Context) (struct{}, error) {
+		err := k.RemoveImage(ctx, image)
+		if errors.Is(err, bindery.ErrNotFound) {
+			err = nil
+		}
+		return struct{}{}, err
+	})
 }
 
 // pruneEvery is how often images that retention does not keep are removed.
 const pruneEvery = time.Hour
 
-// prunes removes them, where the operator has said what is to be kept.
+// prunes removes them, where the operator has said so.
 func (d *Dispatcher) prunes(ctx context.Context) {
-	if d.cfg.Retention == nil {
+	if !d.cfg.Prunes {
 		return
 	}
 	for pause(ctx, pruneEvery) == nil {
-		done, err := d.Prune(ctx, *d.cfg.Retention, false, "hub", "")
+		done, err := d.Prune(ctx, bindery.Retention{}, false, "hub", "")
 		if err != nil && ctx.Err() == nil {
 			d.cfg.Log.WarnContext(ctx, "images cannot be pruned", "error", err)
 		} else if len(done.Removed) > 0 {

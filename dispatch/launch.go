@@ -24,17 +24,18 @@ func (d *Dispatcher) Launch(ctx context.Context, b bindery.Build, ask bindery.As
 		return bindery.Session{}, bindery.Errorf(bindery.ErrInvalid, bindery.Ours, "Wait until the build has succeeded.", "Build %q has no image to launch", b.ID)
 	}
 	s, err := d.launch(ctx, b, ask)
-	if !errors.Is(err, bindery.ErrNotFound) {
-		return s, err
+	// Every generation may have had an image of it, and all of them may be gone with their worker.
+	for tries := 1 + len(d.shelf.Load().order); errors.Is(err, bindery.ErrNotFound) && tries > 0; tries-- {
+		d.cfg.Log.WarnContext(ctx, "the image of a build is gone; it is built again", "build", b.ID, "image", b.Result.Image)
+		if b, err = d.rebuild(ctx, b, ask); err != nil {
+			return bindery.Session{}, err
+		}
+		s, err = d.launch(ctx, b, ask)
 	}
-	d.cfg.Log.WarnContext(ctx, "the image of a build is gone; it is built again", "build", b.ID, "image", b.Result.Image)
-	if b, err = d.rebuild(ctx, b, ask); err != nil {
-		return bindery.Session{}, err
-	}
-	return d.launch(ctx, b, ask)
+	return s, err
 }
 
-// rebuild forgets that a key has an image, and makes it again.
+// rebuild forgets that a key has an image, and makes it again, unless another generation has one.
 func (d *Dispatcher) rebuild(ctx context.Context, b bindery.Build, ask bindery.Ask) (bindery.Build, error) {
 	err := d.do(ctx, func(t *turn) {
 		for _, key := range []string{b.Key, bindery.BuildKey(b.Source, b.Result.Generation)} { // it may be known by either

@@ -3,6 +3,8 @@ package dispatch_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -135,6 +137,49 @@ func TestWorkersJoin(t *testing.T) {
 	})
 }
 
+// TestImagesOfWorkers asks every worker for its images and for its disk, and has whoever has an image remove it.
+func TestImagesOfWorkers(t *testing.T) {
+	second := newProver("b")
+	bubble(t, others(second), func(t *testing.T, h *hub) {
+		synctest.Wait()
+		h.join(t, "b")
+		h.w.set(func() { h.w.images["bindery/both"], h.w.images["bindery/own"] = true, true })
+		second.set(func() { second.images["bindery/both"], second.images["bindery/b"] = true, true })
+		list := func() (string, *bindery.DiskUse) {
+			t.Helper()
+			lib, err := h.Library(t.Context(), 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out []string
+			for _, r := range lib.Images {
+				out = append(out, fmt.Sprintf("%s on %s: %d", r.Image, strings.Join(r.Workers, "+"), r.Size))
+			}
+			slices.Sort(out)
+			return strings.Join(out, ", "), lib.Disk
+		}
+		if got, disk := list(); got != "bindery/b on b: 10, bindery/both on w+b: 20, bindery/own on w: 10" || disk.Total != 40 || len(disk.Silent) != 0 {
+			t.Errorf("%s; %+v", got, disk)
+		}
+		for _, image := range []string{"bindery/b", "bindery/both"} {
+			if err := h.RemoveImage(t.Context(), image, "ann", ""); err != nil {
+				t.Error(err)
+			}
+		}
+		if got, disk := list(); got != "bindery/own on w: 10" || disk.Total != 10 {
+			t.Errorf("when two are removed: %s; %+v", got, disk)
+		}
+		second.set(func() { second.images["bindery/b"], second.down = true, true })
+		if got, disk := list(); got != "bindery/own on w: 10" || disk.Total != 10 || !slices.Equal(disk.Silent, []string{"b"}) {
+			t.Errorf("when it does not answer: %s; %+v", got, disk)
+		}
+		time.Sleep(time.Minute) // now that is known
+		if got, disk := list(); got != "bindery/own on w: 10" || !slices.Equal(disk.Silent, []string{"b"}) {
+			t.Errorf("when it is away: %s; %+v", got, disk)
+		}
+	})
+}
+
 // TestWorkerProves refuses a worker that lacks something, says what, and takes it when it has it.
 func TestWorkerProves(t *testing.T) {
 	second := newProver("b")
@@ -202,6 +247,17 @@ func TestWorkerFails(t *testing.T) {
 				}
 				if got := h.build(t, b.ID); got.State != bindery.BuildSucceeded {
 					t.Errorf("%+v", got)
+				}
+				second.set(func() { second.found.Scratch.ReadOnly = false })
+				time.Sleep(10 * time.Second)
+				log, err := h.Audit(t.Context(), bindery.AuditQuery{Who: "hub", Limit: 10})
+				var did []string
+				for _, l := range log {
+					did = append(did, l.Did+" "+l.What)
+				}
+				want := map[string]string{"read-only": "find worker refused b", "away": "find worker away b"}[how]
+				if got := strings.Join(did, ", "); err != nil || got != "find worker ready b, "+want {
+					t.Errorf("audit: %s, %v", got, err)
 				}
 			})
 		})

@@ -122,7 +122,7 @@ func (d *Dispatcher) look(ctx context.Context, m *member) (l look) {
 // its cache may have.
 func (d *Dispatcher) noteWorker(ctx context.Context, m *member, l look) (short bool) {
 	d.mu.Lock()
-	old, known := m.view, m.known
+	old, known, lost := m.view, m.known, m.lost
 	m.see(l, d.cfg.Minimums, d.now())
 	same := m.view.State == old.State && !m.wants().differs(known) && m.hopeless(d.now()) == m.lost
 	short = m.shortOfRoom() && d.now().Sub(m.emptied) >= time.Minute
@@ -146,7 +146,8 @@ func (d *Dispatcher) noteWorker(ctx context.Context, m *member, l look) (short b
 	}
 	_ = d.insist(ctx, func(t *turn) { // the hub stops otherwise
 		t.tellOf(m)
-		if now.State != old.State && (now.State == bindery.WorkerRefused || old.State == bindery.WorkerRefused) {
+		refused := now.State != old.State && (now.State == bindery.WorkerRefused || old.State == bindery.WorkerRefused)
+		if refused || m.lost != lost { // one that is away for a moment is no event
 			t.note("hub", "find worker "+string(now.State), now.Name, now.Reason)
 		}
 	})

@@ -37,6 +37,7 @@ type health struct {
 	worker   func(ctx context.Context) (bindery.WorkerStatus, error)
 	checks   func(ctx context.Context) []bindery.Check
 	sessions Sessions
+	workers  Workers // optional
 	most     int
 	now      func() time.Time
 
@@ -46,7 +47,7 @@ type health struct {
 }
 
 func newHealth(cfg Config) *health {
-	return &health{worker: cfg.Worker, checks: cfg.Checks, sessions: cfg.Sessions, most: cfg.SessionsAtOnce, now: cfg.Now}
+	return &health{worker: cfg.Worker, checks: cfg.Checks, sessions: cfg.Sessions, workers: cfg.Workers, most: cfg.SessionsAtOnce, now: cfg.Now}
 }
 
 func (h *health) answer(ctx context.Context) healthAnswer {
@@ -76,6 +77,7 @@ func (h *health) answer(ctx context.Context) healthAnswer {
 			q.Builds++
 		}
 	}
+	q.Builds += h.elsewhere(ctx)
 	if q.Total = q.Users + q.Builds; h.most > 0 {
 		q.Quota = &h.most
 	}
@@ -87,6 +89,23 @@ func (h *health) answer(ctx context.Context) healthAnswer {
 	}
 	h.last, h.asked = out, h.now()
 	return out
+}
+
+// elsewhere counts the builds on workers that have joined.
+func (h *health) elsewhere(ctx context.Context) (builds int) {
+	if h.workers == nil {
+		return 0
+	}
+	all, err := h.workers.Workers(ctx)
+	if err != nil {
+		return 0 // the hub is not ready, and builds nothing
+	}
+	for _, v := range all {
+		if v.Record.Address != "" && v.Up {
+			builds += v.Running
+		}
+	}
+	return builds
 }
 
 func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) error {

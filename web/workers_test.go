@@ -59,6 +59,23 @@ func (c *crew) AddJoinToken(_ context.Context, who string, in api.NewJoinToken) 
 	return api.JoinToken{ID: "t", Token: "secret", Uses: in.Uses}, c.note("b", "token", who, in.Uses, in.For)
 }
 
+// TestHealthCountsAllBuilds counts those of workers that have joined, as long as they answer.
+func TestHealthCountsAllBuilds(t *testing.T) {
+	for up, want := range map[bool]string{true: `"total_pods":5,"build_pods":5`, false: `"total_pods":2,"build_pods":2`} {
+		staff := newCrew()
+		staff.view.Record.Address, staff.view.Running, staff.view.Up = "unix:/b", 3, up
+		ts := serve(t, newHub(), func(c *web.Config) {
+			c.Workers = staff
+			c.Worker = func(context.Context) (bindery.WorkerStatus, error) {
+				return bindery.WorkerStatus{Builds: []bindery.BuildAttempt{{ID: "1"}, {ID: "2"}, {ID: "3", Done: true}}}, nil
+			}
+		})
+		if _, body := ask(t, "GET", ts.URL+"/health", ""); !strings.Contains(body, want) {
+			t.Errorf("when b is up: %t, health has no %s: %s", up, want, body)
+		}
+	}
+}
+
 func TestWorkersByTheAPI(t *testing.T) {
 	h, staff := newHub(), newCrew()
 	ts := serve(t, h, func(c *web.Config) {

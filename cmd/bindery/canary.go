@@ -86,7 +86,7 @@ func (c canaryConfig) source(inst instance) (bindery.Source, error) {
 }
 
 // canary makes the hub's canary; nil when there is to be none.
-func (o *observed) canary(a *app, p *parts, hub *dispatch.Dispatcher, d doors, log *slog.Logger) (*canary.Canary, error) {
+func (o *observed) canary(a *app, crew *fleet, hub *dispatch.Dispatcher, d doors, log *slog.Logger) (*canary.Canary, error) {
 	cfg := a.cfg.Canary
 	if cfg.every() == 0 {
 		return nil, nil
@@ -100,7 +100,7 @@ func (o *observed) canary(a *app, p *parts, hub *dispatch.Dispatcher, d doors, l
 		Visit: func(ctx context.Context, s bindery.Session) error { return visitSession(ctx, near(d.sessions), s) },
 		Forget: func(ctx context.Context) error {
 			src, err := source()
-			return cmp.Or(err, p.forgetImages(ctx, src))
+			return cmp.Or(err, crew.forgetImages(ctx, src))
 		},
 	})
 	if err != nil {
@@ -122,21 +122,6 @@ func near(l net.Listener) string {
 		return "http://127.0.0.1:" + itoa(addr.Port)
 	}
 	return "http://" + l.Addr().String()
-}
-
-// forgetImages removes the images of a source, and of it only.
-func (p *parts) forgetImages(ctx context.Context, src bindery.Source) error {
-	c, err := p.workers.client(ctx)
-	if err != nil {
-		return err
-	}
-	all, err := c.Images(ctx)
-	for _, img := range all {
-		if img.Source.Provider == src.Provider && img.Source.URL == src.URL {
-			err = errors.Join(err, c.RemoveImage(ctx, img.Name))
-		}
-	}
-	return err
 }
 
 // ask sends a GET and reads a part of the answer.

@@ -172,15 +172,6 @@ func (c imagesConfig) rule() bindery.Retention {
 	return bindery.Retention{Unused: c.Unused, Superseded: c.Superseded, Top: c.Top, Generations: c.Generations}
 }
 
-// retention is what the hub removes by itself; nil: nothing.
-func (c imagesConfig) retention() *bindery.Retention {
-	if !c.Prune {
-		return nil
-	}
-	r := c.rule()
-	return &r
-}
-
 type networkConfig struct {
 	Bridge string   `yaml:"bridge"`
 	Subnet string   `yaml:"subnet"`

@@ -113,7 +113,10 @@ func printChecks(w io.Writer, checks []bindery.Check) {
 		if !k.OK {
 			note := k.Remedy
 			if k.Level != required {
-				note += " (advised)"
+				note = strings.TrimSpace(note + " (advised)")
+			}
+			if note == "" {
+				continue
 			}
 			fmt.Fprintf(w, "  %-*s  %s\n", wide, "", note)
 		}

@@ -24,6 +24,7 @@ import (
 // worker has one.
 type fleet struct {
 	own       workers
+	canary    string // directory of the hub's own repository; empty: it has none
 	authority *worker.Authority
 	log       *slog.Logger
 
@@ -32,8 +33,8 @@ type fleet struct {
 	holds  map[string]string         // session to the name of the worker that prepared it
 }
 
-func newFleet(own workers, authority *worker.Authority, log *slog.Logger) *fleet {
-	return &fleet{own: own, authority: authority, log: log, others: map[string]*worker.Client{}, holds: map[string]string{}}
+func newFleet(own workers, canary string, authority *worker.Authority, log *slog.Logger) *fleet {
+	return &fleet{own: own, canary: canary, authority: authority, log: log, others: map[string]*worker.Client{}, holds: map[string]string{}}
 }
 
 // Addresses of workers say how they are reached.
@@ -57,15 +58,19 @@ func (f *fleet) connect(r bindery.WorkerRecord) (dispatch.Worker, error) {
 		f.others[r.Name] = c
 		f.mu.Unlock()
 	}
-	return joined{c}, nil
+	return joined{c, f.canary}, nil
 }
 
-// joined is a worker that has joined, as a hub may use it: for sources that visitors may name.
-type joined struct{ *worker.Client }
+// joined is a worker that has joined, as a hub may use it: for sources that visitors may name, and the hub's own
+// repository. It is built where it is seen: who does not share a file system with the hub gets no builds.
+type joined struct {
+	*worker.Client
+	canary string
+}
 
 // Start refuses what only the person at the keyboard may ask for.
 func (j joined) Start(ctx context.Context, req bindery.BuildRequest) error {
-	if err := visited(req.Source); err != nil {
+	if err := visited(req.Source, j.canary); err != nil {
 		return err
 	}
 	return j.Client.Start(ctx, req)
@@ -153,6 +158,34 @@ func (f *fleet) Release(ctx context.Context, session string) error {
 		return nil
 	}
 	return f.own.Release(ctx, session)
+}
+
+// forgetImages removes the images of a source, and of it only, from all workers. One that has joined and does not
+// answer keeps them until next time.
+func (f *fleet) forgetImages(ctx context.Context, src bindery.Source) error {
+	names, clients := f.crew()
+	for i, c := range clients {
+		within, cancel := context.WithTimeout(ctx, prepareWithin)
+		if err := forgetImages(within, c, src); err != nil {
+			f.log.WarnContext(ctx, "a worker keeps images of the hub's own", "worker", names[i], "err", err)
+		}
+		cancel()
+	}
+	own, err := f.own.client(ctx)
+	if err != nil {
+		return err
+	}
+	return forgetImages(ctx, own, src)
+}
+
+func forgetImages(ctx context.Context, c *worker.Client, src bindery.Source) error {
+	all, err := c.Images(ctx)
+	for _, img := range all {
+		if img.Source.Provider == src.Provider && img.Source.URL == src.URL {
+			err = errors.Join(err, c.RemoveImage(ctx, img.Name))
+		}
+	}
+	return err
 }
 
 // staff is the dispatcher's part that knows workers, for the web.

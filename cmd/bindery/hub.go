@@ -19,17 +19,12 @@ type visitorWorker struct {
 	canary string // directory of the hub's own repository
 }
 
-// visited is the function of that name, but for the hub's own repository. That is no visitor's to name: their sources
-// are never trusted.
-func (v visitorWorker) visited(src bindery.Source) error {
-	if v.canary != "" && src == canarySource(v.canary) {
+// visited refuses what only the person at the keyboard may ask for, whoever passed it on, but for the hub's own
+// repository, where it has one. That is no visitor's to name: their sources are never trusted.
+func visited(src bindery.Source, canary string) error {
+	if canary != "" && src == canarySource(canary) {
 		return nil
 	}
-	return visited(src)
-}
-
-// visited refuses what only the person at the keyboard may ask for, whoever passed it on.
-func visited(src bindery.Source) error {
 	if src.Provider == bindery.ProviderLocal || src.Trusted {
 		return bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Use the https URL of the repository.", "A hub builds no directories of its machine")
 	}
@@ -37,7 +32,7 @@ func visited(src bindery.Source) error {
 }
 
 func (v visitorWorker) Start(ctx context.Context, req bindery.BuildRequest) error {
-	if err := v.visited(req.Source); err != nil {
+	if err := visited(req.Source, v.canary); err != nil {
 		return err
 	}
 	c, err := v.w.client(ctx)
@@ -73,7 +68,7 @@ func (v visitorWorker) Cancel(ctx context.Context, id string, attempt int) error
 
 // Resolve asks again when the worker dies over it: to ask is harmless, and there is a new worker at once.
 func (v visitorWorker) Resolve(ctx context.Context, src bindery.Source) (bindery.Source, error) {
-	if err := v.visited(src); err != nil {
+	if err := visited(src, v.canary); err != nil {
 		return src, err
 	}
 	for tries := 1; ; tries++ {
@@ -113,6 +108,17 @@ func (v visitorWorker) MakeRoom(ctx context.Context) error {
 	}
 	return c.MakeRoom(ctx)
 }
+
+// Images lists what it keeps.
+func (v visitorWorker) Images(ctx context.Context) ([]bindery.Image, error) { return v.w.Images(ctx) }
+
+// RemoveImage removes one.
+func (v visitorWorker) RemoveImage(ctx context.Context, name string) error {
+	return v.w.RemoveImage(ctx, name)
+}
+
+// Disk says where the bytes of its disk are.
+func (v visitorWorker) Disk(ctx context.Context) (bindery.DiskUse, error) { return v.w.Disk(ctx) }
 
 // hubSessions begins the ids of a hub's sessions.
 const hubSessions = "s-"

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -45,20 +47,23 @@ func (c *imagesLsCmd) Run(ctx context.Context, a *app) error {
 	if d := lib.Disk; d != nil {
 		fmt.Fprintf(a.stdout, "\ndisk %s: images %s, shared by images %s, sessions %s, cache %s, other %s\n",
 			size(d.Total), size(d.Images), size(d.Shared), size(d.Sessions), size(d.Cache), size(d.Other))
+		if len(d.Silent) > 0 {
+			fmt.Fprintf(a.stdout, "without workers that do not answer: %s\n", clean(strings.Join(d.Silent, ", ")))
+		}
 	}
 	return nil
 }
 
 func printImages(out io.Writer, all []bindery.ImageRecord) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "IMAGE\tRANK\tLAUNCHES\tSIZE\tUSED\tGENERATION\tSTATE\tREPOSITORY\tWHY")
+	fmt.Fprintln(w, "IMAGE\tRANK\tLAUNCHES\tSIZE\tUSED\tGENERATION\tSTATE\tWORKER\tREPOSITORY\tWHY")
 	for _, r := range all {
 		used := "never"
 		if !r.Used.IsZero() {
 			used = r.Used.Local().Format(time.DateTime)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", clean(r.Image), r.Rank, r.Launches, size(r.Size), used, clean(r.Generation), r.State,
-			clean(fmt.Sprintf("%s@%.8s", r.Source.URL, r.Source.Commit)), clean(r.Why))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", clean(r.Image), r.Rank, r.Launches, size(r.Size), used, clean(r.Generation), r.State,
+			cmp.Or(clean(strings.Join(r.Workers, ",")), "-"), clean(fmt.Sprintf("%s@%.8s", r.Source.URL, r.Source.Commit)), clean(r.Why))
 	}
 	return w.Flush()
 }
@@ -80,7 +85,7 @@ func (c *imagesRmCmd) Run(ctx context.Context, a *app) error {
 
 type imagesPruneCmd struct {
 	hubFlags
-	Unused      time.Duration `help:"Remove what nobody launched for so long (default: images.unused of the configuration)." placeholder:"DURATION"`
+	Unused      time.Duration `help:"Remove what nobody launched for so long (default: images.unused of the hub's configuration)." placeholder:"DURATION"`
 	Superseded  time.Duration `help:"Remove what has been replaced for so long (default: images.superseded)." placeholder:"DURATION"`
 	Top         int           `help:"Keep so many of the most popular (default: images.top)." placeholder:"N"`
 	Generations int           `help:"Keep what is replaced of so many generations (default: images.generations)." placeholder:"N"`
@@ -95,19 +100,7 @@ func (c *imagesPruneCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	rule := a.cfg.Images.rule()
-	if c.Unused != 0 {
-		rule.Unused = c.Unused
-	}
-	if c.Superseded != 0 {
-		rule.Superseded = c.Superseded
-	}
-	if c.Top != 0 {
-		rule.Top = c.Top
-	}
-	if c.Generations != 0 {
-		rule.Generations = c.Generations
-	}
+	rule := bindery.Retention{Unused: c.Unused, Superseded: c.Superseded, Top: c.Top, Generations: c.Generations}
 	done, err := client.PruneImages(ctx, api.PruneImages{Rule: rule, DryRun: c.DryRun, Reason: c.Reason})
 	if err != nil {
 		return err

@@ -199,7 +199,7 @@ func (c *serveCmd) serve(ctx context.Context, a *app, d doors) error {
 	if err != nil {
 		return err
 	}
-	bird, err := h.seen.canary(a, h.parts, h.hub, d, log)
+	bird, err := h.seen.canary(a, h.crew, h.hub, d, log)
 	if err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func (c *serveCmd) hubParts(ctx context.Context, a *app, log *slog.Logger) (h hu
 	if err != nil {
 		return h, err
 	}
-	h.crew, h.limits, h.seen = newFleet(w, authority, log), newPoolFile(a.cfg.Pools, log), &observed{}
+	h.crew, h.limits, h.seen = newFleet(w, a.cfg.Canary.dir(a.inst), authority, log), newPoolFile(a.cfg.Pools, log), &observed{}
 	if h.parts, err = a.open(ctx, w, h.crew, log); err != nil {
 		return h, err
 	}
@@ -248,9 +248,9 @@ func (c *serveCmd) hubParts(ctx context.Context, a *app, log *slog.Logger) (h hu
 func (c *serveCmd) dispatch(a *app, h hubParts, log *slog.Logger) dispatch.Config {
 	return dispatch.Config{
 		Ended: h.seen.built, Resolved: h.seen.resolved,
-		Store: h.db, Worker: visitorWorker{h.parts.workers, a.cfg.Canary.dir(a.inst)}, Connect: h.crew.connect, Minimums: h.limits.minimums,
+		Store: h.db, Worker: visitorWorker{h.parts.workers, h.crew.canary}, Connect: h.crew.connect, Minimums: h.limits.minimums,
 		Launcher: hubLauncher{h.launcher}, Recipe: a.recipe(c.Base),
-		Shelves: h.parts.workers, Retention: a.cfg.Images.retention(), Generations: h.seen.generation,
+		Retention: a.cfg.Images.rule(), Prunes: a.cfg.Images.Prune, Generations: h.seen.generation,
 		Policy: sched.Config{Sessions: a.cfg.Sessions.Max, Places: a.cfg.Sessions.Places}, Wait: true, Quick: true, Trace: h.trace.sink(),
 		Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: h.hubLeases, Log: log,
 	}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -182,8 +183,12 @@ func TestWorkers(t *testing.T) {
 		h.becomes(t, "c", bindery.WorkerAway, "")
 		h.must(t, "workers", "rm", "c")
 	})
+	h.alone(t, "own", "b")
+	h.launch(t, serving(srv, "here", ""), "main")
+	h.must(t, "workers", "resume", "b")
 	h.alone(t, "b", "own")
 	t.Run("another worker's image", func(t *testing.T) {
+		h.launch(t, serving(srv, "unwanted", ""), "main")
 		e, _ := h.launch(t, elsewhere, "main")
 		if on := h.lastWorker(t); on != "b" {
 			t.Errorf("it was built on %q", on)
@@ -197,11 +202,44 @@ func TestWorkers(t *testing.T) {
 			t.Errorf("the session answers %s", resp.Status)
 		}
 	})
+	t.Run("images of both", func(t *testing.T) {
+		lib := h.library(t)
+		for name, want := range map[string]string{"here": "own", "elsewhere": "b", "unwanted": "b"} {
+			if r := imageOf(lib, name); !slices.Equal(r.Workers, []string{want}) {
+				t.Errorf("%s is at %v, want %s", name, r.Workers, want)
+			}
+		}
+		d, has := lib.Disk, h.held(t)+b.held(t)
+		if d == nil || d.Images+d.Shared+d.Sessions+d.Cache+d.Other != d.Total || len(d.Silent) != 0 || max(has, d.Total)-min(has, d.Total) > has/50 {
+			t.Errorf("the disks have %d bytes; accounted for: %+v", has, d)
+		}
+	})
 	t.Run("killed hub", func(t *testing.T) {
 		h.kill9(t)
+		(&upgrade{t: t, h: h}).configure("RUN true")
 		h.start(t)
 		h.becomes(t, "own", bindery.WorkerDrained, "a test")
 		h.becomes(t, "b", bindery.WorkerReady, "")
+	})
+	t.Run("remove another worker's image", func(t *testing.T) {
+		gone := imageOf(h.library(t), "unwanted")
+		h.must(t, "images", "rm", gone.Image, "--reason", "a test")
+		lib := h.library(t)
+		if slices.ContainsFunc(lib.Images, func(r bindery.ImageRecord) bool { return r.Image == gone.Image }) || lib.Disk.Own[gone.Image] != 0 {
+			t.Errorf("%s is still there", gone.Image)
+		}
+	})
+	t.Run("a roll-out on another worker", func(t *testing.T) {
+		all, err := h.client(t).Generations(t.Context())
+		if err != nil || len(all) != 2 {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		h.must(t, "generation", "start", "--reason", "a test")
+		(&upgrade{t: t, h: h}).reaches(all[0].Name, bindery.GenerationCurrent)
+		r := imageOf(h.library(t), "elsewhere")
+		if r.Generation != all[0].Name || r.Proven.IsZero() || !slices.Equal(r.Workers, []string{"b"}) {
+			t.Errorf("what serves now: %+v", r)
+		}
 	})
 	t.Run("a slow disk", func(t *testing.T) {
 		pools.write(t, "free: 600M, write_rate: 2M")
@@ -316,6 +354,26 @@ func (h *hub) lastWorker(t *testing.T) string {
 		t.Fatalf("builds: %v, %v", all, err)
 	}
 	return slices.MaxFunc(all, func(a, b bindery.Build) int { return a.Created.Compare(b.Created) }).Worker
+}
+
+// library is the images and where the disks went.
+func (h *hub) library(t *testing.T) (lib bindery.Library) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(h.must(t, "images", "ls", "--json")), &lib); err != nil {
+		t.Fatal(err)
+	}
+	return lib
+}
+
+// imageOf is the image that serves a repository of serving.
+func imageOf(lib bindery.Library, name string) bindery.ImageRecord {
+	i := slices.IndexFunc(lib.Images, func(r bindery.ImageRecord) bool {
+		return r.State == "serving" && strings.HasSuffix(r.Source.URL, "/"+name)
+	})
+	if i < 0 {
+		return bindery.ImageRecord{}
+	}
+	return lib.Images[i]
 }
 
 // during builds on b alone, lets the hub's own worker help once that has begun, does something to b's disk, and wants
