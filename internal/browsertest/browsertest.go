@@ -1,4 +1,4 @@
-// Package browsertest looks at the storybooks of web and admin in Chromium.
+// Package browsertest looks at every page of a storybook in Chromium.
 package browsertest
 
 import (
