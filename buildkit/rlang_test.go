@@ -94,16 +94,22 @@ func planned(t testing.TB, name, dir string, env ...string) plan.Job {
 	return j
 }
 
+// rRepository has R in all its forms. more ends its install.R.
+func rRepository(t testing.TB, more string) string {
+	t.Helper()
+	return repo(t,
+		"runtime.txt", "r-4.2-2024-01-31\n",
+		"install.R", "install.packages(c('digest', 'zzalpha'))\n"+more,
+		"renv.lock", `{"R": {"Version": "4.2.2", "Repositories": [{"Name": "CRAN", "URL": "https://cran.example"}]}, "Packages": {"zzgamma": {"Package": "zzgamma", "Version": "1.0.0", "Source": "Repository", "Repository": "CRAN"}}}`,
+		"DESCRIPTION", "Package: sample\nVersion: 0.1\nTitle: Mine\nDescription: Of the repository.\nAuthor: Ann\nMaintainer: Ann <ann@example.org>\nLicense: MIT\nImports: zzbeta, jsonlite\n",
+		"NAMESPACE", "export(mine)\n", "R/mine.R", "mine <- function() cat('mine\\n')\n")
+}
+
 // R in all its forms at once: Debian's R with its kernel, a script, a lock, a package, and what comes from Debian in
 // place of CRAN.
 func TestR(t *testing.T) {
 	e := shared(t)
-	dir := repo(t,
-		"runtime.txt", "r-4.2-2024-01-31\n",
-		"install.R", "install.packages(c('digest', 'zzalpha'))\nstop('half way')\n",
-		"renv.lock", `{"R": {"Version": "4.2.2", "Repositories": [{"Name": "CRAN", "URL": "https://cran.example"}]}, "Packages": {"zzgamma": {"Package": "zzgamma", "Version": "1.0.0", "Source": "Repository", "Repository": "CRAN"}}}`,
-		"DESCRIPTION", "Package: sample\nVersion: 0.1\nTitle: Mine\nDescription: Of the repository.\nAuthor: Ann\nMaintainer: Ann <ann@example.org>\nLicense: MIT\nImports: zzbeta, jsonlite\n",
-		"NAMESPACE", "export(mine)\n", "R/mine.R", "mine <- function() cat('mine\\n')\n")
+	dir := rRepository(t, "stop('half way')\n")
 	j := planned(t, "r", dir, "BINDERY_R_CRAN", cran(t))
 	s := &story{t: t}
 	made, err := e.Solve(t.Context(), j, s.emit)

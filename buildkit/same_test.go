@@ -42,6 +42,7 @@ func TestEqualInputsMakeEqualDigests(t *testing.T) {
 		oneLayer(t, engines[1], j)
 		frozen(t, engines[1], j, "apt.txt requirements.txt")
 	})
+	packages := cran(t)
 	for _, tt := range []struct {
 		name  string
 		job   func(t *testing.T) plan.Job
@@ -49,6 +50,7 @@ func TestEqualInputsMakeEqualDigests(t *testing.T) {
 	}{
 		{"conda", everyConda, "apt.txt conda.lock requirements.txt"},
 		{"Python of uv's", pythonOfUV, "apt.txt requirements.txt"},
+		{"R", func(t *testing.T) plan.Job { return everyR(t, packages) }, "apt.txt requirements.txt renv.lock"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			j, _ := makeTwice(t, engines, tt.job)
@@ -234,6 +236,13 @@ func pythonOfUV(t *testing.T) plan.Job {
 	t.Helper()
 	return condaJob(t, "same-uv", repo(t, "runtime.txt", "python-3.10\n", "requirements.txt", "pyyaml==6.0.2\ndocopt==0.6.2\n",
 		"mine.py", "X = {'a', 'b', 'c'}\n", "postBuild", "set -e\npython -c 'import mine'\npip install --no-cache-dir toolz==1.0.0\n"))
+}
+
+// everyR is a repository with R's packages: of Debian, of CRAN, of a lock file, its own. None has help pages: R keeps with
+// those where it read them, in a temporary directory.
+func everyR(t *testing.T, packages string) plan.Job {
+	t.Helper()
+	return planned(t, "same-r", rRepository(t, ""), "BINDERY_R_CRAN", packages)
 }
 
 // touch gives everything in dir a time and an owner.

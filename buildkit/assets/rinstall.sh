@@ -3,6 +3,7 @@
 # own package; $2 is the file.
 set -euo pipefail
 mkdir -p "$TMPDIR"
+began=$(date -u '+%Y-%m-%d %H:%M:%S')
 r() { Rscript --no-save --no-restore --no-init-file --no-environ "$@"; }
 
 case $1 in
@@ -35,3 +36,4 @@ renv.lock)
 	r -e 'remotes::install_local(".", upgrade = "never", force = TRUE)'
 	;;
 esac
+BEGAN=$began r "$ASSETS/rdate.R" || echo "R's packages keep the date of this build."
