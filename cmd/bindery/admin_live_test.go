@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/bindery-hub/bindery/api"
@@ -213,6 +214,43 @@ func TestAdminPages(t *testing.T) {
 	}
 }
 
+// TestRolloutForms plans, begins, pauses, resumes and takes back a roll-out by the forms of the pages.
+func TestRolloutForms(t *testing.T) {
+	dir := t.TempDir()
+	hub, stop := officeOf(t, dir, "g")
+	for _, repo := range []string{"zed/quick", "zoe/quick"} {
+		expect(t, watch(t, hub, repo), `"phase":"ready"`)
+	}
+	stop()
+	hub, _ = officeOf(t, dir, "h")
+	o := newOperator(t, hub)
+	o.signIn("t")
+	const page, plan = "/admin/generations", "/admin/generations/h/plan"
+	shows := func(state, act string) {
+		t.Helper()
+		text := o.want(200, "GET", page, nil)
+		_, h, _ := strings.Cut(text, "<h2>h</h2>")
+		if h, _, _ = strings.Cut(h, "<h2>"); !strings.Contains(h, state) || !strings.Contains(h, act) {
+			t.Errorf("no %s and %s in\n%s", state, act, h)
+		}
+	}
+	shows("new", plan)
+	o.post(400, plan, page+"/h/start", url.Values{"canary": {"many"}, "reason": {"a new base"}})
+	o.post(303, plan, page+"/h/start", url.Values{"canary": {"100"}, "threshold": {"5"}, "pace": {"1"}, "reason": {"a new base"}}) // the second one in an hour
+	shows("canary", page+"/h/pause")
+	o.post(409, plan, page+"/h/start", url.Values{"canary": {"100"}, "reason": {"again"}})
+	o.post(303, page, page+"/h/pause", url.Values{"reason": {"lunch"}})
+	shows("paused", page+"/h/resume")
+	o.post(303, page, page+"/h/resume", url.Values{"reason": {"after lunch"}})
+	shows("canary", page+"/h/pause")
+	o.post(303, page, page+"/h/rollback", url.Values{"reason": {"it was no good"}})
+	shows("withdrawn", plan)
+	if text := o.want(200, "GET", "/admin/audit?what=h", nil); !strings.Contains(text, "lunch") || !strings.Contains(text, "it was no good") {
+		t.Errorf("the audit log:\n%s", text)
+	}
+	o.post(404, page, page+"/h/burn", url.Values{"reason": {"r"}})
+}
+
 // checkImagesForms says what replacing and removing images costs before it does it. What is wrong is said beside the form.
 func checkImagesForms(t *testing.T, o *operator) {
 	t.Helper()
@@ -269,13 +307,20 @@ func TestSigningInIsLimited(t *testing.T) {
 // officeHub runs a hub with admin pages.
 func officeHub(t *testing.T) (flags []string, url string) {
 	t.Helper()
-	db, d, _, err := benchParts(t.Context(), t.TempDir())
+	url, _ = officeOf(t, t.TempDir(), "g")
+	return []string{"--hub", url, "--token", "t"}, url
+}
+
+// officeOf is such a hub over a directory, of a generation, until it is stopped.
+func officeOf(t *testing.T, dir, generation string) (url string, stop func()) {
+	t.Helper()
+	db, d, _, err := benchParts(t.Context(), dir, generation)
 	if err != nil {
 		t.Fatal(err)
 	}
 	secret := []byte(strings.Repeat("k", 32))
 	cfg := benchWeb(db, d)
-	cfg.Generation, cfg.Generations, cfg.Rollouts, cfg.Library, cfg.Workers = "g", d, d, d, staff{d, nil, ""}
+	cfg.Generation, cfg.Generations, cfg.Rollouts, cfg.Library, cfg.Workers = generation, d, d, d, staff{d, nil, ""}
 	cfg.Admin, cfg.AllowOrigin = adminPages(secret, "", slog.New(slog.DiscardHandler)), "*"
 	cfg.Tokens = append(cfg.Tokens, web.Token{Hash: web.HashToken("reader"), Name: "reader", Scope: api.ScopeRead})
 	s, err := web.New(cfg)
@@ -286,17 +331,18 @@ func officeHub(t *testing.T) (flags []string, url string) {
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
 	ts := httptest.NewServer(s.Public())
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		ts.CloseClientConnections()
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 		ts.Close()
-		_ = db.Close() // the test is over
+		_ = db.Close() // nothing asks it any more
 	})
+	t.Cleanup(stop)
 	if _, err := d.Rules(t.Context()); err != nil { // it waits until the hub has read what is stored
 		t.Fatal(err)
 	}
-	return []string{"--hub", ts.URL, "--token", "t"}, ts.URL
+	return ts.URL, stop
 }

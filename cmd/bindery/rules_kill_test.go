@@ -18,7 +18,7 @@ import (
 // benchHub is a program: a hub that builds nothing, over the directory that is its argument, until it is killed.
 func benchHub() {
 	ctx := context.Background()
-	_, d, s, err := benchParts(ctx, os.Args[1])
+	_, d, s, err := benchParts(ctx, os.Args[1], "g")
 	if err == nil {
 		var l net.Listener
 		if l, err = net.Listen("tcp", "127.0.0.1:0"); err == nil {

@@ -112,15 +112,15 @@ func (l benchLauncher) Stop(_ context.Context, id string) error {
 }
 func (l benchLauncher) List(context.Context) ([]bindery.Running, error) { return nil, nil }
 
-// benchParts makes a hub over a directory.
-func benchParts(ctx context.Context, dir string) (*store.DB, *dispatch.Dispatcher, *web.Server, error) {
+// benchParts makes a hub over a directory, of a generation.
+func benchParts(ctx context.Context, dir, generation string) (*store.DB, *dispatch.Dispatcher, *web.Server, error) {
 	db, err := store.Open(ctx, store.Config{Path: filepath.Join(dir, "bindery.db")})
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	b := newBench()
 	d, err := dispatch.New(dispatch.Config{
-		Store: db, Worker: benchWorker{b}, Launcher: benchLauncher{b}, Generation: "g", PollWorker: 50 * time.Millisecond, Wait: true,
+		Store: db, Worker: benchWorker{b}, Launcher: benchLauncher{b}, Generation: generation, PollWorker: 50 * time.Millisecond, Wait: true,
 		Probe: func(context.Context, string, string) error { return nil },
 	})
 	if err != nil {
@@ -142,7 +142,7 @@ func benchWeb(db *store.DB, d *dispatch.Dispatcher) web.Config {
 // runHub runs a hub over a directory until the function that it returns is called.
 func runHub(t *testing.T, dir string) (flags []string, url string, stop func()) {
 	t.Helper()
-	db, d, s, err := benchParts(t.Context(), dir)
+	db, d, s, err := benchParts(t.Context(), dir, "g")
 	if err != nil {
 		t.Fatal(err)
 	}
