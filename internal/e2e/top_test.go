@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,10 +24,9 @@ func TestTop(t *testing.T) {
 	h.must(t, "workers", "drain", name, "--reason", "a test of top")
 	term.shows(t, "drained", "a test of top")
 	h.must(t, "workers", "resume", name)
-	term.shows(t, "ready")
-	if screen := term.screen(t); strings.Contains(screen, "drained") {
-		t.Errorf("what was there before is still there:\n%s", screen)
-	}
+	term.becomes(t, "without what was there before", func(screen string) bool {
+		return strings.Contains(screen, name) && !strings.Contains(screen, "drained") && !strings.Contains(screen, "a test of top")
+	})
 
 	term.tmux(t, "resize-window", "-x", "40", "-y", "4")
 	term.shows(t, "more lines")
@@ -83,21 +83,24 @@ func (x terminal) screen(t *testing.T) string {
 // shows waits until all that is on the screen at once.
 func (x terminal) shows(t *testing.T, texts ...string) {
 	t.Helper()
-	var screen string
+	x.becomes(t, strings.Join(texts, " and "), func(screen string) bool {
+		return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(screen, text) })
+	})
+}
+
+// becomes waits until the screen is as it should be.
+func (x terminal) becomes(t *testing.T, what string, good func(screen string) bool) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for tick := time.NewTicker(50 * time.Millisecond); ; {
-		screen = x.screen(t)
-		there := true
-		for _, text := range texts {
-			there = there && strings.Contains(screen, text)
-		}
-		if there {
+		screen := x.screen(t)
+		if good(screen) {
 			return
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("the screen does not show %q:\n%s", texts, screen)
+			t.Fatalf("the screen is not %s:\n%s", what, screen)
 		case <-tick.C:
 		}
 	}
