@@ -76,6 +76,7 @@ func (s *Server) oldStatic(page func(pattern string, h handler)) {
 	for _, name := range []string{"badge.svg", "badge_logo.svg", "logo_social.png"} {
 		page("GET /static/images/"+name, s.assets.plain(name))
 	}
+	page("GET /static/images/logo_square.png", s.assets.plain("logo_social.png")) // what previews of pages show
 }
 
 // oldLink leads /repo/USER/REPO, which links of Binder's first years have, to the launch page.

@@ -184,6 +184,7 @@ func (h Hub) pages(t *testing.T) {
 		{"/v2/" + h.New + "?urlpath=lab", 200, "text/html"}, {"/v2/" + h.New + "?filepath=a.ipynb", 200, "text/html"}, {"/v2/" + h.New + "?labpath=a.ipynb", 200, "text/html"},
 		{"/badge.svg", 200, "image/svg+xml"}, {"/badge_logo.svg", 200, "image/svg+xml"}, {"/assets/images/badge.svg", 200, "image/svg+xml"},
 		{"/logo_social.png", 200, "image/png"}, {"/static/images/badge.svg", 200, "image/svg+xml"}, {"/static/images/logo_social.png", 200, "image/png"},
+		{"/static/images/logo_square.png", 200, "image/png"},
 		{"/favicon.ico", 200, "image/"}, {"/no/such/page", 404, "text/html"}, {"/v2/nosuchprovider/x/y/z", 404, "text/html"},
 	} {
 		a := h.ask(t, "GET", c.path, "Accept", "text/html")
