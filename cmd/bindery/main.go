@@ -98,17 +98,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	}
 	a := &app{line: new(commandLine), args: args, getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr}
 	helped := false
-	parser, err := kong.New(a.line,
-		kong.Name("bindery"),
-		kong.Description("Bindery turns a Git repository into a running, shareable computing environment."),
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(int) { helped = true }),
-		kong.Help(help),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
-		kong.Vars{"state_dir": defaultStateDir, "config": defaultConfig, "base": plan.DefaultBase,
-			"listen": defaultListen, "session_listen": defaultSessionListen},
-		kong.BindTo(ctx, (*context.Context)(nil)),
-	)
+	parser, err := a.parser(ctx, func(int) { helped = true })
 	if err != nil {
 		fmt.Fprintln(stderr, "bindery:", err)
 		return exitFailed
@@ -127,6 +117,21 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 		return a.status(ctx, err)
 	}
 	return a.status(ctx, kctx.Run(a))
+}
+
+// parser reads command lines into a.line. It calls exit after it has printed help.
+func (a *app) parser(ctx context.Context, exit func(int)) (*kong.Kong, error) {
+	return kong.New(a.line,
+		kong.Name("bindery"),
+		kong.Description("Bindery turns a Git repository into a running, shareable computing environment."),
+		kong.Writers(a.stdout, a.stderr),
+		kong.Exit(exit),
+		kong.Help(help),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
+		kong.Vars{"state_dir": defaultStateDir, "config": defaultConfig, "base": plan.DefaultBase,
+			"listen": defaultListen, "session_listen": defaultSessionListen},
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)
 }
 
 // settle reads the configuration file and what it says about the flags of all commands.
