@@ -234,7 +234,7 @@ func (s *Scheduler) fork(a *lookahead, chosen []*build) *Scheduler {
 	f.count()
 	for _, b := range chosen {
 		a.wanted[b.ID] = true
-		c := &build{Build: b.Build, order: b.order, watchers: b.watchers, since: b.since, at: -1, askers: b.askers, avoid: b.avoid, aside: b.aside}
+		c := &build{Build: b.Build, order: b.order, watchers: b.watchers, since: b.since, at: -1, askers: b.askers, avoid: b.avoid, aside: b.aside, yields: b.yields}
 		f.builds[c.ID] = c
 		f.enqueue(c, a.now)
 	}
@@ -245,7 +245,7 @@ func (s *Scheduler) fork(a *lookahead, chosen []*build) *Scheduler {
 func (s *Scheduler) resume(b *build, w *worker) {
 	r := *b.run
 	r.worker = w
-	c := &build{Build: b.Build, order: b.order, at: -1, askers: b.askers, run: &r}
+	c := &build{Build: b.Build, order: b.order, at: -1, askers: b.askers, yields: b.yields, run: &r}
 	k := s.bucket(r.class)
 	for d, name := range []string{b.Owner, b.Requester} {
 		f := k.flow(s, side(d), name, s.ahead.now)

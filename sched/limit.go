@@ -130,11 +130,11 @@ func (in Watch) apply(s *Scheduler, now time.Time) {
 		s.bucket(b.Class).fix(b.lane)
 	}
 	if b.watchers > 0 {
-		b.watched, b.alone = true, time.Time{}
+		b.watched, b.alone = true, 0
 		return
 	}
 	if b.watched && s.cfg.Grace > 0 {
-		b.alone = now
+		b.alone = now.UnixNano()
 		s.wake(now.Add(s.cfg.Grace), aboutLeaving, b.ID)
 	}
 }
@@ -145,20 +145,21 @@ const nearly = 0.8
 // abandon gives up an attended build whose last watcher has been gone for the grace period. One that runs is left alone
 // for longer, and as long as nobody else wants its slot: many who leave come back, and others may come for it.
 func (s *Scheduler) abandon(b *build, now time.Time) {
-	if b.alone.IsZero() || b.alone.Add(s.cfg.Grace).After(now) || rank(b.Class) != 0 {
+	alone := time.Unix(0, b.alone).UTC()
+	if b.alone == 0 || alone.Add(s.cfg.Grace).After(now) || rank(b.Class) != 0 {
 		return
 	}
 	if r := b.run; r != nil {
 		ran := now.Sub(r.started)
 		dear := r.most >= s.cfg.Popular || ran >= seconds(nearly*s.Estimate(b.Repo, b.Kind).Expected().Seconds())
-		switch end := b.alone.Add(s.cfg.Linger); {
+		switch end := alone.Add(s.cfg.Linger); {
 		case s.cfg.Linger < 0 || r.stopping != "":
 			return
 		case end.After(now):
 			s.wake(end, aboutLeaving, b.ID)
 			return
 		case dear:
-			b.alone = time.Time{}
+			b.alone = 0
 			return
 		case !s.wanted():
 			s.wake(now.Add(lookAgain), aboutLeaving, b.ID)
@@ -168,6 +169,6 @@ func (s *Scheduler) abandon(b *build, now time.Time) {
 	if b.run == nil && b.Attempt == 0 {
 		s.quits.learn(now.Sub(b.Created), true)
 	}
-	b.alone = time.Time{}
+	b.alone = 0
 	s.cancel(b, "nobody waits for it any more", now)
 }

@@ -90,7 +90,7 @@ const mostYields = 3
 
 // yield stops a build in favour of others, and reports whether its slot is free already.
 func (s *Scheduler) yield(b *build, reason string, now time.Time) (free bool) {
-	b.yields = min(b.yields, math.MaxUint8-1) + 1
+	b.yields = min(b.yields, math.MaxUint16-1) + 1
 	if s.ahead == nil {
 		s.abort(b, GaveWay, reason)
 		return false

@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"math"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -30,9 +31,8 @@ type Build struct {
 	Kind      string
 	Quick     bool
 	Slow      bool
-	yields    uint8 // so often it gave way; a restart forgets that
-	Attempt   int   // running, or the last one; 0 before the first
-	Charged   int   // attempts held against it
+	Attempt   int // running, or the last one; 0 before the first
+	Charged   int // attempts held against it
 	Running   bool
 	Worker    string    // where it runs
 	Started   time.Time // the running attempt; zero: now
@@ -77,14 +77,15 @@ type build struct {
 	watchers int32
 	at       int32 // its place in its lane
 	lane     *lane
-	delayed  bool      // queued, but in no lane before Until
-	pinned   bool      // asked for by commit or under several refs: nothing supersedes it
-	watched  bool      // it had a watcher
-	aside    aside     // a rule lets it be built aside
-	mark     uint16    // number of the broad rule that holds it back; 0: none does
-	alone    time.Time // since when
-	askers   []string  // requesters beside the one who pulls it
-	avoid    []string  // workers whose fault it was
+	delayed  bool     // queued, but in no lane before Until
+	pinned   bool     // asked for by commit or under several refs: nothing supersedes it
+	watched  bool     // it had a watcher
+	aside    aside    // a rule lets it be built aside
+	mark     uint16   // number of the broad rule that holds it back; 0: none does
+	yields   uint16   // so often it gave way
+	alone    int64    // since when, in nanoseconds; 0: it is not
+	askers   []string // requesters beside the one who pulls it
+	avoid    []string // workers whose fault it was
 	run      *run
 	told     *promise
 }
@@ -233,6 +234,13 @@ func (s *Scheduler) restoreBuild(x Build, now time.Time) {
 	s.builds[b.ID], s.keys[b.Key] = b, b
 	if b.Ref != "" {
 		s.refs[refName{b.Repo, b.Ref}] = b
+	}
+	if lost := b.Attempt - b.Charged; lost > 0 && b.Class != bindery.Attended {
+		// Which of these gave way and which lost a worker is not stored.
+		b.yields = uint16(min(lost, math.MaxUint16))
+		if b.Running {
+			b.yields--
+		}
 	}
 	if !b.Running {
 		s.enqueue(b, now)
