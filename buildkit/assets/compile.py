@@ -17,6 +17,7 @@ import os
 import stat
 import struct
 import sys
+import types
 
 EPOCH = int(os.environ.get("SOURCE_DATE_EPOCH", "1767225600"))
 MAGIC = importlib.util.MAGIC_NUMBER
@@ -37,19 +38,24 @@ def fresh(folder, since):
                     yield found.st_size, entry.path
 
 
-def parts(code):
-    """Returns everything that a module is made of. What is written for a string depends on whether anybody else holds it,
-    which depends on what was compiled before: who holds all makes it the same always."""
-    found, todo = [], [code]
+def parts(whole):
+    """Returns everything that a module, or a constant of one, is made of. What is written for a string depends on whether
+    anybody else holds it, which depends on what was compiled before: who holds all makes it the same always."""
+    found, todo = [], [whole]
     while todo:
         part = todo.pop()
         found.append(part)
-        if isinstance(part, type(code)):
+        if isinstance(part, types.CodeType):
             todo += [getattr(part, name, None) for name in ("co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars",
                                                             "co_filename", "co_name", "co_qualname")]
         elif isinstance(part, (tuple, frozenset)):
             todo += part
     return found
+
+
+def addressed(part):
+    """Reports whether the hash of a constant depends on addresses: None and ... have theirs of where they are."""
+    return any(each is None or each is ... for each in parts(part))
 
 
 def compiled(path, source):
@@ -59,7 +65,7 @@ def compiled(path, source):
     except Exception:  # a template, a module for another Python
         return None
     held = parts(code)
-    if sys.version_info < (3, 11) and any(isinstance(part, frozenset) and not part.isdisjoint((None, ...)) for part in held):
+    if sys.version_info < (3, 11) and any(isinstance(part, frozenset) and addressed(part) for part in held):
         return None  # written in an order that depends on addresses: Python compiles it when it is imported
     data = marshal.dumps(code)
     del held
