@@ -17,9 +17,6 @@ type WorkerStatus struct {
 	Checks     []Check        `json:"checks"`
 	DiskFree   int64          `json:"disk_free"`
 	CacheSize  int64          `json:"cache_size"`
-	// Work is the processor time that all steps of builds have had so far: it grows while any of them computes, however
-	// silent it is. 0: the worker cannot say.
-	Work time.Duration `json:"work,omitempty"`
 	// GitHubLeft is how many questions GitHub's API said that it still takes; 0 until it was asked.
 	GitHubLeft int `json:"github_left,omitempty"`
 

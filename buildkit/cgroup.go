@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // Caps bound all build steps of an engine together. Zero means no cap.
@@ -34,7 +33,7 @@ func makeCgroup(parent string, c Caps) error {
 		"memory":  {"memory.limit_in_bytes": number(c.Memory)},
 		"cpu":     {"cpu.cfs_quota_us": number(int64(c.CPU * 100000))},
 		"pids":    {"pids.max": number(c.PIDs)},
-		"cpuacct": {}, // so that Work has what to read
+		"cpuacct": {}, // so that a meter has what to read
 	} {
 		dir := filepath.Join(cgroupRoot, controller, parent)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -45,30 +44,6 @@ func makeCgroup(parent string, c Caps) error {
 		}
 	}
 	return nil
-}
-
-// Work returns the processor time that all steps together have had so far. It grows while any of them computes; what
-// steps that have ended had stays in it. 0 when the machine does not say.
-func (e *Engine) Work() time.Duration {
-	parent := e.cfg.CgroupParent
-	if parent == "" {
-		return 0
-	}
-	if text, err := os.ReadFile(filepath.Join(cgroupRoot, "cpuacct", parent, "cpuacct.usage")); err == nil {
-		ns, _ := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64) // 0 says that nothing is known
-		return time.Duration(ns)
-	}
-	text, err := os.ReadFile(filepath.Join(cgroupRoot, parent, "cpu.stat"))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(text)) {
-		if us, ok := strings.CutPrefix(line, "usage_usec "); ok {
-			n, _ := strconv.ParseInt(strings.TrimSpace(us), 10, 64)
-			return time.Duration(n) * time.Microsecond
-		}
-	}
-	return 0
 }
 
 func makeCgroup2(parent string, c Caps) error {

@@ -53,6 +53,7 @@ type Config struct {
 	MaxCache         int64               // bytes of build cache; default 40 GB
 	MinFree          int64               // bytes of disk that the cache leaves free; default 5 GB
 	Parallel         int64               // steps at once; default: no limit
+	LookEvery        time.Duration       // at silent steps: an event tells of those that compute. default: 30 s
 	Log              *slog.Logger
 }
 
@@ -115,6 +116,7 @@ func (c Config) checked() (Config, error) {
 	c.Runtime = cmp.Or(c.Runtime, "runc")
 	c.MaxCache = cmp.Or(c.MaxCache, 40<<30)
 	c.MinFree = cmp.Or(c.MinFree, 5<<30)
+	c.LookEvery = cmp.Or(c.LookEvery, 30*time.Second)
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	return c, nil
 }

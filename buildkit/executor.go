@@ -1,6 +1,7 @@
 package buildkit
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/moby/buildkit/executor"
 	resourcestypes "github.com/moby/buildkit/executor/resources/types"
+	"github.com/moby/buildkit/identity"
 	"github.com/moby/sys/user"
 )
 
@@ -24,6 +26,8 @@ type stepExecutor struct {
 func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, mounts []executor.Mount, p executor.ProcessInfo, started chan<- struct{}) (resourcestypes.Recorder, error) {
 	p.Meta.Env = addMissing(p.Meta.Env, x.trust.env())
 	mounts = append(slices.Clone(mounts), executor.Mount{Src: hostDir(x.dir), Dest: trustMount, Readonly: true})
+	id = cmp.Or(id, identity.NewID())
+	tellContainer(ctx, id)
 	m := &stepRoot{Mountable: root.Src}
 	root.Src = m
 	began := time.Now()

@@ -70,14 +70,16 @@ func (s *solve) do(ctx context.Context) (plan.Made, error) {
 	if err != nil {
 		return plan.Made{}, err
 	}
-	p := newProgress(s.emit, s.job.Plan.Docker != "")
+	p := newProgress(s.emit, s.e.cfg.CgroupParent, s.job.Plan.Docker != "")
 	p.explain = func(step string, code int, said string) *bindery.Error {
 		return cmp.Or(condaError(s.job.Plan, step, code, said), aptError(s.job.Plan, step, code, said))
 	}
 	ch, done := make(chan *client.SolveStatus), make(chan struct{})
+	tick := time.NewTicker(s.e.cfg.LookEvery)
+	defer tick.Stop()
 	go func() {
 		defer close(done)
-		p.follow(ch)
+		p.follow(ch, tick.C)
 	}()
 	res, err := s.e.client.Build(ctx, opt, "bindery", s.build, ch)
 	<-done

@@ -2,6 +2,7 @@ package buildkit
 
 import (
 	"bytes"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,14 +22,17 @@ const (
 
 // progress turns BuildKit's status into events, and remembers what errors need.
 type progress struct {
-	emit   func(bindery.Event)
-	theirs bool // the steps are a Dockerfile's
+	emit   func(bindery.Event) // by say only
+	cgroup string              // below which each container of a step has its own; empty: unknown
+	theirs bool                // the steps are a Dockerfile's
 	// explain may know what a command's exit code means; nil otherwise
 	explain func(step string, code int, said string) *bindery.Error
 
 	mu       sync.Mutex
 	vertices map[digest.Digest]*vertex
 	logged   int
+	all      meter // of the steps of all builds
+	silent   bool  // nothing was said since the last look
 }
 
 // A vertex is one node of the graph as far as a person sees it.
@@ -40,20 +44,34 @@ type vertex struct {
 	ours    bool // part of every build
 	state   bindery.Step
 	moved   time.Time
+	meter   *meter // of its container; nil: it has none yet
 	part    []byte // output that no newline has ended yet
 	tail    []byte
 	err     string
 }
 
-func newProgress(emit func(bindery.Event), theirs bool) *progress {
-	return &progress{emit: emit, theirs: theirs, vertices: map[digest.Digest]*vertex{}}
+func newProgress(emit func(bindery.Event), cgroup string, theirs bool) *progress {
+	return &progress{emit: emit, cgroup: cgroup, theirs: theirs, vertices: map[digest.Digest]*vertex{}, all: meter{root: cgroupRoot, cgroup: cgroup}}
 }
 
-// follow reads statuses until ch is closed.
-func (p *progress) follow(ch <-chan *client.SolveStatus) {
-	for s := range ch {
-		p.take(s)
+// follow reads statuses until ch is closed, and looks at each tick whether silent steps compute.
+func (p *progress) follow(ch <-chan *client.SolveStatus, tick <-chan time.Time) {
+	for {
+		select {
+		case s, ok := <-ch:
+			if !ok {
+				return
+			}
+			p.take(s)
+		case now := <-tick:
+			p.look(now)
+		}
 	}
+}
+
+func (p *progress) say(ev bindery.Event) {
+	p.silent = false
+	p.emit(ev)
 }
 
 func (p *progress) take(s *client.SolveStatus) {
@@ -102,7 +120,7 @@ func (p *progress) vertex(v *client.Vertex) {
 	case began:
 		ev.Message = at.name + "\n"
 	}
-	p.emit(ev)
+	p.say(ev)
 }
 
 // describe reads a vertex' nature from its name. Ours are given in graph.go; the others are a Dockerfile's.
@@ -134,12 +152,16 @@ func (p *progress) describe(name string) *vertex {
 
 func (p *progress) move(st *client.VertexStatus) {
 	at := p.vertices[st.Vertex]
+	if at != nil && st.Name == inContainer {
+		at.meter = &meter{root: cgroupRoot, cgroup: filepath.Join(p.cgroup, "buildkit", st.ID)}
+		return
+	}
 	if at == nil || at.hidden || st.Timestamp.Sub(at.moved) < moveInterval {
 		return
 	}
 	at.moved = st.Timestamp
 	at.state.Current, at.state.Total = st.Current, st.Total
-	p.emit(bindery.Event{Phase: bindery.PhaseBuilding, Step: new(at.state)})
+	p.say(bindery.Event{Phase: bindery.PhaseBuilding, Step: new(at.state)})
 }
 
 // log gathers what a step prints into whole lines: programs write to their error output word by word.
@@ -176,7 +198,7 @@ func (p *progress) print(b []byte) {
 	if p.logged > mostLog {
 		text += "[The rest of the log is left out: the build prints too much.]\n"
 	}
-	p.emit(bindery.Event{Phase: bindery.PhaseBuilding, Message: text})
+	p.say(bindery.Event{Phase: bindery.PhaseBuilding, Message: text})
 }
 
 // said are the last lines of a step.

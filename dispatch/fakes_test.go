@@ -21,7 +21,6 @@ type worker struct {
 	name     string
 	slots    int
 	free     int64 // bytes of its disk
-	work     time.Duration
 	down     bool
 	attempts map[string]*attempt // by id/attempt
 	starts   map[string]int      // by key of an attempt: how often it really started
@@ -170,7 +169,7 @@ func (w *worker) Resolve(_ context.Context, src bindery.Source) (bindery.Source,
 func (w *worker) Status(context.Context) (bindery.WorkerStatus, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	st := bindery.WorkerStatus{Name: w.name, Slots: w.slots, DiskFree: w.free, Work: w.work}
+	st := bindery.WorkerStatus{Name: w.name, Slots: w.slots, DiskFree: w.free}
 	for _, a := range w.attempts {
 		st.Builds = append(st.Builds, bindery.BuildAttempt{ID: a.req.ID, Attempt: a.req.Attempt, Done: a.done, LastSeq: int64(len(a.events))})
 	}

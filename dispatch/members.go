@@ -21,10 +21,8 @@ type member struct {
 	fullAt   time.Time
 	fullFree int64 // the least room that was seen since
 
-	lost    bool          // its builds were given up
-	emptied time.Time     // when it was last told to make room
-	work    time.Duration // that its steps have had when that was looked at last
-	workAt  time.Time
+	lost    bool               // its builds were given up
+	emptied time.Time          // when it was last told to make room
 	stop    context.CancelFunc // of who watches it; nil: nobody yet
 	gone    bool               // it was removed
 }

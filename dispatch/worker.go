@@ -131,9 +131,6 @@ func (d *Dispatcher) noteWorker(ctx context.Context, m *member, l look) (short b
 	}
 	now := m.view
 	d.mu.Unlock()
-	if l.err == nil && old.Up {
-		d.noteWork(ctx, m, l.status)
-	}
 	if same {
 		return short
 	}
@@ -177,37 +174,6 @@ func (t *turn) drain(d sched.Drain) {
 		t.d.cfg.Log.Error("a worker gets no more work", "worker", d.Worker, "reason", d.Reason, "remedy", "make room on its disk")
 	})
 }
-
-// idleShare is the share of one core below which the steps of a worker, all together, count as doing nothing.
-const idleShare = 0.002
-
-// noteWork tells the scheduler that silent builds live, as far as that can be seen: processor time is counted for all
-// steps of a worker together, so while one of them computes none is taken for hung.
-func (d *Dispatcher) noteWork(ctx context.Context, m *member, st bindery.WorkerStatus) {
-	d.mu.Lock()
-	now := d.now()
-	since := now.Sub(m.workAt)
-	if since < workEvery && !m.workAt.IsZero() {
-		d.mu.Unlock()
-		return
-	}
-	busy := st.Work == 0 || st.Work < m.work || (st.Work-m.work).Seconds() > idleShare*since.Seconds()
-	m.work, m.workAt = st.Work, now
-	d.mu.Unlock()
-	if !busy {
-		return
-	}
-	_ = d.do(ctx, func(t *turn) { // the next look tells the same
-		for _, a := range st.Builds {
-			if !a.Done {
-				t.step(sched.Progress{Build: a.ID, Attempt: a.Attempt})
-			}
-		}
-	})
-}
-
-// workEvery is how often it is told that silent builds live: seldom beside the time after which they count as hung.
-const workEvery = 30 * time.Second
 
 // settle stops attempts of ours that no record wants, and lets the worker forget those whose end is stored.
 func (d *Dispatcher) settle(ctx context.Context, w Worker, st bindery.WorkerStatus) {

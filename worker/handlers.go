@@ -211,9 +211,6 @@ func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) error {
 	if s.cfg.Checks != nil {
 		out.Checks = s.cfg.Checks(r.Context())
 	}
-	if s.cfg.Work != nil {
-		out.Work = s.cfg.Work()
-	}
 	if s.cfg.GitHub != nil {
 		out.GitHubLeft = s.cfg.GitHub()
 	}

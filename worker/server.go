@@ -64,7 +64,6 @@ type Config struct {
 	Packages func(ctx context.Context, image string) (json.RawMessage, error)
 	GitHub   func() int                                          // questions that GitHub's API still takes; may be nil
 	Usage    func(context.Context) (size, free int64, err error) // of the cache and its disk; may be nil
-	Work     func() time.Duration                                // processor time of all steps so far; may be nil
 	Checks   func(context.Context) []bindery.Check               // may be nil
 	Probe    *Probe                                              // looks at the machine; default: nobody does
 	Room     func(context.Context) error                         // drops what of the cache nothing holds; may be nil
