@@ -49,7 +49,7 @@ func (m *mirror) take(now time.Time, in sched.Input, out []sched.Decision) {
 func (m *mirror) hear(now time.Time, in sched.Input) {
 	switch in := in.(type) {
 	case sched.SessionReady:
-		if x := m.sessions[in.Session]; x != nil && !x.Ready {
+		if x := m.sessions[in.Session]; x != nil && !x.Ready && !x.Waiting {
 			x.Ready, x.Active = true, now
 		}
 	case sched.SessionActive:

@@ -88,7 +88,7 @@ func newWorld() *world {
 
 func (w *world) draw(t *rapid.T) move {
 	after := time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second
-	kind := rapid.IntRange(0, 14).Draw(t, "kind")
+	kind := rapid.IntRange(0, 16).Draw(t, "kind")
 	any := func(ids []string) string {
 		return rapid.SampledFrom(append(ids, "nobody")).Draw(t, "id")
 	}
@@ -113,7 +113,10 @@ func (w *world) draw(t *rapid.T) move {
 		return move{after, sched.Cancel{Build: any(w.m.order)}}
 	case 8:
 		w.n++
-		return move{after, sched.AskSession{Session: fmt.Sprintf("s%d", w.n), Idle: time.Minute, Age: 3 * time.Minute}}
+		return move{after, sched.AskSession{
+			Session: fmt.Sprintf("s%d", w.n), Repo: fmt.Sprintf("r%d", rapid.IntRange(0, 5).Draw(t, "repo")), Idle: time.Minute, Age: 3 * time.Minute,
+			Wait: rapid.Bool().Draw(t, "wait"),
+		}}
 	case 9:
 		return move{after, rapid.SampledFrom([]sched.Input{
 			sched.SessionReady{Session: any(w.m.admitted)}, sched.SessionEnded{Session: any(w.m.admitted)},
@@ -133,7 +136,18 @@ func (w *world) draw(t *rapid.T) move {
 			sched.SetRule{Rule: sched.Rule{Kind: sched.UntilBuilt, Scope: sched.OnSpec, Name: "^r0/", Until: w.now.Add(30 * time.Minute)}},
 			sched.LiftRule{Kind: sched.UntilBuilt, Scope: sched.OnSpec, Name: "^r0/"},
 			sched.SetRule{Rule: sched.Rule{Kind: sched.Weight, Scope: sched.OnOwner, Name: "o1", Value: 3}},
+			sched.SetRule{Rule: sched.Rule{Kind: sched.Ban, Scope: sched.OnRepo, Name: "r3", Until: w.now.Add(3 * time.Minute)}},
+			sched.SetRule{Rule: sched.Rule{Kind: sched.Quota, Scope: sched.OnRepo, Name: "r4", Value: 1}},
 		}).Draw(t, "rule")}
+	case 15:
+		id := any(w.m.order)
+		in := sched.Progress{Build: id, Attempt: 1}
+		if r := w.m.builds[id]; r != nil {
+			in.Attempt = r.Attempt
+		}
+		return move{after, in}
+	case 16:
+		return move{after, sched.Forgive{Key: fmt.Sprintf("k%d", rapid.IntRange(0, 11).Draw(t, "key"))}}
 	}
 	id := any(w.m.order)
 	attempt := 1
@@ -141,7 +155,7 @@ func (w *world) draw(t *rapid.T) move {
 		attempt = r.Attempt - rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "old")
 	}
 	return move{after, sched.Finished{Build: id, Attempt: attempt, Outcome: rapid.SampledFrom([]sched.Outcome{
-		sched.Succeeded, sched.UserFault, sched.MayPass, sched.OurFault, sched.WorkerGone, sched.WasCancelled,
+		sched.Succeeded, sched.UserFault, sched.MayPass, sched.OurFault, sched.WorkerGone, sched.NoSpace, sched.WasCancelled,
 	}).Draw(t, "outcome")}}
 }
 
@@ -172,6 +186,8 @@ func (w *world) step(mv move) {
 			delete(w.asked, d.Build)
 		case sched.Reject:
 			delete(w.asked, d.Build)
+		case sched.Drain:
+			delete(w.slots, d.Worker)
 		case sched.Start:
 			if d.Quick {
 				continue
@@ -205,8 +221,14 @@ func (w *world) check() string {
 	if len(w.asked) > 0 {
 		return fmt.Sprintf("a submission has no answer: %v", w.asked)
 	}
-	if n := len(w.m.sessions); n > places {
-		return fmt.Sprintf("%d sessions in %d places", n, places)
+	in := 0
+	for _, x := range w.m.sessions {
+		if !x.Waiting {
+			in++
+		}
+	}
+	if in > places {
+		return fmt.Sprintf("%d sessions in %d places", in, places)
 	}
 	keys := map[string]bool{}
 	rank := map[bindery.Class]bool{bindery.Attended: true} // classes that always take an idle slot
