@@ -66,6 +66,37 @@ func (p *panel) line(colour string, xs, ys []float64) {
 	p.c.line(colour, 1.6, px, py)
 }
 
+// dashed is a line that another one may lie below.
+func (p *panel) dashed(colour string, xs, ys []float64) {
+	const dash = 12
+	var px, py []float64
+	on, left := true, float64(dash) // of this dash, or of the gap
+	end := func(x, y float64) {
+		if on {
+			p.c.line(colour, 1.6, append(px, x), append(py, y))
+		}
+		on, left, px, py = !on, dash, nil, nil
+	}
+	for i := range xs {
+		x, y := p.x(xs[i]), p.y(ys[i])
+		for i > 0 {
+			x0, y0 := px[len(px)-1], py[len(py)-1]
+			long := math.Hypot(x-x0, y-y0)
+			if long <= left {
+				left -= long
+				break
+			}
+			x1, y1 := x0+(x-x0)*left/long, y0+(y-y0)*left/long
+			end(x1, y1)
+			px, py = []float64{x1}, []float64{y1}
+		}
+		px, py = append(px, x), append(py, y)
+	}
+	if len(px) > 0 {
+		end(px[len(px)-1], py[len(py)-1])
+	}
+}
+
 // legend is the nth line of what the colours mean.
 func (p *panel) legend(n int, colour, s string) {
 	x, y := float64(chartWidth-marginRight+12), float64(p.top+14+18*n)
@@ -163,12 +194,22 @@ func (rep *Report) curves(p panel) {
 			p.text(x, p.bottom()+18, "middle", short(t))
 		}
 	}
-	colours := []string{orange, blue, green, purple, yellow}
+	colours := map[string]string{Fair: green, FIFO: blue, Pool2019: orange, PoolNow: purple, Alone: yellow}
 	for i, name := range rep.Order {
-		colour := colours[i%len(colours)]
+		p.legend(i, colours[name], name)
+	}
+	// What fair is compared with comes last: the two may be one line.
+	last := func(name string) int { return map[bool]int{true: 1}[name == FIFO] }
+	for _, name := range slices.SortedStableFunc(slices.Values(rep.Order), func(a, b string) int { return last(a) - last(b) }) {
 		xs, ys := survival(rep.Policies[name].waits)
-		p.line(colour, xs, ys)
-		p.legend(i, colour, name)
+		if end := slices.IndexFunc(ys, func(y float64) bool { return y <= math.Pow(10, rarest) }); end >= 0 {
+			xs, ys = xs[:end+1], ys[:end+1]
+		}
+		draw := p.line
+		if name == FIFO {
+			draw = p.dashed
+		}
+		draw(colours[name], xs, ys)
 	}
 }
 

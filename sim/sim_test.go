@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -254,4 +255,18 @@ func traces(t testing.TB, from time.Time, length time.Duration) *sim.Workload {
 		t.Fatal(err)
 	}
 	return w
+}
+
+// TestChart draws two policies whose waits are equal: both curves are to be seen, the second as dashes over the first.
+func TestChart(t *testing.T) {
+	w := gather(time.Hour, crowd{spec: "gh/ann/a/main", cost: 10 * time.Minute, n: 30, gap: 10 * time.Second})
+	var chart strings.Builder
+	if err := run(t, sim.Config{Workload: w, Policies: []string{sim.FIFO, sim.Fair}, Seed: 1}).Chart(&chart); err != nil {
+		t.Fatal(err)
+	}
+	_, curves, ok := strings.Cut(chart.String(), "Share of visitors who wait longer")
+	fair, fifo := strings.Count(curves, `stroke="#009e73"`), strings.Count(curves, `stroke="#0072b2"`)
+	if !ok || fair != 2 || fifo < 10 || strings.LastIndex(curves, "#009e73") > strings.LastIndex(curves, "#0072b2") {
+		t.Errorf("%d lines of one curve and of its legend, %d dashes of the other, which are to come last", fair, fifo)
+	}
 }
