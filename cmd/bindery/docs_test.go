@@ -61,7 +61,7 @@ func parses(t *testing.T, line string) error {
 	}
 	helped := false
 	a := &app{line: new(commandLine), stdout: io.Discard, stderr: io.Discard}
-	parser, err := a.parser(t.Context(), func(int) { helped = true })
+	parser, err := a.parser(func(int) { helped = true })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,7 +98,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	}
 	a := &app{line: new(commandLine), args: args, getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr}
 	helped := false
-	parser, err := a.parser(ctx, func(int) { helped = true })
+	parser, err := a.parser(func(int) { helped = true })
 	if err != nil {
 		fmt.Fprintln(stderr, "bindery:", err)
 		return exitFailed
@@ -116,11 +116,20 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	if err := a.settle(); err != nil {
 		return a.status(ctx, err)
 	}
-	return a.status(ctx, kctx.Run(a))
+	command, ok := kctx.Selected().Target.Addr().Interface().(runner)
+	if !ok {
+		return a.status(ctx, fmt.Errorf("%s cannot be run", kctx.Command()))
+	}
+	return a.status(ctx, command.Run(ctx, a)) // not by the parser, whose memory a server would keep
+}
+
+// A runner is a command with its flags.
+type runner interface {
+	Run(context.Context, *app) error
 }
 
 // parser reads command lines into a.line. It calls exit after it has printed help.
-func (a *app) parser(ctx context.Context, exit func(int)) (*kong.Kong, error) {
+func (a *app) parser(exit func(int)) (*kong.Kong, error) {
 	return kong.New(a.line,
 		kong.Name("bindery"),
 		kong.Description("Bindery turns a Git repository into a running, shareable computing environment."),
@@ -130,7 +139,6 @@ func (a *app) parser(ctx context.Context, exit func(int)) (*kong.Kong, error) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
 		kong.Vars{"state_dir": defaultStateDir, "config": defaultConfig, "base": plan.DefaultBase,
 			"listen": defaultListen, "session_listen": defaultSessionListen},
-		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io/fs"
 	"os"
 	"path"
@@ -17,7 +18,7 @@ type metricsCmd struct {
 type metricsAlertsCmd struct{}
 
 // Run prints the rules that this version's series are made for.
-func (c *metricsAlertsCmd) Run(a *app) error {
+func (c *metricsAlertsCmd) Run(_ context.Context, a *app) error {
 	_, err := a.stdout.Write(metrics.Alerts())
 	return err
 }
@@ -27,7 +28,7 @@ type metricsDashboardsCmd struct {
 }
 
 // Run writes a file for each dashboard.
-func (c *metricsDashboardsCmd) Run(a *app) error {
+func (c *metricsDashboardsCmd) Run(_ context.Context, a *app) error {
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ type listedPool struct {
 }
 
 // Run lists them.
-func (c *poolLsCmd) Run(a *app) error {
+func (c *poolLsCmd) Run(_ context.Context, a *app) error {
 	file, err := c.read(a)
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ type poolCommandCmd struct {
 }
 
 // Run prints it.
-func (c *poolCommandCmd) Run(a *app) error {
+func (c *poolCommandCmd) Run(_ context.Context, a *app) error {
 	file, err := c.read(a)
 	if err != nil {
 		return err
