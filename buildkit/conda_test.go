@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,13 +22,12 @@ import (
 // channelDir makes the channel of all tests when the first of them asks for something of it: packing an interpreter
 // takes seconds.
 var channelDir = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("/var/tmp", "bindery-conda-channel-")
+	dir, err := mkdir("channel")
 	if err != nil {
 		return "", err
 	}
 	all, err := condatest.Sample(context.Background(), "3.10")
 	if err != nil {
-		_ = os.RemoveAll(dir)
 		return "", err
 	}
 	return dir, condatest.Write(context.Background(), dir, all...)
@@ -63,7 +61,6 @@ var oldChannelDir = sync.OnceValues(func() (string, error) {
 // serveChannel serves the channel at /forge, and at /private for those who have the token.
 func serveChannel() (url string, stop func()) {
 	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		askedChannel.Store(true)
 		dir, err := channelDir()
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -81,7 +78,6 @@ func serveChannel() (url string, stop func()) {
 		serve(w, r)
 	})))
 	mux.Handle("/old/", http.StripPrefix("/old", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		askedChannel.Store(true)
 		dir, err := oldChannelDir()
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -91,21 +87,10 @@ func serveChannel() (url string, stop func()) {
 	})))
 	s := httptest.NewServer(mux)
 	channelURL = s.URL
-	return s.URL, func() {
-		s.Close()
-		if !askedChannel.Load() { // asking now would make it
-			return
-		}
-		if dir, err := channelDir(); err == nil {
-			_ = os.RemoveAll(dir)
-		}
-	}
+	return s.URL, s.Close
 }
 
-var (
-	channelURL   string      // set by serveChannel
-	askedChannel atomic.Bool // the channel was made
-)
+var channelURL string // set by serveChannel
 
 // condaJob plans the files of dir, and makes a job of them.
 func condaJob(t *testing.T, name, dir string) plan.Job {
@@ -205,7 +190,6 @@ func TestCondaFaults(t *testing.T) {
 // lockOf is a conda-lock.yml with packages of the tests' channel, under the name that the world has for it.
 func lockOf(t *testing.T, files ...string) string {
 	t.Helper()
-	askedChannel.Store(true)
 	dir, err := channelDir()
 	if err != nil {
 		t.Fatal(err)
@@ -252,7 +236,6 @@ grep -A3 '"depends"' $NB_PYTHON_PREFIX/conda-meta/greet-*.json; cat $NB_PYTHON_P
 // the manifest says beside it counts.
 func TestPixiLock(t *testing.T) {
 	e := shared(t)
-	askedChannel.Store(true)
 	channel, err := channelDir()
 	if err != nil {
 		t.Fatal(err)

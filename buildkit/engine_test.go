@@ -47,9 +47,6 @@ func config(t testing.TB, dir string) buildkit.Config {
 	return buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Trust: machineTrust(), CgroupParent: cgroupOf(dir)}
 }
 
-// cgroupOf names a cgroup of a test's own.
-func cgroupOf(dir string) string { return "/bindery-test-" + filepath.Base(dir) }
-
 // machineTrust is what steps need on this machine.
 func machineTrust() buildkit.Trust {
 	var trust buildkit.Trust
@@ -64,10 +61,10 @@ func machineTrust() buildkit.Trust {
 	return trust
 }
 
-// tempDir is on a real file system: overlays do not stack on overlays or tmpfs.
+// tempDir is a directory of a test's own in that of the run.
 func tempDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/var/tmp", "bindery-buildkit-")
+	dir, err := mkdir("test")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,11 +7,16 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/bindery-hub/bindery/buildkit"
 	"github.com/bindery-hub/bindery/internal/pythons"
+	"github.com/bindery-hub/bindery/internal/scratch"
 )
 
 // sharedEngine opens the shared engine when the first test asks for it.
@@ -26,8 +31,51 @@ var (
 // sharedCaps bound all steps of the shared engine together.
 var sharedCaps = buildkit.Caps{Memory: 6 << 30, PIDs: 3000}
 
+// theRun is where this run keeps everything.
+var theRun = sync.OnceValues(func() (*scratch.Dir, error) { return scratch.New("buildkit", sweepCgroups) })
+
+// mkdir makes a directory in it, on a real file system: overlays do not stack on overlays or tmpfs.
+func mkdir(name string) (string, error) {
+	run, err := theRun()
+	if err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(run.Path, name+"-")
+}
+
+// cgroupOf names a cgroup of a test's own, for the run that its directory is in.
+func cgroupOf(dir string) string {
+	return "/" + cgroupsOf(filepath.Dir(dir)) + filepath.Base(dir)
+}
+
+func cgroupsOf(run string) string { return "bindery-test-" + filepath.Base(run) + "-" }
+
+// sweepCgroups ends what steps of a killed run still do.
+func sweepCgroups(run string) {
+	tops, _ := filepath.Glob("/sys/fs/cgroup/*/" + cgroupsOf(run) + "*")
+	unified, _ := filepath.Glob("/sys/fs/cgroup/" + cgroupsOf(run) + "*")
+	for _, top := range append(tops, unified...) {
+		var dirs []string
+		_ = filepath.WalkDir(top, func(path string, d os.DirEntry, err error) error { // one that is gone needs no sweeping
+			if err == nil && d.IsDir() {
+				dirs = append(dirs, path)
+			}
+			return nil
+		})
+		for _, dir := range slices.Backward(dirs) {
+			pids, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+			for _, pid := range strings.Fields(string(pids)) {
+				if n, err := strconv.Atoi(pid); err == nil {
+					_ = syscall.Kill(n, syscall.SIGKILL)
+				}
+			}
+			_ = os.Remove(dir) // one whose processes are still ending stays, empty
+		}
+	}
+}
+
 func openShared() (*buildkit.Engine, error) {
-	dir, err := os.MkdirTemp("/var/tmp", "bindery-buildkit-")
+	dir, err := mkdir("shared")
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +88,7 @@ func openShared() (*buildkit.Engine, error) {
 	trust := machineTrust()
 	_, packages, stopIndex := serveIndex("only-here", publicIndex())
 	trust.Env = append(trust.Env, "UV_DEFAULT_INDEX="+packages, "PIP_INDEX_URL="+packages, "UV_PYTHON_DOWNLOADS_JSON_URL="+mirror.URL+"/list.json")
-	c := buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Volatile: true, Trust: trust, CgroupParent: fmt.Sprintf("/bindery-test-buildkit-%d", os.Getpid()), Caps: sharedCaps}
+	c := buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Volatile: true, Trust: trust, CgroupParent: cgroupOf(dir), Caps: sharedCaps}
 	channel, stopChannel := serveChannel()
 	c.Trust.Conda = map[string]string{"conda-forge": channel + "/forge"}
 	sharedTrust = c.Trust
@@ -63,12 +111,17 @@ func openShared() (*buildkit.Engine, error) {
 		if err := <-ran; err != nil {
 			return err
 		}
-		if err := e.Close(); err != nil {
-			return err
-		}
-		return os.RemoveAll(dir)
+		return e.Close()
 	}
 	return e, nil
+}
+
+func removeRun() error {
+	run, err := theRun()
+	if err != nil {
+		return err
+	}
+	return run.Remove()
 }
 
 func TestMain(m *testing.M) {
@@ -93,6 +146,10 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "close the shared engine:", err)
 			code = 1
 		}
+	}
+	if err := removeRun(); err != nil {
+		fmt.Fprintln(os.Stderr, "remove what the tests left:", err)
+		code = 1
 	}
 	os.Exit(code)
 }

@@ -99,6 +99,7 @@ var rules = map[string]rule{
 	"internal/corpus":      {inside: []string{"plan"}, why: "the sample repositories, for the tests of several packages"},
 	"internal/e2e":         {inside: []string{"api", "internal/conformance", "internal/corpus", "internal/pythons", "oauth/oauthtest", "source/sourcetest"}, outside: []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns"}, why: "the real binary, from outside; a neighbour on a link of its own"},
 	"internal/scenario":    {kit: true, why: "the text files by which sched and rollout are tested"},
+	"internal/scratch":     {kit: true, outside: []string{"golang.org/x/sys/unix"}, why: "directories of test runs, and what killed runs left"},
 	"internal/pythons":     {kit: true, why: "interpreters in uv's own format, for the tests of several packages"},
 	"oauth/oauthtest":      {kit: true, why: "a server to sign in at, for the tests of several packages"},
 	"source/sourcetest":    {kit: true, outside: []string{"golang.org/x/crypto/ssh"}, why: "a real Git server for the tests of several packages"},

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -64,15 +65,20 @@ specs:
     spec_config: [{pattern: '.*%%2Ffull', config: {quota: 1}}]
 `
 
+// hubAt is the hub of a state directory, as far as its name tells.
+func hubAt(dir string) *hub {
+	sum := sha256.Sum256([]byte(dir))
+	return &hub{dir: dir, id: hex.EncodeToString(sum[:3]), config: dir + ".yaml", log: dir + ".log"}
+}
+
 // newHub lays out a state directory, with the base that an earlier run bootstrapped when there is one.
 func newHub(dir string) (*hub, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256([]byte(dir))
-	h := &hub{dir: dir, id: hex.EncodeToString(sum[:3]), config: dir + ".yaml", log: dir + ".log"}
+	h := hubAt(dir)
 	var err error
-	if h.subnet, err = freeSubnet(int(sum[3])); err != nil {
+	if h.subnet, err = freeSubnet(rand.IntN(16)); err != nil {
 		return nil, err
 	}
 	if h.listen, err = freeAddr(); err != nil {

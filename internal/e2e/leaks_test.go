@@ -59,7 +59,7 @@ func processes() []process {
 func (h *hub) mine() []process {
 	return slices.DeleteFunc(processes(), func(p process) bool {
 		ours := strings.Contains(p.cgroup, "/bindery-"+h.id) || strings.HasPrefix(p.cwd, h.dir) ||
-			(p.exe == shared.bin && p.env("BINDERY_CONFIG") == h.config)
+			(filepath.Base(p.exe) == "bindery" && p.env("BINDERY_CONFIG") == h.config)
 		return !ours
 	})
 }

@@ -8,9 +8,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/bindery-hub/bindery/internal/scratch"
 )
 
 // cacheDir is where bases are kept between runs: bootstrapping one takes most of a minute.
@@ -50,12 +53,12 @@ func runAll(m *testing.M) (status int, err error) {
 	if os.Geteuid() != 0 {
 		return 0, fmt.Errorf("these tests start containers and networks: run them as root")
 	}
-	dir, kept := os.Getenv("BINDERY_TEST_STATE"), true
+	dir, run := os.Getenv("BINDERY_TEST_STATE"), (*scratch.Dir)(nil)
 	if dir == "" {
-		if dir, err = os.MkdirTemp("/var/tmp", "bindery-e2e-"); err != nil {
+		if run, err = scratch.New("e2e", sweepHubs); err != nil {
 			return 0, err
 		}
-		kept = false
+		dir = run.Path
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return 0, err
@@ -68,10 +71,13 @@ func runAll(m *testing.M) (status int, err error) {
 		if shared.hub != nil {
 			shared.hub.destroy()
 		}
-		if status == 0 && err == nil && !kept {
-			_ = os.RemoveAll(dir)
-		} else if !kept {
-			fmt.Fprintln(os.Stderr, "e2e: logs are kept in", dir)
+		switch {
+		case run == nil:
+		case status == 0 && err == nil:
+			err = run.Remove()
+		default:
+			dropWorkers(dir)
+			fmt.Fprintln(os.Stderr, "e2e: logs are kept until the next run in", dir)
 		}
 	}()
 	if shared.bin, err = buildBinary(dir); err != nil {
@@ -82,6 +88,24 @@ func runAll(m *testing.M) (status int, err error) {
 	}
 	defer func() { err = errors.Join(err, shared.far.close()) }()
 	return m.Run(), nil
+}
+
+// sweepHubs takes from the machine what the hubs of a run that was killed have there.
+func sweepHubs(dir string) {
+	for _, pattern := range []string{"*.yaml", "*/*.yaml"} {
+		configs, _ := filepath.Glob(filepath.Join(dir, pattern))
+		for _, config := range configs {
+			hubAt(strings.TrimSuffix(config, ".yaml")).sweep()
+		}
+	}
+}
+
+// dropWorkers removes what workers built: gigabytes that tell nobody why a test failed.
+func dropWorkers(dir string) {
+	workers, _ := filepath.Glob(filepath.Join(dir, "*", "worker"))
+	for _, worker := range workers {
+		_ = os.RemoveAll(worker)
+	}
 }
 
 // buildBinary builds what `make build` builds, once, and puts the runc of scripts/setup beside it.
