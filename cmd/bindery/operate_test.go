@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"iter"
 	"net/http/httptest"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,11 +24,17 @@ import (
 // An office is a queue, its rules and its history, as a hub's dispatcher and store would have them.
 type office struct {
 	queue bindery.Queue
+	looks func() bindery.Queue // nil: the queue stays as it is
 	rules []bindery.Rule
 	did   []string
 }
 
-func (o *office) Queue(context.Context) (bindery.Queue, error) { return o.queue, nil }
+func (o *office) Queue(context.Context) (bindery.Queue, error) {
+	if o.looks != nil {
+		return o.looks(), nil
+	}
+	return o.queue, nil
+}
 func (o *office) CancelBuild(_ context.Context, id, who, reason string) error {
 	o.did = append(o.did, "cancel "+id+" by "+who+": "+reason)
 	return nil
@@ -145,6 +154,40 @@ func TestQueueCommand(t *testing.T) {
 	var got bindery.Queue
 	if err := json.Unmarshal([]byte(out), &got); status != exitOK || err != nil || got.More != 3 || got.Waiting[0].Standing != o.queue.Waiting[0].Standing {
 		t.Errorf("%d %v %s", status, err, out)
+	}
+}
+
+// TestQueueWatch looks at a queue that changes with every second look: each change is printed once, until the command is
+// interrupted.
+func TestQueueWatch(t *testing.T) {
+	o := busyOffice(time.Now().UTC().Truncate(time.Second))
+	var looks atomic.Int32
+	o.looks = func() bindery.Queue {
+		q := o.queue
+		q.More = int(looks.Add(1)-1) / 2
+		return q
+	}
+	flags := serveOffice(t, o)
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	out, in := io.Pipe()
+	var complaints bytes.Buffer
+	ended := make(chan int, 1)
+	go func() {
+		args := append([]string{"queue", "--watch", "--json"}, flags...)
+		ended <- run(ctx, args, func(string) string { return "" }, strings.NewReader(""), in, &complaints)
+		in.Close()
+	}()
+	lines := json.NewDecoder(out)
+	for want := range 3 {
+		var q bindery.Queue
+		if err := lines.Decode(&q); err != nil || q.More != want || q.Running[0].Watchers != 136 {
+			t.Fatalf("line %d: %+v, %v %s", want, q, err, &complaints)
+		}
+	}
+	interrupt()
+	if status := <-ended; status == exitOK || looks.Load() < 5 {
+		t.Errorf("status %d after %d looks", status, looks.Load())
 	}
 }
 
