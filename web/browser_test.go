@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -93,5 +94,47 @@ func TestWhereAVisitorLands(t *testing.T) {
 		if m == nil || m[1] != want || !strings.Contains(dom, `href="/static/favicon_success.`) {
 			t.Errorf("%s landed at %q, want %q\n%s", query, m, want, dom)
 		}
+	}
+}
+
+// TestStandingInABrowser reads from the page where a build stands, and that it has moved up. A script of the operator's
+// notes what is shown, and asks for a repository that does not exist to say that it was.
+func TestStandingInABrowser(t *testing.T) {
+	h := newHub()
+	shown := make(chan bool, 10)
+	h.resolve = func(src bindery.Source) error {
+		if strings.HasPrefix(src.URL, "https://example.org/shown/") {
+			shown <- true
+			return bindery.Errorf(bindery.ErrRepoNotFound, bindery.User, "", "no")
+		}
+		return nil
+	}
+	h.standing = bindery.Standing{Position: 3, Reason: "Every slot is taken (2); 2 builds are ahead",
+		From: time.Now().Add(10*time.Minute + 30*time.Second), To: time.Now().Add(20*time.Minute + 30*time.Second)}
+	script := `addEventListener("DOMContentLoaded", () => {
+		const part = (id) => document.getElementById(id), told = [];
+		new MutationObserver(() => {
+			const text = [part("position"), part("starts"), part("reason")].map((e) => e.textContent).join(", ");
+			if (part("standing").hidden || told.at(-1) === text) return;
+			told.push(text);
+			document.body.dataset.told = told.join("; ");
+			fetch("/build/git/https%3A%2F%2Fexample.org%2Fshown%2F" + told.length + "/main", { headers: { Accept: "text/event-stream" } });
+		}).observe(part("standing"), { subtree: true, childList: true, attributes: true });
+	});`
+	ts := serve(t, h, func(c *web.Config) { c.Files = web.Overlay(fstest.MapFS{"static/extra.js": {Data: []byte(script)}}) })
+	go func() {
+		<-shown
+		h.change(func() { h.standing.Position, h.standing.Reason = 1, "This build is next" })
+		<-shown
+		h.fail(h.theBuild(t), bindery.Errorf(bindery.ErrStep, bindery.User, "Look.", "it failed"))
+	}()
+	dom := browse(t, ts.URL+"/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main")
+	m := regexp.MustCompile(`data-told="(.*?)"`).FindStringSubmatch(dom)
+	want := "Number 3, in 10 to 21 minutes, Every slot is taken (2); 2 builds are ahead; Next, in 10 to 21 minutes, This build is next"
+	if m == nil || m[1] != want {
+		t.Errorf("the page told %q, want %q", m, want)
+	}
+	if !regexp.MustCompile(`id="standing"[^>]* hidden`).MatchString(dom) {
+		t.Errorf("what has failed stands somewhere:\n%s", dom)
 	}
 }
