@@ -70,6 +70,40 @@ func TestLogInABrowser(t *testing.T) {
 	}
 }
 
+// A build's own page draws its steps as bars on one axis of time, those that ran side by side below each other.
+func TestTimelineInABrowser(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h, operated(h))
+	open(t, ts.URL+specPath)
+	id := h.theBuild(t)
+	step := func(id, name string, from, to int) bindery.Step {
+		return bindery.Step{ID: id, Name: name, Started: now.Add(time.Duration(from) * time.Second), Ended: now.Add(time.Duration(to) * time.Second)}
+	}
+	begun, cached, failed := step("1", "Install <numpy>", 10, 50), step("2", "Prepare the base", 0, 0), step("4", "Run postBuild", 80, 100)
+	begun.Ended, cached.Cached, failed.Failed = time.Time{}, true, true
+	h.change(func() {
+		for _, s := range []bindery.Step{begun, cached, step("3", "Install package-lock.json", 20, 80), step("1", "Install <numpy>", 10, 50), failed} {
+			h.add(id, bindery.Event{Phase: bindery.PhaseBuilding, Step: &s})
+		}
+	})
+	h.fail(id, bindery.Errorf(bindery.ErrStep, bindery.User, "Look at the log.", "postBuild failed"))
+	dom := browse(t, ts.URL+"/builds/"+id)
+	if strings.Contains(dom, `id="timeline" hidden`) {
+		t.Error("the timeline is hidden")
+	}
+	var rows []string
+	for _, m := range regexp.MustCompile(`<tr class="(.*?)"><td>(.*?)</td><td>(.*?)</td><td><span class="bar" style="(.*?)"></span></td></tr>`).FindAllStringSubmatch(dom, -1) {
+		rows = append(rows, strings.Join(m[1:], "|"))
+	}
+	want := "|Install &lt;numpy&gt;|40 s|margin-left: 9.5%; width: 38%;\n" +
+		"cached|Prepare the base|from the cache|margin-left: 0%; width: 0.5%;\n" +
+		"|Install package-lock.json|1 min|margin-left: 19%; width: 57%;\n" +
+		"failed|Run postBuild|failed after 20 s|margin-left: 76%; width: 19%;"
+	if got := strings.Join(rows, "\n"); got != want {
+		t.Errorf("got\n%s\nwant\n%s\n%s", got, want, dom)
+	}
+}
+
 // TestWhereAVisitorLands follows links into a session. None leads out of it: the session's token goes along.
 func TestWhereAVisitorLands(t *testing.T) {
 	// Without content the browser stays on the page, which has the address as a link too.
