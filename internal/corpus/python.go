@@ -41,7 +41,7 @@ func pythonSamples() []Sample {
 		{Name: "node-broken", Fails: bindery.ErrPlan, Says: "package.json"},
 		{Name: "uv-lock", Built: true},
 		{Name: "uv-workspace", Built: true},
-		{Name: "requires-python", Slow: true},
+		{Name: "requires-python", Built: true},
 		{Name: "requires-python-conflict", Fails: bindery.ErrPlan, Says: "does not accept"},
 		{Name: "pyproject-tool-only"},
 		{Name: "requirement-syntax", Built: true},
