@@ -33,27 +33,22 @@ var channelDir = sync.OnceValues(func() (string, error) {
 	return dir, condatest.Write(context.Background(), dir, all...)
 })
 
-// oldChannelDir makes a channel with what no machine here can reach: a Python that the servers do not run on, and conda
-// itself. Python is a newer one under an older number, ipykernel writes a kernel's description and no more, conda says
-// its name: it is the way to them that is tested.
+// oldChannelDir makes a channel with a Python that the servers do not run on, and conda itself, which no machine here can
+// reach: it says its name, and it is the way to it that is tested.
 var oldChannelDir = sync.OnceValues(func() (string, error) {
 	main, err := channelDir()
 	if err != nil {
 		return "", err
 	}
 	dir := filepath.Join(main, "old")
-	python, err := condatest.Python(context.Background(), "3.10")
+	python, kernel, err := condatest.OldKernel(context.Background())
 	if err != nil {
 		return "", err
 	}
-	python.Version = "3.8.20"
-	const kernel = "import json, os, sys\nto = os.path.join(sys.argv[sys.argv.index('--prefix') + 1], 'share/jupyter/kernels/python3')\n" +
-		"os.makedirs(to, exist_ok=True)\njson.dump({'argv': [sys.executable], 'display_name': 'old', 'language': 'python'}, open(to + '/kernel.json', 'w'))\n"
 	program := func(name string) map[string]condatest.File {
 		return map[string]condatest.File{"bin/" + name: {Data: []byte("#!/bin/sh\necho " + name + " of the channel\n"), Executable: true}}
 	}
-	return dir, condatest.Write(context.Background(), dir, python,
-		condatest.Package{Name: "ipykernel", Version: "6", Files: map[string]condatest.File{"lib/python3.10/site-packages/ipykernel/__main__.py": {Data: []byte(kernel)}}},
+	return dir, condatest.Write(context.Background(), dir, python, kernel,
 		condatest.Package{Name: "pip", Version: "24", Noarch: "generic"},
 		condatest.Package{Name: "conda", Version: "26.3.2", Files: program("conda")}, condatest.Package{Name: "mamba", Version: "2.8.1", Files: program("mamba")})
 })
@@ -288,19 +283,21 @@ func TestCondaPrivateChannel(t *testing.T) {
 	}
 }
 
-// The servers do not run on every Python: such an environment is the kernel's only. And conda is the channel's own where
-// it has one.
+// The servers do not run on every Python: such an environment is the kernel's only, and cells run in it. And conda is the
+// channel's own where it has one.
 func TestCondaKernel(t *testing.T) {
 	e := shared(t)
-	dir := repo(t, "environment.yml", "channels: ['"+channelURL+"/old', nodefaults]\ndependencies: [python=3.8]\n", "postBuild", "conda > said\nmamba >> said\nenv > env\n")
+	dir := repo(t, "environment.yml", "channels: ['"+channelURL+"/old', nodefaults]\ndependencies: [python=3.7]\n", "postBuild", "conda > said\nmamba >> said\nenv > env\n")
 	made := solve(t, e, condaJob(t, "conda-kernel", dir))
 	got := inside(t, e, made.Image.Name, "/bin/bash", "-lc", `mount -t proc proc /proc; trap "umount /proc" EXIT; cd
 cat said; grep -E "^(KERNEL_PYTHON_PREFIX|CONDA_DEFAULT_ENV)=" env; which python3; cat $NB_PYTHON_PREFIX/share/jupyter/kernels/python3/kernel.json
-$KERNEL_PYTHON_PREFIX/bin/python -c 'import sys; print("kernel", sys.prefix)'; jupyter lab --version; ls /srv/conda/conda-meta; echo $CONDA_PREFIX`)
+$KERNEL_PYTHON_PREFIX/bin/python -c 'import sys; print("kernel", sys.prefix)'; jupyter lab --version; ls /srv/conda/conda-meta; echo $CONDA_PREFIX
+echo 'import sys; print("a cell in", sys.version_info[:2])' > cell.py; jupyter run --kernel=python3 cell.py`)
 	t.Log(got)
 	for _, want := range []string{
+		"a cell in (3, 7)\n",
 		"conda of the channel\nmamba of the channel\n", "KERNEL_PYTHON_PREFIX=/srv/conda/envs/kernel", "CONDA_DEFAULT_ENV=/srv/conda/envs/kernel",
-		"/srv/conda/envs/notebook/bin/python3\n", `"argv": ["/srv/conda/envs/kernel/bin/python"]`, "kernel /srv/conda/envs/kernel", "conda-26.3.2-0.json",
+		"/srv/conda/envs/notebook/bin/python3\n", "\n  \"/srv/conda/envs/kernel/bin/python\",\n", "kernel /srv/conda/envs/kernel", "conda-26.3.2-0.json",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q", want)

@@ -104,7 +104,7 @@ var rules = map[string]rule{
 	"oauth/oauthtest":      {kit: true, why: "a server to sign in at, for the tests of several packages"},
 	"source/sourcetest":    {kit: true, outside: []string{"golang.org/x/crypto/ssh"}, why: "a real Git server for the tests of several packages"},
 	"store/storetest":      {kit: true, why: "what every store must do"},
-	"internal/condatest":   {kit: true, outside: []string{"github.com/klauspost/compress/zstd"}, why: "conda channels for the tests of several packages"},
+	"internal/condatest":   {kit: true, inside: []string{"internal/pythons"}, outside: []string{"github.com/klauspost/compress/zstd"}, why: "conda channels for the tests of several packages"},
 }
 
 // testOutside are the modules that any test may import; packages inside, a test may import all but adapters that are
