@@ -65,15 +65,19 @@ func (ix *index) wasAsked(name string) bool {
 	return false
 }
 
-// wheel is an empty package.
-func wheel(name string) []byte {
+// wheel is an empty package, which may need others.
+func wheel(name string, needs ...string) []byte {
 	module := strings.ReplaceAll(name, "-", "_")
 	info := module + "-1.0.dist-info/"
+	metadata := "Metadata-Version: 2.1\nName: " + name + "\nVersion: 1.0\n"
+	for _, n := range needs {
+		metadata += "Requires-Dist: " + n + "\n"
+	}
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	for _, f := range [][2]string{
 		{module + ".py", "here = True\n"},
-		{info + "METADATA", "Metadata-Version: 2.1\nName: " + name + "\nVersion: 1.0\n"},
+		{info + "METADATA", metadata},
 		{info + "WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"},
 		{info + "RECORD", module + ".py,,\n" + info + "METADATA,,\n" + info + "WHEEL,,\n" + info + "RECORD,,\n"},
 	} {

@@ -91,13 +91,14 @@ print(json.dumps(it.explain(sys.argv[2], files, "3.11")))
 `
 	dir := repo(t, "requirements.txt", "six\nTensor_Flow==1.15 # x\n-e git+https://h/o/r#egg=mine\n", "copies/x", "")
 	for said, want := range map[string]any{
-		"Because tensor-flow==1.15.0 has no wheels with a matching Python ABI tag (e.g., `cp311`) and you require": "requirements.txt, line 2: tensor-flow==1.15.0: it has no build for Python 3.11.",
-		"Because tensor-flow was not found in the package registry and you require it":                             "requirements.txt, line 2: tensor-flow: the index has no such package.",
-		"Because there is no version of six==99 and you require six==99":                                           "requirements.txt, line 1: six==99: the index has no such version.",
-		"ERROR: No matching distribution found for six==99":                                                        "requirements.txt, line 1: six==99: the index has no such version for Python 3.11.",
-		"  × Failed to build `mine @ git+https://h/o/r`":                                                           "requirements.txt, line 3: mine: it has no build for Python 3.11, and could not be built from its source.",
-		"Failed to build `other==1.0`":                                                                             "A package that others need: other==1.0: it has no build for Python 3.11, and could not be built from its source.",
-		"it went wrong":                                                                                            nil,
+		"Because tensor-flow==1.15.0 has no wheels with a matching Python ABI tag (e.g., `cp311`) and you require":                            "requirements.txt, line 2: tensor-flow==1.15.0: it has no build for Python 3.11.",
+		"Because tensor-flow was not found in the package registry and you require it":                                                        "requirements.txt, line 2: tensor-flow: the index has no such package.",
+		"Because there is no version of six==99 and you require six==99":                                                                      "requirements.txt, line 1: six==99: the index has no such version.",
+		"ERROR: No matching distribution found for six==99":                                                                                   "requirements.txt, line 1: six==99: the index has no such version for Python 3.11.",
+		"  × Failed to build `mine @ git+https://h/o/r`":                                                                                      "requirements.txt, line 3: mine: it has no build for Python 3.11, and could not be built from its source.",
+		"Failed to build `other==1.0`":                                                                                                        "A package that others need: other==1.0: it has no build for Python 3.11, and could not be built from its source.",
+		"WARNING: Ignoring version 0.1 of six since it has invalid metadata:\nBecause six==0.1 has invalid metadata and you require six==0.1": "requirements.txt, line 1: six==0.1: neither uv nor pip can read what it needs.",
+		"it went wrong": nil,
 	} {
 		if diff := cmp.Diff(want, python(t, dir, script, said)); diff != "" {
 			t.Errorf("%q: %s", said, diff)

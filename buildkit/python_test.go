@@ -39,6 +39,30 @@ func TestRequirementsThatPipReads(t *testing.T) {
 	}
 }
 
+// What uv cannot read and pip can is installed by pip, and the log says so.
+func TestPipTakesOver(t *testing.T) {
+	e := shared(t)
+	s := &story{t: t}
+	made, err := e.Solve(t.Context(), wants(t, "pip-takes-over", "requirements.txt", "six==1.16.0\ntoolz==1.0.0 --config-settings=\"a=b\"\n"), s.emit)
+	if err != nil || !strings.Contains(s.text(), "uv cannot read all of this, so pip installs it.") {
+		t.Fatalf("%v\n%s", err, s.text())
+	}
+	if got := inside(t, e, made.Image.Name, "/srv/conda/envs/notebook/bin/python", "-c", "import six, toolz; print(six.__version__, toolz.__version__)"); got != "1.16.0 1.0.0\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A package may say what it needs in words that are no longer read by anybody.
+func TestPackageThatNobodyReads(t *testing.T) {
+	e := shared(t)
+	_, err := e.Solve(t.Context(), wants(t, "nobody-reads", "requirements.txt", "six\n--find-links .\nstrict==1.0\n",
+		"strict-1.0-py3-none-any.whl", string(wheel("strict", "pytz (>=2011k)"))), func(bindery.Event) {})
+	be, ok := errors.AsType[*bindery.Error](err)
+	if !ok || !errors.Is(err, bindery.ErrStep) || be.Fault != bindery.User || !strings.Contains(be.Msg, "requirements.txt, line 3: strict==1.0: neither uv nor pip can read what it needs") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestRequirementsThatFail(t *testing.T) {
 	e := shared(t)
 	for name, tt := range map[string]struct {
@@ -70,10 +94,10 @@ func TestRequirementsThatFail(t *testing.T) {
 }
 
 // Some sample repositories of Python (the end-to-end tests have them all), planned, built, and verified in the image; then once more, which runs nothing.
-// runtime-3.10 has the interpreter that uv brings.
+// uv brings the interpreters of requires-python and runtime-3.10.
 func TestPythonSamples(t *testing.T) {
 	e := shared(t)
-	for _, name := range []string{"node", "pipfile-lock", "requirement-syntax", "runtime-3.10", "uv-workspace"} {
+	for _, name := range []string{"node", "pipfile-lock", "requirement-syntax", "requires-python", "runtime-3.10", "uv-workspace"} {
 		t.Run(name, func(t *testing.T) {
 			j := sample(t, name)
 			made := solve(t, e, j)

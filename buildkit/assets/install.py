@@ -194,6 +194,7 @@ def explain(said, files, python):
         return "%s, line %d: it cannot be read: %s." % (found.group(1), line, found.group(3))
     rules = (
         (r"Invalid requirement: '([A-Za-z0-9][\w.-]*)([^']*)'", "it is no requirement that pip or uv can read"),
+        (r"([A-Za-z0-9][\w.-]*?)(==[^\s,]+) has invalid metadata", "neither uv nor pip can read what it needs"),
         (r"([A-Za-z0-9][\w.-]*?) was not found in the package registry()", "the index has no such package"),
         (r"there (?:is|are) no versions? of ([A-Za-z0-9][\w.-]*?)((?:[<>=!~].*?)?) and", "the index has no such version"),
         (r"([A-Za-z0-9][\w.-]*?)(==[^\s,]+)? has no (?:usable )?wheels", "it has no build for Python " + python),
