@@ -12,9 +12,10 @@ import (
 
 // Caps bound all build steps of an engine together. Zero means no cap.
 type Caps struct {
-	Memory int64   // bytes
-	CPU    float64 // cores
-	PIDs   int64
+	Memory   int64   // bytes
+	CPU      float64 // cores
+	PIDs     int64
+	StepPIDs int64 // of each step: one that forks without end leaves some to the others
 }
 
 const cgroupRoot = "/sys/fs/cgroup"
@@ -44,6 +45,32 @@ func makeCgroup(parent string, c Caps) error {
 		}
 	}
 	return nil
+}
+
+// capStep makes the cgroup of one step before runc does, which takes it as it is. remove is for a step that never began:
+// runc removes it else.
+func capStep(parent, id string, pids int64) (remove func(), err error) {
+	if parent == "" || pids <= 0 {
+		return func() {}, nil
+	}
+	all := filepath.Join(cgroupRoot, "pids", parent, "buildkit")
+	if _, err := os.Stat(filepath.Join(cgroupRoot, "cgroup.controllers")); err == nil {
+		all = filepath.Join(cgroupRoot, parent, "buildkit")
+	}
+	dir := filepath.Join(all, id)
+	if err := os.MkdirAll(all, 0o755); err != nil {
+		return nil, fmt.Errorf("cgroup: %w", err)
+	}
+	handOn(all)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("cgroup: %w", err)
+	}
+	remove = func() { _ = os.Remove(dir) }
+	if err := writeCaps(dir, map[string]string{"pids.max": number(pids)}); err != nil {
+		remove()
+		return nil, err
+	}
+	return remove, nil
 }
 
 func makeCgroup2(parent string, c Caps) error {

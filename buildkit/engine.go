@@ -132,6 +132,7 @@ func (e *Engine) open(ctx context.Context) error {
 	}
 	if err := makeCgroup(e.cfg.CgroupParent, e.cfg.Caps); err != nil {
 		e.cfg.Log.WarnContext(ctx, "build steps run without limits", "err", err)
+		e.cfg.Caps = Caps{}
 	}
 	if e.stores, err = openStores(ctx, e.cfg); err != nil {
 		return err

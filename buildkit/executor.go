@@ -15,11 +15,14 @@ import (
 )
 
 // stepExecutor runs build steps as BuildKit's executor does, and adds what must not be part of a step's definition:
-// the machine's trust store, proxies and package indexes; and it dates what the step has written.
+// the machine's trust store, proxies and package indexes, and how many processes it may have; and it dates what the step
+// has written.
 type stepExecutor struct {
 	executor.Executor
-	trust Trust
-	dir   string // of the files that trust needs
+	trust  Trust
+	dir    string // of the files that trust needs
+	cgroup string // of all steps
+	pids   int64  // of each
 }
 
 // Run runs one step.
@@ -30,9 +33,17 @@ func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, 
 	tellContainer(ctx, id)
 	m := &stepRoot{Mountable: root.Src}
 	root.Src = m
+	uncap, err := capStep(x.cgroup, id, x.pids)
+	if err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	rec, err := x.Executor.Run(ctx, id, root, mounts, p, started)
-	if err == nil && slices.Contains(p.Meta.Env, epochVariable+"="+epochText()) {
+	if err != nil {
+		uncap()
+		return nil, err
+	}
+	if slices.Contains(p.Meta.Env, epochVariable+"="+epochText()) {
 		err = m.setClock(began)
 	}
 	return rec, err

@@ -86,30 +86,46 @@ func TestHostileRepository(t *testing.T) {
 	}
 }
 
-// A step that forks without end meets the limit of all steps, is killed with all its children when its build ends, and
-// the next build is none the worse.
+// A postBuild that forks without end meets the limit of one step, and leaves its neighbours what they need. With its build
+// it is killed, with all its children, and the next build is none the worse.
 func TestForkBomb(t *testing.T) {
 	c := config(t, tempDir(t))
-	c.Caps = buildkit.Caps{Memory: 1 << 30, PIDs: 200, CPU: 1}
+	c.Caps = buildkit.Caps{Memory: 1 << 30, PIDs: 400, StepPIDs: 200, CPU: 1}
 	e, _ := start(t, c)
-	j := job("bomb", repo(t, "Dockerfile", "FROM debian:bookworm\nRUN [\"/bin/bash\", \"-c\", \"bomb() { bomb | bomb & }; echo lit; bomb; sleep 600\"]\n"))
-	j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"}
+	with := func(name, postBuild string) plan.Job {
+		j := job(name, repo(t, "postBuild", "#!/bin/bash\n"+postBuild))
+		j.Plan.PostBuild = "postBuild"
+		return j
+	}
+	const many = "for i in {1..100}; do sleep 1 & done\nwait\necho fine >made\n"
+	solve(t, e, with("before", "true\n")) // what they all stand on
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	most, full := 0, sync.OnceFunc(cancel)
-	_, err := e.Solve(ctx, j, func(ev bindery.Event) {
-		if strings.Contains(ev.Message, "lit") || strings.Contains(ev.Message, "fork") {
-			most = max(most, pidsIn(c.CgroupParent))
-		}
-		if strings.Contains(ev.Message, "Resource temporarily unavailable") {
-			full() // it has met the limit; a hub's own limit of time would end it
-		}
-	})
-	if err == nil {
-		t.Error("a fork bomb was built")
+	var most atomic.Int64
+	met := make(chan struct{})
+	meet := sync.OnceFunc(func() { close(met) })
+	ended := make(chan error, 1)
+	go func() {
+		_, err := e.Solve(ctx, with("bomb", "bomb() { bomb & bomb & exec sleep 600; }\necho lit\nbomb\n"), func(ev bindery.Event) {
+			most.Store(max(most.Load(), int64(pidsIn(c.CgroupParent))))
+			if strings.Contains(ev.Message, "Resource temporarily unavailable") {
+				meet()
+			}
+		})
+		meet()
+		ended <- err
+	}()
+	<-met
+	if n := most.Load(); n < 150 || n > 200 {
+		t.Errorf("at its limit of 200 it had %d processes", n)
 	}
-	if most > 200 {
-		t.Errorf("%d processes", most)
+	neighbour := solve(t, e, with("beside", many))
+	if got := inside(t, e, neighbour.Image.Name, "/bin/cat", "/home/jovyan/made"); got != "fine\n" {
+		t.Errorf("beside a fork bomb a build made %q", got)
+	}
+	cancel() // a hub's own limit of time would
+	if err := <-ended; err == nil {
+		t.Error("a fork bomb was built")
 	}
 	tick := time.NewTicker(50 * time.Millisecond) // the kernel takes its time to bury them
 	defer tick.Stop()
@@ -118,9 +134,7 @@ func TestForkBomb(t *testing.T) {
 			t.Fatalf("%d processes are left", pidsIn(c.CgroupParent))
 		}
 	}
-	next := job("after", repo(t, "Dockerfile", "FROM debian:bookworm\nRUN echo fine\n"))
-	next.Plan = j.Plan
-	solve(t, e, next)
+	solve(t, e, with("after", "# once more\n"+many))
 }
 
 // pidsIn counts the processes of a control group and those below it.

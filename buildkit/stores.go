@@ -277,7 +277,7 @@ func (e *Engine) newExecutor() (executor.Executor, *resources.Monitor, error) {
 		return nil, nil, bindery.Errorf(bindery.ErrNotReady, bindery.Ours, "Run make setup, or name a runc with --runtime.",
 			"No container runtime called %s was found", e.cfg.Runtime).Because(err)
 	}
-	return &stepExecutor{Executor: exec, trust: e.cfg.Trust, dir: e.trustDir()}, monitor, nil
+	return &stepExecutor{Executor: exec, trust: e.cfg.Trust, dir: e.trustDir(), cgroup: e.cfg.CgroupParent, pids: e.cfg.Caps.StepPIDs}, monitor, nil
 }
 
 func dial(ctx context.Context, l *bufconn.Listener) (*client.Client, error) {
