@@ -111,13 +111,12 @@ func (g *grapher) withRattler(name string, rattler llb.State, spec condaSpec) ll
 		panic(err) // it is made of text
 	}
 	file := llb.Scratch().File(llb.Mkfile("/spec.json", 0o644, data), llb.WithCustomName(hidden+"say what the environment is made of"))
-	owned := llb.Scratch().File(llb.Mkdir("/cache", 0o755, llb.WithUIDGID(userID, userID)), llb.WithCustomName(hidden+"make a cache directory"))
 	return runOptions(
 		g.mounted(name),
 		llb.User(userName),
 		llb.AddMount(specMount, file, llb.Readonly),
 		llb.AddMount(rattlerMount, rattler, llb.Readonly),
-		llb.AddMount(cacheMount, owned, llb.SourcePath("/cache"), llb.AsPersistentCacheDir(condaCache, llb.CacheMountShared)),
+		llb.AddMount(cacheMount, emptyCache(), llb.SourcePath("/cache"), llb.AsPersistentCacheDir(condaCache, llb.CacheMountShared)),
 		llb.AddSecret(condaSecret, llb.SecretID(condaSecretID), llb.SecretFileOpt(userID, userID, 0o400), llb.SecretOptional),
 		llb.AddEnv("BINDERY_CACHE", cacheMount),
 		llb.AddEnv("TMPDIR", cacheMount+"/tmp"),
@@ -140,7 +139,7 @@ func (g *grapher) condaCommand(ready, rattler llb.State, channels []string) llb.
 // asks the environment's own Python, and that is a package of the repository's choice. What the servers are made of is
 // fetched in a step that runs nothing of it, once for each Python, and lent to the step, which throws its copy away.
 func (g *grapher) withWarmServers(ready llb.State, python string) llb.RunOption {
-	dir := llb.Scratch().File(llb.Mkdir("/cache", 0o755, llb.WithUIDGID(userID, userID)), llb.WithCustomName(hidden+"make a cache directory"))
+	dir := emptyCache()
 	warm := dir
 	if python != "" {
 		fetch := ready.Run(args("/bin/sh", assetsMount+"/conda-warm.sh", python), g.uvIn(warmMount), llb.WithCustomName("Fetch the Jupyter servers for Python "+python))

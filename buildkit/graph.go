@@ -23,6 +23,7 @@ const (
 	assetsMount = "/run/bindery-assets"
 	uvMount     = "/run/bindery-uv"
 	cacheMount  = "/run/bindery-cache"
+	workMount   = "/run/bindery-work" // of one step alone
 )
 
 // A root is the file system that a graph starts from, with the environment of the image it came from.
@@ -257,5 +258,6 @@ func (g *grapher) ignored() []string {
 // postBuild runs through a shell, since many such scripts name no interpreter.
 func (g *grapher) postBuild(s llb.State) llb.State {
 	script := "./" + path.Clean(g.job.Plan.PostBuild)
-	return s.Run(args("/bin/sh", "-c", `"$1"`, "sh", script), llb.User(userName), llb.WithCustomName("Run "+g.job.Plan.PostBuild)).Root()
+	return s.Run(args("/bin/sh", assetsMount+"/postbuild.sh", script), llb.User(userName), llb.AddMount(assetsMount, g.assets, llb.Readonly),
+		llb.WithCustomName("Run "+g.job.Plan.PostBuild)).Root()
 }

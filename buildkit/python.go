@@ -31,12 +31,11 @@ func (g *grapher) ownCache() string {
 // withUV lets a step run as the user with uv, and with a cache that stays on this machine. uv copies out of it:
 // links do not reach from one mount into another, even on the same file system.
 func (g *grapher) withUV(name, cache string) llb.RunOption {
-	owned := llb.Scratch().File(llb.Mkdir("/cache", 0o755, llb.WithUIDGID(userID, userID)), llb.WithCustomName(hidden+"make a cache directory"))
 	return runOptions(
 		g.mounted(name),
 		llb.User(userName),
 		llb.AddMount(uvMount, g.uv, llb.Readonly),
-		llb.AddMount(cacheMount, owned, llb.SourcePath("/cache"), llb.AsPersistentCacheDir(cache, llb.CacheMountShared)),
+		llb.AddMount(cacheMount, emptyCache(), llb.SourcePath("/cache"), llb.AsPersistentCacheDir(cache, llb.CacheMountShared)),
 		llb.AddEnv("UV_CACHE_DIR", cacheMount),
 		llb.AddEnv("XDG_CACHE_HOME", cacheMount+"/xdg"),
 		llb.AddEnv("TMPDIR", cacheMount+"/tmp"),
@@ -46,6 +45,11 @@ func (g *grapher) withUV(name, cache string) llb.RunOption {
 		llb.AddEnv("UV_PYTHON_INSTALL_DIR", "/srv/conda/pythons"),
 		llb.AddEnv("PATH", loginPath+":"+g.path+":"+uvMount+"/bin"),
 	)
+}
+
+// emptyCache has a directory of the user's at /cache, for a mount to start from.
+func emptyCache() llb.State {
+	return llb.Scratch().File(llb.Mkdir("/cache", 0o755, llb.WithUIDGID(userID, userID)), llb.WithCustomName(hidden+"make a cache directory"))
 }
 
 func (g *grapher) server(ready llb.State) llb.State {

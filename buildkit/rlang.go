@@ -27,9 +27,12 @@ func (g *grapher) r(s llb.State, in plan.Install) llb.State {
 	return s.Run(args("/bin/bash", assetsMount+"/rinstall.sh", what, file), g.withR(name, in)).Root()
 }
 
-// withR lets a step run as the user with R. What it fetches and compiles on the way stays outside of the image.
+// withR lets a step run as the user with R. What it fetches and compiles on the way stays outside of the image, in a place
+// that is called the same in every build and is the step's alone: R keeps with a package where it was compiled.
 func (g *grapher) withR(name string, in plan.Install) llb.RunOption {
 	return runOptions(g.withUV(name, g.ownCache()),
+		llb.AddMount(workMount, emptyCache(), llb.SourcePath("/cache"), llb.ForceNoOutput),
+		llb.AddEnv("TMPDIR", workMount),
 		llb.AddEnv("R_PROFILE", assetsMount+"/install.Rprofile"),
 		llb.AddEnv("R_USER_CACHE_DIR", cacheMount+"/R"),
 		llb.AddEnv("PATH", loginPath+":"+g.path+":"+uvMount+"/bin"),

@@ -6,9 +6,11 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,7 +18,7 @@ import (
 )
 
 // cran serves a repository of R packages as CRAN is laid out: src/contrib/PACKAGES and sources. Of zzgamma there is an
-// old version too, in the archive.
+// old version too, in the archive; zzalpha has code to compile.
 func cran(t testing.TB) string {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -32,13 +34,22 @@ func cran(t testing.TB) string {
 			description += "Imports: " + p.imports + "\n"
 		}
 		files := map[string]string{
-			"DESCRIPTION": description,
-			"NAMESPACE":   "export(hello)\n",
-			"R/hello.R":   fmt.Sprintf("hello <- function() cat(\"%s %s\\n\")\n", p.name, p.version),
+			"DESCRIPTION":  description,
+			"NAMESPACE":    "export(hello)\n",
+			"R/hello.R":    fmt.Sprintf("hello <- function() cat(\"%s %s\\n\")\n", p.name, p.version),
+			"man/hello.Rd": helpPage("hello"),
+		}
+		if p.name == "zzalpha" {
+			files["NAMESPACE"] += "export(same)\nuseDynLib(zzalpha)\n"
+			files["R/same.R"] = "same <- function(x) .Call('minusOne', .Fortran('half', x = .Call('twiceAndTwo', x))$x)\n"
+			files["src/twice.c"] = "#include <Rinternals.h>\nSEXP twiceAndTwo(SEXP x) { return Rf_ScalarReal(2 * Rf_asReal(x) + 2); }\n"
+			files["src/half.f"] = "      subroutine half(x)\n      double precision x\n      x = x / 2\n      end\n"
+			files["src/minus.cpp"] = "#include <functional>\n#include <Rinternals.h>\nnamespace { std::function<double(double)> minus = [](double x) { return x - 1; }; }\n" +
+				"extern \"C\" SEXP minusOne(SEXP x) { return Rf_ScalarReal(minus(Rf_asReal(x))); }\n"
 		}
 		serve(fmt.Sprintf("/src/contrib/%s%s_%s.tar.gz", p.at, p.name, p.version), tarball(t, p.name, files))
 		if p.at == "" {
-			index.WriteString(description + "NeedsCompilation: no\n\n")
+			index.WriteString(description + "\n")
 		}
 	}
 	serve("/src/contrib/PACKAGES", []byte(index.String()))
@@ -47,12 +58,17 @@ func cran(t testing.TB) string {
 	return srv.URL
 }
 
+// helpPage is R's documentation of one function, with an expression that is evaluated when the page is made.
+func helpPage(name string) string {
+	return fmt.Sprintf("\\name{%[1]s}\n\\alias{%[1]s}\n\\title{It}\n\\description{Does it \\Sexpr[stage=build]{1 + 1} times.}\n\\usage{%[1]s()}\n", name)
+}
+
 func tarball(t testing.TB, dir string, files map[string]string) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	w := tar.NewWriter(z)
-	for _, name := range []string{"DESCRIPTION", "NAMESPACE", "R/hello.R"} {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
 		text := files[name]
 		if err := w.WriteHeader(&tar.Header{Name: dir + "/" + name, Mode: 0o644, Size: int64(len(text))}); err != nil {
 			t.Fatal(err)
@@ -102,7 +118,7 @@ func rRepository(t testing.TB, more string) string {
 		"install.R", "install.packages(c('digest', 'zzalpha'))\n"+more,
 		"renv.lock", `{"R": {"Version": "4.2.2", "Repositories": [{"Name": "CRAN", "URL": "https://cran.example"}]}, "Packages": {"zzgamma": {"Package": "zzgamma", "Version": "1.0.0", "Source": "Repository", "Repository": "CRAN"}}}`,
 		"DESCRIPTION", "Package: sample\nVersion: 0.1\nTitle: Mine\nDescription: Of the repository.\nAuthor: Ann\nMaintainer: Ann <ann@example.org>\nLicense: MIT\nImports: zzbeta, jsonlite\n",
-		"NAMESPACE", "export(mine)\n", "R/mine.R", "mine <- function() cat('mine\\n')\n")
+		"NAMESPACE", "export(mine)\n", "R/mine.R", "mine <- function() cat('mine\\n')\n", "man/mine.Rd", helpPage("mine"))
 }
 
 // R in all its forms at once: Debian's R with its kernel, a script, a lock, a package, and what comes from Debian in
@@ -121,9 +137,9 @@ func TestR(t *testing.T) {
 			t.Errorf("it does not say %q:\n%s", want, s.text())
 		}
 	}
-	got := inside(t, e, made.Image.Name, "/bin/bash", "-lc", `cd /home/jovyan; Rscript -e 'zzalpha::hello(); zzbeta::hello(); zzgamma::hello(); sample::mine(); cat(find.package("digest"), getOption("repos"), Sys.getenv("R_LIBS_USER"), "\n")'; jupyter kernelspec list 2>/dev/null; stat -c %U /srv/rlibs`)
+	got := inside(t, e, made.Image.Name, "/bin/bash", "-lc", `cd /home/jovyan; Rscript -e 'zzalpha::hello(); zzbeta::hello(); zzgamma::hello(); sample::mine(); cat(zzalpha::same(42), "\n"); cat(find.package("digest"), getOption("repos"), Sys.getenv("R_LIBS_USER"), "\n")'; jupyter kernelspec list 2>/dev/null; stat -c %U /srv/rlibs`)
 	for _, want := range []string{
-		"zzalpha 1.2.0\nzzbeta 0.3.1\nzzgamma 1.0.0\nmine\n", "/usr/lib/R/site-library/digest",
+		"zzalpha 1.2.0\nzzbeta 0.3.1\nzzgamma 1.0.0\nmine\n42 \n", "/usr/lib/R/site-library/digest",
 		"https://packagemanager.posit.co/cran/__linux__/bookworm/2024-01-31 /srv/rlibs", "/srv/conda/envs/notebook/share/jupyter/kernels/ir\n", "\njovyan\n",
 	} {
 		if !strings.Contains(got, want) {

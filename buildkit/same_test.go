@@ -231,16 +231,15 @@ func everyConda(t *testing.T) plan.Job {
 		"postBuild", "set -e\npython -c 'import mine, yaml'\nconda run -n notebook greet > greeted\nmamba list > listed\n"))
 }
 
-// pythonOfUV is a repository whose Python is in no Debian. What pip itself compiles there is equal only without sets that
-// hold None, so its postBuild installs a package that has none.
+// pythonOfUV is a repository whose Python is in no Debian, and one that orders sets by address where None is in them. Its
+// postBuild installs a package with such a set.
 func pythonOfUV(t *testing.T) plan.Job {
 	t.Helper()
 	return condaJob(t, "same-uv", repo(t, "runtime.txt", "python-3.10\n", "requirements.txt", "pyyaml==6.0.2\ndocopt==0.6.2\n",
-		"mine.py", "X = {'a', 'b', 'c'}\n", "postBuild", "set -e\npython -c 'import mine'\npip install --no-cache-dir six==1.16.0\n"))
+		"mine.py", "X = {'a', 'b', 'c'}\n", "postBuild", "set -e\npython -c 'import mine'\npip install --no-cache-dir click==8.1.7\n"))
 }
 
-// everyR is a repository with R's packages: of Debian, of CRAN, of a lock file, its own. None has help pages: R keeps with
-// those where it read them, in a temporary directory.
+// everyR is a repository with R's packages: of Debian, of CRAN, of a lock file, its own; with help pages and code to compile.
 func everyR(t *testing.T, packages string) plan.Job {
 	t.Helper()
 	return planned(t, "same-r", rRepository(t, ""), "BINDERY_R_CRAN", packages)

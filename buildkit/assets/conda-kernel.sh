@@ -6,7 +6,7 @@ mark=$(mktemp)
 since=$(date -r "$mark" +%s%N)
 rm "$mark"
 /usr/bin/python3 -I "$ASSETS/rattle.py" finish "$prefix"
-. "$ASSETS/conda-compile.sh"
+. "$ASSETS/compile.sh"
 if [ -x "$prefix/bin/python" ]; then
 	"$prefix/bin/python" -m ipykernel install --prefix "$NB_PYTHON_PREFIX"
 fi

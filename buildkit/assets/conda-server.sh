@@ -12,7 +12,7 @@ if ! uv pip check --quiet --python "$NB_PYTHON_PREFIX" >/dev/null 2>&1; then
 	uv pip install --python "$NB_PYTHON_PREFIX" --requirement "$ASSETS/server.in"
 fi
 prefix=$NB_PYTHON_PREFIX
-. "$ASSETS/conda-compile.sh"
+. "$ASSETS/compile.sh"
 . "$ASSETS/quick.sh"
 if [ -x "$NB_PYTHON_PREFIX/bin/R" ]; then
 	"$NB_PYTHON_PREFIX/bin/R" --no-save --no-restore --quiet -e "IRkernel::installspec(prefix='$NB_PYTHON_PREFIX')" ||

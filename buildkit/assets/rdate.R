@@ -1,4 +1,4 @@
-# Makes the packages that were built since $BEGAN equal to those of any other build: R notes when and where it built them.
+# Makes the packages that were built since $BEGAN equal to those of any other build: R notes when it built them.
 at <- format(as.POSIXct(as.numeric(Sys.getenv("SOURCE_DATE_EPOCH")), origin = "1970-01-01"), "%Y-%m-%d %H:%M:%S", tz = "UTC")
 moment <- "[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}"
 dated <- function(text) {
@@ -20,9 +20,4 @@ for (dir in list.dirs(Sys.getenv("R_LIBS_USER"), recursive = FALSE)) {
   field <- grepl("^(Built|Packaged): ", description)
   description[field] <- dated(description[field])
   writeLines(description, file.path(dir, "DESCRIPTION"))
-  file <- file.path(dir, "help", "paths.rds") # of help pages; what comes before "first" is a temporary directory
-  if (file.exists(file)) {
-    paths <- readRDS(file)
-    if (!is.null(attr(paths, "first"))) saveRDS(structure(substring(paths, attr(paths, "first")), first = 1L), file)
-  }
 }

@@ -33,7 +33,12 @@ renv.lock)
 	r "$ASSETS/restore.R" "$2"
 	;;
 .)
-	r -e 'remotes::install_local(".", upgrade = "never", force = TRUE)'
+	# As remotes::install_local does it, which would copy the files and date them by the clock.
+	from=$PWD
+	mkdir "$TMPDIR/built"
+	cd "$TMPDIR/built"
+	R CMD build --no-resave-data --no-manual --no-build-vignettes "$from"
+	R CMD INSTALL ./*.tar.gz
 	;;
 esac
 BEGAN=$began r "$ASSETS/rdate.R" || echo "R's packages keep the date of this build."
