@@ -1,0 +1,32 @@
+// Opens a build's own page in Debian's Chromium and measures the timeline that it draws.
+//
+//   node timeline.mjs URL PICTURE
+//
+// It prints one JSON object: the steps with their bars, as they are on the screen, in pixels.
+import { chromium } from 'playwright-core';
+
+const [url, picture] = process.argv.slice(2);
+const seen = { steps: [], errors: [] };
+const browser = await chromium.launch({
+  executablePath: '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync'],
+});
+try {
+  const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
+  page.on('pageerror', (e) => seen.errors.push(String(e)));
+  page.on('console', (m) => { if (m.type() === 'error') seen.errors.push(m.text()); });
+  await page.goto(url);
+  await page.locator('#steps-body tr', { hasText: 'Copy the repository' }).waitFor({ timeout: 60_000 });
+  seen.steps = await page.locator('#steps-body tr').evaluateAll((rows) => rows.map((tr) => {
+    const bar = tr.querySelector('.bar');
+    const { left, right, top, bottom } = bar.getBoundingClientRect();
+    return { name: tr.cells[0].textContent, took: tr.cells[1].textContent, left, right, top, bottom, colour: getComputedStyle(bar).backgroundColor };
+  }));
+  await page.locator('#timeline').screenshot({ path: picture });
+} catch (e) {
+  seen.errors.push(String(e));
+} finally {
+  await browser.close();
+}
+console.log(JSON.stringify(seen));
