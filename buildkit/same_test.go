@@ -40,7 +40,7 @@ func TestEqualInputsMakeEqualDigests(t *testing.T) {
 		sideBySide(t, events, "Install cowsay", "Install the Jupyter servers")
 		sideBySide(t, events, "Install package-lock.json", "Install requirements.txt")
 		oneLayer(t, engines[1], j)
-		frozen(t, engines[1], j, "apt.txt requirements.txt")
+		frozen(t, engines[1], j, "apt.txt requirements.txt package-lock.json")
 	})
 	packages := cran(t)
 	for _, tt := range []struct {

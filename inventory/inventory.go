@@ -43,6 +43,7 @@ type Inventory struct {
 	Packages     []Package `json:"packages"`
 
 	julia []byte // the Manifest.toml that Julia's environment was made from
+	node  []byte // the lock file that the repository's node_modules was made from
 }
 
 // notebookEnv is the environment that the image's Jupyter runs in; kernelEnv is beside it where the repository asks for a
@@ -50,6 +51,7 @@ type Inventory struct {
 const (
 	notebookEnv = "srv/conda/envs/notebook"
 	kernelEnv   = "srv/conda/envs/kernel"
+	globalNPM   = "/srv/npm"
 )
 
 // An image is a stranger's: what is read of it is bounded, and what does not look like a name or a version is left out.
@@ -77,6 +79,7 @@ func Read(fsys fs.FS) (Inventory, error) {
 	}
 	r.r()
 	r.npm("srv/npm/lib/node_modules")
+	r.node()
 	r.julia()
 	slices.SortFunc(r.out.Packages, func(a, b Package) int {
 		return cmp.Or(strings.Compare(a.Ecosystem, b.Ecosystem), strings.Compare(a.Place, b.Place), strings.Compare(a.Name, b.Name),

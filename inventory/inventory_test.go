@@ -38,6 +38,8 @@ func image() fstest.MapFS {
 		"usr/lib/R/library/base/DESCRIPTION":                                                "Package: base\nVersion: 4.2.2\nPriority: base\n",
 		"srv/npm/lib/node_modules/configurable-http-proxy/package.json":                     `{"name":"configurable-http-proxy","version":"4.6.2"}`,
 		"srv/npm/lib/node_modules/@scope/tool/package.json":                                 `{"name":"@scope/tool","version":"1.0.0"}`,
+		"home/jovyan/binder/package-lock.json":                                              lock,
+		"home/jovyan/binder/node_modules/.package-lock.json":                                `{"packages":{"node_modules/left-pad":{"version":"1.3.0","resolved":"https://n.example/left-pad-1.3.0.tgz","integrity":"sha512-/w=="},"node_modules/a/node_modules/@s/b":{"version":"2.0.0"},"node_modules/own":{"resolved":"own","link":true},"own":{"version":"0.1.0"}}}`,
 		"srv/julia/bin/julia":                                                               "",
 		"home/jovyan/Manifest.toml":                                                         "julia_version = \"1.10.4\"\n[[deps.Example]]\ngit-tree-sha1 = \"46e4\"\nversion = \"0.5.5\"\n",
 	} {
@@ -45,6 +47,9 @@ func image() fstest.MapFS {
 	}
 	return m
 }
+
+// lock is what the repository's node_modules was made from.
+const lock = `{"lockfileVersion":3,"packages":{"node_modules/left-pad":{"version":"1.3.0"}}}`
 
 func TestLocks(t *testing.T) {
 	inv, err := inventory.Read(image())
@@ -63,6 +68,7 @@ func TestLocks(t *testing.T) {
 		"kernel.conda.lock":       "@EXPLICIT\nhttps://c.example/linux-64/python-3.6.15-0.conda#bb\n",
 		"kernel.requirements.txt": "attrs==22.1.0\n",
 		"package.json":            "{\n  \"dependencies\": {\n    \"@scope/tool\": \"1.0.0\",\n    \"configurable-http-proxy\": \"4.6.2\"\n  },\n  \"private\": true\n}\n",
+		"package-lock.json":       lock,
 		"Manifest.toml":           "julia_version = \"1.10.4\"\n[[deps.Example]]\ngit-tree-sha1 = \"46e4\"\nversion = \"0.5.5\"\n",
 	} {
 		if diff := cmp.Diff(want, got[name]); diff != "" {
@@ -86,7 +92,7 @@ func TestSPDX(t *testing.T) {
 	text := string(inv.SPDX("bindery/x", "test"))
 	for _, want := range []string{
 		"pkg:deb/debian/git@1%3A2.39.5-0%2Bdeb12u2?arch=amd64&distro=bookworm", "pkg:pypi/wheel-x@3.0", "pkg:conda/numpy@1.26.4?build=py311_0",
-		"pkg:cran/digest@0.6.35", "pkg:npm/%40scope/tool@1.0.0", "pkg:julia/Example@0.5.5",
+		"pkg:cran/digest@0.6.35", "pkg:npm/%40scope/tool@1.0.0", "pkg:npm/%40s/b@2.0.0", "https://n.example/left-pad-1.3.0.tgz", "pkg:julia/Example@0.5.5",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s", want)
@@ -103,13 +109,15 @@ func TestSPDX(t *testing.T) {
 // What an image says of itself is a stranger's word: nothing of it may pass for an option, a path, or a second line.
 func FuzzRead(f *testing.F) {
 	f.Add("Name: a\nVersion: 1\n", `{"url":"x y"}`, "Package: p\nVersion: 1\nStatus: i o installed\n")
+	f.Add("", `{"packages":{"node_modules/-x":{"version":"1"},"node_modules/../y":{"version":"1\n2","integrity":"sha1-"}}}`, "")
 	f.Fuzz(func(t *testing.T, metadata, direct, status string) {
 		inv, err := inventory.Read(fstest.MapFS{
-			site + "a.dist-info/METADATA":        {Data: []byte(metadata)},
-			site + "a.dist-info/direct_url.json": {Data: []byte(direct)},
-			"var/lib/dpkg/status":                {Data: []byte(status)},
-			"srv/conda/conda-meta/x.json":        {Data: []byte(direct)},
-			"srv/rlibs/a/DESCRIPTION":            {Data: []byte(metadata)},
+			site + "a.dist-info/METADATA":                 {Data: []byte(metadata)},
+			site + "a.dist-info/direct_url.json":          {Data: []byte(direct)},
+			"var/lib/dpkg/status":                         {Data: []byte(status)},
+			"srv/conda/conda-meta/x.json":                 {Data: []byte(direct)},
+			"srv/rlibs/a/DESCRIPTION":                     {Data: []byte(metadata)},
+			"home/jovyan/node_modules/.package-lock.json": {Data: []byte(direct)},
 		})
 		if err != nil {
 			t.Fatal(err)

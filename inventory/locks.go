@@ -30,9 +30,8 @@ func (inv Inventory) Locks() []Lock {
 	add("kernel.requirements.txt", "pip's, of the kernel's own environment", inv.requirements(kernelEnv))
 	add("renv.lock", "renv's, for `renv::restore()`", inv.renv())
 	add("package.json", "packages that npm installed globally", inv.npm())
-	if len(inv.julia) > 0 {
-		add("Manifest.toml", "Julia's, for `Pkg.instantiate()`", string(inv.julia))
-	}
+	add("package-lock.json", "npm's, for `npm ci`", string(inv.node))
+	add("Manifest.toml", "Julia's, for `Pkg.instantiate()`", string(inv.julia))
 	return out
 }
 
@@ -122,7 +121,7 @@ func (inv Inventory) renv() string {
 func (inv Inventory) npm() string {
 	deps := map[string]string{}
 	for _, p := range inv.Packages {
-		if p.Ecosystem == NPM {
+		if p.Ecosystem == NPM && p.Place == globalNPM {
 			deps[p.Name] = p.Version
 		}
 	}

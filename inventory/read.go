@@ -1,6 +1,8 @@
 package inventory
 
 import (
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"path"
 	"strings"
@@ -137,9 +139,45 @@ func (r *reader) npm(dir string) {
 		}
 		var p struct{ Name, Version string }
 		if json.Unmarshal(r.read(path.Join(dir, name, "package.json"), maxFile), &p) == nil {
-			r.add(Package{Ecosystem: NPM, Name: p.Name, Version: p.Version, Place: "/srv/npm"})
+			r.add(Package{Ecosystem: NPM, Name: p.Name, Version: p.Version, Place: globalNPM})
 		}
 	}
+}
+
+// node reads what npm took down beside what it installed for the repository, and keeps the lock file that it went by.
+func (r *reader) node() {
+	const modules = "node_modules/"
+	for _, dir := range []string{"home/jovyan/binder", "home/jovyan/.binder", "home/jovyan"} {
+		place := path.Join(dir, "node_modules")
+		var installed struct {
+			Packages map[string]struct {
+				Version, Resolved, Integrity string
+				Link                         bool
+			}
+		}
+		if json.Unmarshal(r.read(path.Join(place, ".package-lock.json"), maxStatus), &installed) != nil {
+			continue
+		}
+		if r.out.node = r.read(path.Join(dir, "npm-shrinkwrap.json"), maxStatus); r.out.node == nil {
+			r.out.node = r.read(path.Join(dir, "package-lock.json"), maxStatus)
+		}
+		for at, p := range installed.Packages {
+			if i := strings.LastIndex(at, modules); i >= 0 && !p.Link { // a link leads to what is the repository's own
+				r.add(Package{Ecosystem: NPM, Name: at[i+len(modules):], Version: p.Version, Source: p.Resolved, Digest: integrity(p.Integrity), Place: "/" + place})
+			}
+		}
+		return
+	}
+}
+
+// integrity turns what npm writes, sha512-BASE64, into ALGORITHM:HEX.
+func integrity(s string) string {
+	algorithm, sum, _ := strings.Cut(s, "-")
+	raw, err := base64.StdEncoding.DecodeString(sum)
+	if err != nil || len(raw) == 0 {
+		return ""
+	}
+	return algorithm + ":" + hex.EncodeToString(raw)
 }
 
 // julia reads the manifest that a Julia environment was instantiated from.
