@@ -287,8 +287,16 @@ func (h *hub) workers() []int {
 	return pids
 }
 
-// destroy ends everything that belongs to the state directory, and keeps its bases for the next run.
+// destroy removes the state directory and everything that belongs to it; only the bases are kept, for the next run.
 func (h *hub) destroy() {
+	h.retire()
+	if err := os.RemoveAll(h.dir); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: remove a state directory:", err)
+	}
+}
+
+// retire ends everything that belongs to the state directory.
+func (h *hub) retire() {
 	if h.running() {
 		_ = h.serve.Process.Signal(syscall.SIGTERM)
 		select {

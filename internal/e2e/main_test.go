@@ -69,7 +69,7 @@ func runAll(m *testing.M) (status int, err error) {
 	shared.dir = dir
 	defer func() {
 		if shared.hub != nil {
-			shared.hub.destroy()
+			shared.hub.retire()
 		}
 		switch {
 		case run == nil:

@@ -39,7 +39,7 @@ func newSite(t *testing.T, dir, name string, args ...string) *site {
 	s := &site{hub: h, name: name, args: append([]string{"worker", "--state-dir", dir, "--name", name}, args...)}
 	t.Cleanup(func() {
 		s.end()
-		s.sweep()
+		s.destroy()
 	})
 	return s
 }
