@@ -27,7 +27,10 @@ func (w *worker) byRecipe() {
 			return
 		}
 		if strings.HasPrefix(repo, "slow") && r.Appendix != "" {
-			time.Sleep(time.Hour) // in a bubble
+			for range 6 { // an hour, in a bubble, of which it tells
+				emit(bindery.Event{Phase: bindery.PhaseBuilding, Message: "still at it\n"})
+				time.Sleep(10 * time.Minute)
+			}
 		}
 		e := built("bindery/" + repo + "-" + r.Generation())
 		e.Result.Generation = r.Generation()

@@ -67,7 +67,9 @@ func TestUsageOutlives(t *testing.T) {
 
 // TestSlowLaneOutlives restarts the hub while a build runs in the slow lane, and when it is in quarantine.
 func TestSlowLaneOutlives(t *testing.T) {
-	limits := func(c *dispatch.Config) { c.Policy.MaxAge, c.Policy.SlowAge = time.Hour, 2*time.Hour }
+	limits := func(c *dispatch.Config) {
+		c.Policy.MaxAge, c.Policy.SlowAge, c.Policy.Stall = time.Hour, 2*time.Hour, -1
+	}
 	bubble(t, limits, func(t *testing.T, h *hub) {
 		again := func() {
 			synctest.Wait()
