@@ -119,6 +119,19 @@ func TestCompiledModulesAreKept(t *testing.T) {
 	}
 }
 
+// Who starts before there is anything to compile is told when there is, or that there will be nothing.
+func TestCompilingWaitsForAWord(t *testing.T) {
+	s := newSite(t, "a.py", "x = 1\n")
+	s.compile("sys.argv.insert(1, '--wait')")
+	if n := len(s.files(s.dir, ".pyc")); n != 0 {
+		t.Errorf("%d modules are compiled without a word", n)
+	}
+	s.compile("sys.argv.insert(1, '--wait')\nr, w = os.pipe()\nos.write(w, b'now')\nos.dup2(r, 0)")
+	if n := len(s.files(s.dir, ".pyc")); n != 1 {
+		t.Errorf("%d modules are compiled after a word, want 1", n)
+	}
+}
+
 // What packages bring leads neither out of their directory nor into the cache, and a module that no compiler survives
 // costs no other module.
 func TestCompilingHarmsNobody(t *testing.T) {

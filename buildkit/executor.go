@@ -3,6 +3,9 @@ package buildkit
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -27,26 +30,40 @@ type stepExecutor struct {
 
 // Run runs one step.
 func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, mounts []executor.Mount, p executor.ProcessInfo, started chan<- struct{}) (resourcestypes.Recorder, error) {
+	m := &stepRoot{Mountable: root.Src}
+	root.Src = m
+	began := time.Now()
+	done, err := m.done(ctx, p.Meta.Env)
+	if err != nil {
+		return nil, err
+	}
+	var rec resourcestypes.Recorder
+	if !done {
+		rec, err = x.run(ctx, id, root, mounts, p, started)
+	} else if started != nil {
+		close(started)
+	}
+	if err == nil && slices.Contains(p.Meta.Env, epochVariable+"="+epochText()) {
+		err = m.setClock(began)
+	}
+	return rec, err
+}
+
+func (x *stepExecutor) run(ctx context.Context, id string, root executor.Mount, mounts []executor.Mount, p executor.ProcessInfo, started chan<- struct{}) (resourcestypes.Recorder, error) {
 	p.Meta.Env = addMissing(p.Meta.Env, x.trust.env())
 	mounts = append(slices.Clone(mounts), executor.Mount{Src: hostDir(x.dir), Dest: trustMount, Readonly: true})
 	id = cmp.Or(id, identity.NewID())
 	tellContainer(ctx, id)
-	m := &stepRoot{Mountable: root.Src}
-	root.Src = m
 	uncap, err := capStep(x.cgroup, id, x.pids)
 	if err != nil {
 		return nil, err
 	}
-	began := time.Now()
 	rec, err := x.Executor.Run(ctx, id, root, mounts, p, started)
 	if err != nil {
 		uncap()
 		return nil, err
 	}
-	if slices.Contains(p.Meta.Env, epochVariable+"="+epochText()) {
-		err = m.setClock(began)
-	}
-	return rec, err
+	return rec, nil
 }
 
 // Exec runs another process in a step that runs.
@@ -112,6 +129,36 @@ func (r *stepRoot) Mount(ctx context.Context, readonly bool) (executor.Mountable
 	return &stepMount{ref, r}, nil
 }
 
+// unlessVariable names a file to a step that has nothing to do if the step before it has left that file. Nothing runs
+// then, and the file is taken away.
+const unlessVariable = "BINDERY_UNLESS"
+
+// done reports whether there was such a file.
+func (r *stepRoot) done(ctx context.Context, env []string) (was bool, err error) {
+	i := slices.IndexFunc(env, func(kv string) bool { return strings.HasPrefix(kv, unlessVariable+"=/") })
+	if i < 0 {
+		return false, nil
+	}
+	ref, err := r.Mount(ctx, false)
+	if err != nil {
+		return false, fmt.Errorf("mount a step's files: %w", err)
+	}
+	ms, release, err := ref.Mount()
+	if err != nil {
+		return false, fmt.Errorf("mount a step's files: %w", err)
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	if len(ms) != 1 || ms[0].Type != "bind" {
+		return false, nil
+	}
+	dir, err := os.OpenRoot(ms[0].Source) // no link in it leads out of it
+	if err != nil {
+		return false, fmt.Errorf("look into a step's files: %w", err)
+	}
+	defer dir.Close()
+	return dir.Remove(strings.TrimPrefix(env[i], unlessVariable+"=/")) == nil, nil
+}
+
 type stepMount struct {
 	executor.MountableRef
 	root *stepRoot
@@ -132,7 +179,7 @@ func (m *stepMount) Mount() ([]mount.Mount, func() error, error) {
 			continue
 		}
 		for o := range strings.SplitSeq(info.VFSOptions, ",") {
-			if dir, ok := strings.CutPrefix(o, "upperdir="); ok {
+			if dir, ok := strings.CutPrefix(o, "upperdir="); ok && !slices.Contains(m.root.upper, dir) {
 				m.root.upper = append(m.root.upper, dir)
 			}
 		}

@@ -82,6 +82,26 @@ with open(files.copy("requirements.txt")) as f:
 	}
 }
 
+// What PyPI says of its answers is said to uv of PyPI alone, and of no index that somebody has named.
+func TestAnswersOfPyPIAreKept(t *testing.T) {
+	const script = `
+files = it.Files("copies", sys.argv[2])
+files.copy("requirements.txt")
+os.environ["NB_PYTHON_PREFIX"] = "/prefix"
+print(json.dumps(os.path.basename(it.uv("all", files, [])[1].get("UV_CONFIG_FILE", ""))))
+`
+	for _, tt := range []struct{ line, index, want string }{
+		{"six", "", "pypi.toml"},
+		{"-i https://pypi.org/simple", "", "pypi.toml"},
+		{"-i https://h.example/simple", "", ""},
+		{"six", "http://ours/simple", ""},
+	} {
+		if got := python(t, repo(t, "requirements.txt", tt.line), script, tt.index); got != tt.want {
+			t.Errorf("%q with index %q: configured by %q, want %q", tt.line, tt.index, got, tt.want)
+		}
+	}
+}
+
 // What uv and pip say becomes one sentence with its place.
 func TestComplaintsNameTheirLine(t *testing.T) {
 	const script = `

@@ -59,15 +59,12 @@ func (g *grapher) server(ready llb.State) llb.State {
 // pip installs into the notebook environment. Before the first step that may run what a repository brings, one that
 // runs no code of any package tries to do it all, with the cache that everybody shares.
 func (g *grapher) pip(s llb.State, in plan.Install) llb.State {
+	rest := g.withUV("Build and install "+whatOf(in), g.ownCache())
 	if g.trusted(in) {
 		s = s.Run(args(append(installer("wheels"), requirementArgs(in)...)...), g.withUV("Install "+whatOf(in), sharedCache), written(in)).Root()
+		rest = runOptions(rest, llb.AddEnv(unlessVariable, pyPrefix+"/.bindery-done")) // most builds have nothing left to do
 	}
-	return s.Run(args(slices.Concat(unlessDone(), installer("all"), requirementArgs(in))...), g.withUV("Build and install "+whatOf(in), g.ownCache()), written(in)).Root()
-}
-
-// unlessDone begins the command that installs what the step before it could not. Most builds end here, without Python's start.
-func unlessDone() []string {
-	return []string{"/bin/sh", "-c", `done=$NB_PYTHON_PREFIX/.bindery-done; [ ! -e "$done" ] || exec rm "$done"; exec "$@"`, "sh"}
+	return s.Run(args(append(installer("all"), requirementArgs(in)...)...), rest, written(in)).Root()
 }
 
 // installer is the command that installs requirements. The base's Python runs it, alone: what the repository has under

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	ctdmetadata "github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/core/snapshots/storage"
 	"github.com/containerd/containerd/v2/defaults"
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/containerd/v2/plugins/diff/walking"
@@ -68,8 +69,15 @@ func openStores(ctx context.Context, cfg Config) (*stores, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("engine stores: %w", err)
 	}
-	var err error
-	if s.overlay, err = overlay.NewSnapshotter(filepath.Join(s.dir, "snapshots"), overlay.AsynchronousRemove); err != nil {
+	// With Config.Volatile the databases need not be on the disk before layers: they go together, see bootid.go.
+	known, err := storage.NewMetaStore(filepath.Join(s.dir, "snapshots", "metadata.db"), func(o *bolt.Options) error {
+		o.NoSync = cfg.Volatile
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("metadata of layers: %w", err)
+	}
+	if s.overlay, err = overlay.NewSnapshotter(filepath.Join(s.dir, "snapshots"), overlay.AsynchronousRemove, overlay.WithMetaStore(known)); err != nil {
 		return nil, bindery.Errorf(bindery.ErrNotReady, bindery.Ours, "Use a state directory on ext4 or xfs, and a kernel with overlayfs.",
 			"The engine cannot keep layers in %s", cfg.Dir).Because(err)
 	}
@@ -77,7 +85,6 @@ func openStores(ctx context.Context, cfg Config) (*stores, error) {
 	if err != nil {
 		return nil, fmt.Errorf("content store: %w", err)
 	}
-	// With Config.Volatile the databases need not be on the disk before layers: they go together, see bootid.go.
 	opt := &bolt.Options{FreelistType: bolt.FreelistMapType, NoFreelistSync: true, NoSync: cfg.Volatile}
 	if s.db, err = bolt.Open(filepath.Join(s.dir, "containerd.db"), 0o600, opt); err != nil {
 		return nil, fmt.Errorf("metadata: %w", err)
@@ -222,7 +229,7 @@ func (e *Engine) newWorker(ctx context.Context) (*base.Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine worker: %w", err)
 	}
-	md, err := metadata.NewStore(filepath.Join(s.dir, "metadata.db"))
+	md, err := openMetadata(filepath.Join(s.dir, "metadata.db"), e.cfg.Volatile)
 	if err != nil {
 		return nil, fmt.Errorf("engine worker: %w", err)
 	}
@@ -255,6 +262,19 @@ func (e *Engine) newWorker(ctx context.Context) (*base.Worker, error) {
 		return nil, fmt.Errorf("engine worker: %w", err)
 	}
 	return w, e.guard.sources(w)
+}
+
+// openMetadata opens what BuildKit knows of its layers, which it writes down dozens of times in a build.
+func openMetadata(path string, volatile bool) (*metadata.Store, error) {
+	md, err := metadata.NewStore(path)
+	if err != nil {
+		return nil, err
+	}
+	err = md.DB().View(func(tx *bolt.Tx) error { // there is no option for it
+		tx.DB().NoSync = volatile
+		return nil
+	})
+	return md, err
 }
 
 func (e *Engine) newExecutor() (executor.Executor, *resources.Monitor, error) {

@@ -1,8 +1,8 @@
 """Compiles the modules of packages that were just installed, or takes what they compile to from a cache.
 
-    compile.py SINCE CACHE FOLDER...
+    compile.py [--wait] SINCE CACHE FOLDER...
 
-SINCE is a time in nanoseconds: files that were last changed before are left alone. CACHE may be empty. It runs with the
+With --wait it waits for a word on its standard input; without one it does nothing. SINCE is a time in nanoseconds: files that were last changed before are left alone. CACHE may be empty. It runs with the
 Python that the modules are for, as old as 3.8, with -S: compiling a module runs nothing of it, but importing site would.
 
 What a module compiles to is kept by all that it is made from: the bytes of its source, its path and the version of Python.
@@ -93,8 +93,8 @@ def kept(cache, path, source):
     return data
 
 
-def bring(cache, path):
-    """Puts what a module compiles to beside it."""
+def bring(cache, path, made):
+    """Puts what a module compiles to beside it. made has the directories that were made for that: nothing is in the way there."""
     with open(path, "rb") as f:
         source = f.read()
     data = kept(cache, path, source)
@@ -103,15 +103,17 @@ def bring(cache, path):
     os.utime(path, (EPOCH, EPOCH))
     target = importlib.util.cache_from_source(path)
     folder = os.path.dirname(target)
-    try:
-        os.mkdir(folder)
-    except FileExistsError:
-        if not stat.S_ISDIR(os.lstat(folder).st_mode):
-            return
-    try:
-        os.unlink(target)  # what a package brought under this name; a link could lead into a cache
-    except FileNotFoundError:
-        pass
+    if folder not in made:
+        try:
+            os.mkdir(folder)
+            made.add(folder)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.lstat(folder).st_mode):
+                return
+            try:
+                os.unlink(target)  # what a package brought under this name; a link could lead into a cache
+            except FileNotFoundError:
+                pass
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     with open(fd, "wb") as f:
         f.write(data)
@@ -122,10 +124,11 @@ def work(cache, paths, first, at):
     pid = os.fork()
     if pid:
         return pid
+    made = set()
     try:
         for i in range(first, len(paths)):
             at[:] = struct.pack("=q", i)
-            bring(cache, paths[i])
+            bring(cache, paths[i], made)
         os._exit(0)
     except Exception as e:
         print("%s was not compiled: %s" % (paths[i], e), file=sys.stderr, flush=True)
@@ -138,6 +141,10 @@ def main():
     # braces when it first meets the annotations of a module that postpones them.
     for n in range(256):
         sys.intern(chr(n))
+    if sys.argv[1] == "--wait":
+        del sys.argv[1]
+        if not os.read(0, 1):
+            return 0
     since, cache = int(sys.argv[1]), sys.argv[2]
     folders = {os.path.realpath(folder) for folder in sys.argv[3:]}  # uv has two names for each Python
     if cache:

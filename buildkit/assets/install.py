@@ -16,11 +16,15 @@ import subprocess
 import sys
 import tempfile
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 # What the planner has written, with the place that each line comes from in a comment.
 SPEC = "/run/bindery-spec/"
 FROM = re.compile(r" # (\S.*), line (\d+)$")
 # Where the public index has been in its life. Who maps it to another by configuration means all of these.
 PUBLIC = re.compile(r"https?://(pypi\.python\.org|pypi\.org|pypi\.io|www\.pypi\.org)(:\d+)?/(simple|pypi)?/?$", re.I)
+# What PyPI itself says of how long its answers are good for: proxies on the way, and those that inspect TLS, may drop it, and
+# uv would ask for everything again each time.
+PYPI = os.path.join(HERE, "pypi.toml")
 # Hosts that once served git:// and no longer do.
 GONE_GIT = re.compile(r"\bgit\+git://(github\.com|gitlab\.com|bitbucket\.org)/", re.I)
 NETWORK = re.compile(
@@ -223,6 +227,8 @@ def uv(mode, files, args):
     if files.own_index:  # for uv the environment goes before the file
         for key in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
             env.pop(key, None)
+    elif not files.index:
+        env["UV_CONFIG_FILE"] = PYPI
     return argv + args, env
 
 
@@ -232,13 +238,27 @@ def site_packages(prefix):
     return min(found) if found else os.path.join(prefix, "lib")
 
 
-def compile_fresh(python, prefix, since):
-    """Compiles what was installed since then. It runs nothing of any package: python is from before they were installed."""
-    argv = [python, "-S", "-s", "-W", "ignore", os.path.join(os.path.dirname(os.path.abspath(__file__)), "compile.py"), str(since),
-            os.path.join(os.environ["UV_CACHE_DIR"], "compiled"), site_packages(prefix)]
-    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    env["PYTHONHASHSEED"] = "0"
-    subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, check=False)
+class Compiler:
+    """Compiles what is installed from now on. It runs nothing of any package: its Python starts before they come, and is
+    ready when uv has them there."""
+
+    def __init__(self, prefix, folder):
+        since = os.lstat(tempfile.mkdtemp(dir=folder)).st_ctime_ns
+        argv = [os.path.realpath(prefix + "/bin/python"), "-S", "-s", "-W", "ignore", os.path.join(HERE, "compile.py"), "--wait", str(since),
+                os.path.join(os.environ["UV_CACHE_DIR"], "compiled"), site_packages(prefix)]
+        env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        env["PYTHONHASHSEED"] = "0"
+        self.child = subprocess.Popen(argv, env=env, stdin=subprocess.PIPE)
+
+    def compile(self):
+        self.child.communicate(b"now")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.child.returncode is None:
+            self.child.communicate()  # told nothing, it does nothing
 
 
 def forget_times(prefix):
@@ -268,29 +288,28 @@ def install(mode, prefix, folder, args):
                 return 0 if mode == "wheels" else code
             arg = "--requirement=" + exported
         done.append(arg)
-    args = done
-    argv, env = uv(mode, files, args)
-    python, since = os.path.realpath(prefix + "/bin/python"), os.lstat(tempfile.mkdtemp(dir=folder)).st_ctime_ns
-    if mode == "wheels":
-        code, said = run(argv, env, quiet_after_error(), folder)
+    argv, env = uv(mode, files, done)
+    with Compiler(prefix, folder) as compiler:
+        if mode == "wheels":
+            code, said = run(argv, env, quiet_after_error(), folder)
+            if code == 0:
+                compiler.compile()
+                with open(prefix + "/.bindery-done", "w"):
+                    pass
+            elif NETWORK.search(said):  # what follows would only wait for the same once more
+                say(said[max(said.find("\nerror:"), 0):])
+                return code
+            return 0
+        code, said = run(argv, env, lambda line: True, folder)
+        if code != 0 and UNREAD.search(said) and not NETWORK.search(said):
+            say("\nuv cannot read all of this, so pip installs it.\n")
+            pip = [prefix + "/bin/python", "-m", "pip", "install", "--no-input", "--no-compile", "--disable-pip-version-check",
+                   "--cache-dir", os.environ["UV_CACHE_DIR"] + "/pip"]
+            code, more = run(pip + done, env, lambda line: True, folder)
+            said = more + "\n" + said
         if code == 0:
-            compile_fresh(python, prefix, since)
-            with open(prefix + "/.bindery-done", "w"):
-                pass
-        elif NETWORK.search(said):  # what follows would only wait for the same once more
-            say(said[max(said.find("\nerror:"), 0):])
-            return code
-        return 0
-    code, said = run(argv, env, lambda line: True, folder)
-    if code != 0 and UNREAD.search(said) and not NETWORK.search(said):
-        say("\nuv cannot read all of this, so pip installs it.\n")
-        pip = [prefix + "/bin/python", "-m", "pip", "install", "--no-input", "--no-compile", "--disable-pip-version-check",
-               "--cache-dir", os.environ["UV_CACHE_DIR"] + "/pip"]
-        code, more = run(pip + args, env, lambda line: True, folder)
-        said = more + "\n" + said
-    if code == 0:
-        forget_times(prefix)
-        compile_fresh(python, prefix, since)
+            forget_times(prefix)
+            compiler.compile()
     if code != 0 and not NETWORK.search(said):
         versions = glob.glob(prefix + "/lib/python3.*")
         text = explain(said, files, versions[0].rsplit("python", 1)[1] if versions else "3")
