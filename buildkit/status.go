@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	mostLog      = 16 << 20 // bytes of log that one build passes on; BuildKit clips single steps before that
-	mostTail     = 4 << 10  // bytes of a step's output that its error repeats
+	mostLog      = 8 << 20 // bytes of log that one build passes on, few enough for a journal whatever JSON makes of them; BuildKit clips single steps before that
+	mostTail     = 4 << 10 // bytes of a step's output that its error repeats
 	moveInterval = time.Second
 )
 
