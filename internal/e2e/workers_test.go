@@ -39,7 +39,8 @@ func newSite(t *testing.T, dir, name string, args ...string) *site {
 	s := &site{hub: h, name: name, args: append([]string{"worker", "--state-dir", dir, "--name", name}, args...)}
 	t.Cleanup(func() {
 		s.end()
-		s.destroy()
+		s.sweep()
+		_ = os.RemoveAll(dir) // a disk that is read-only by now goes as a whole
 	})
 	return s
 }
@@ -206,7 +207,7 @@ func TestWorkers(t *testing.T) {
 		lib := h.library(t)
 		for name, want := range map[string]string{"here": "own", "elsewhere": "b", "unwanted": "b"} {
 			if r := imageOf(lib, name); !slices.Equal(r.Workers, []string{want}) {
-				t.Errorf("%s is at %v, want %s", name, r.Workers, want)
+				t.Errorf("%s is at %v, want %s: %+v", name, r.Workers, want, lib.Images)
 			}
 		}
 		d, has := lib.Disk, h.held(t)+b.held(t)
