@@ -52,6 +52,7 @@ type Config struct {
 	Volatile         bool                // nothing waits for the disk, and the cache is wiped when the machine dies
 	MaxCache         int64               // bytes of build cache; default 40 GB
 	MinFree          int64               // bytes of disk that the cache leaves free; default 5 GB
+	Fresh            time.Duration       // for so long an image that was made or launched is not removed for want of space; default: 1 min
 	Parallel         int64               // steps at once; default: no limit
 	LookEvery        time.Duration       // at silent steps: an event tells of those that compute. default: 30 s
 	Log              *slog.Logger
@@ -116,6 +117,7 @@ func (c Config) checked() (Config, error) {
 	c.Runtime = cmp.Or(c.Runtime, "runc")
 	c.MaxCache = cmp.Or(c.MaxCache, 40<<30)
 	c.MinFree = cmp.Or(c.MinFree, 5<<30)
+	c.Fresh = cmp.Or(c.Fresh, time.Minute)
 	c.LookEvery = cmp.Or(c.LookEvery, 30*time.Second)
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	return c, nil

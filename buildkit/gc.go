@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/moby/buildkit/client"
@@ -18,7 +19,7 @@ func (c Config) policy() []client.PruneInfo {
 
 // Collect writes down when images were used, and makes room if the disk is short of it: BuildKit neither counts nor
 // frees what leases keep, so the images that nobody has used for longest go first, one by one. An image that a
-// session runs on stays.
+// session runs on stays, and one that is fresh: its visitor is on the way.
 func (e *Engine) Collect(ctx context.Context) error {
 	if err := e.records.flush(); err != nil {
 		return err
@@ -50,7 +51,7 @@ func (e *Engine) shortOfSpace() (bool, error) {
 	return int64(st.Bavail)*st.Bsize < e.cfg.MinFree, nil
 }
 
-// leastUsed returns the image to go first, or "" when every image has a session.
+// leastUsed returns the image to go first, or "" when every image has a session or is fresh.
 func (e *Engine) leastUsed(ctx context.Context) (string, error) {
 	all, err := e.records.all()
 	if err != nil {
@@ -64,7 +65,7 @@ func (e *Engine) leastUsed(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("list sessions: %w", err)
 	}
-	all = slices.DeleteFunc(all, func(r record) bool { return busy[r.Image.Name] })
+	all = slices.DeleteFunc(all, func(r record) bool { return busy[r.Image.Name] || time.Since(lastUse(r)) < e.cfg.Fresh })
 	if len(all) == 0 {
 		return "", nil
 	}

@@ -275,14 +275,23 @@ func TestEndlessOutputIsCapped(t *testing.T) {
 	}
 }
 
-// Images go by last use when the disk is short of space; one that a session runs on stays.
+// Images go by last use when the disk is short of space; one that a session runs on stays, and one that is fresh.
 func TestImagesAreEvictedWhenSpaceIsShort(t *testing.T) {
 	dir := tempDir(t)
 	c := config(t, dir)
 	c.MinFree = 1 << 60 // always short
-	e, _ := start(t, c)
+	e, stop := start(t, c)
 	busy := solve(t, e, small(t, "busy", "1"))
 	idle := solve(t, e, small(t, "idle", "2"))
+	if err := e.Collect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Image(t.Context(), idle.Image.Name); err != nil {
+		t.Errorf("the fresh image: %v", err)
+	}
+	stop()
+	c.Fresh = 1
+	e, _ = start(t, c)
 	if _, err := e.Prepare(t.Context(), "s", busy.Image.Name); err != nil {
 		t.Fatal(err)
 	}
