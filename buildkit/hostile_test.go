@@ -168,7 +168,6 @@ func TestEightAtOnce(t *testing.T) {
 	solve(t, e, job("first", repo(t, "x", ""))) // what they all stand on
 	var all sync.WaitGroup
 	var most atomic.Int64
-	group := fmt.Sprintf("/bindery-test-buildkit-%d", os.Getpid())
 	began := time.Now()
 	for i, v := range versions {
 		// The source of docopt is built with a cache of the repository's own.
@@ -180,7 +179,7 @@ func TestEightAtOnce(t *testing.T) {
 			s := &story{t: t}
 			_, err := e.Solve(t.Context(), j, func(ev bindery.Event) {
 				s.emit(ev)
-				most.Store(max(most.Load(), int64(pidsIn(group)))) // roughly: it only grows
+				most.Store(max(most.Load(), int64(pidsIn(sharedCgroup)))) // roughly: it only grows
 			})
 			if err != nil {
 				t.Errorf("%s: %v\n%s", v, err, s.text())
@@ -192,7 +191,7 @@ func TestEightAtOnce(t *testing.T) {
 	if n := most.Load(); n == 0 || n > sharedCaps.PIDs {
 		t.Errorf("%d processes were seen under a limit of %d", n, sharedCaps.PIDs)
 	}
-	if peak := memoryPeak(group); peak == 0 || peak > sharedCaps.Memory {
+	if peak := memoryPeak(sharedCgroup); peak == 0 || peak > sharedCaps.Memory {
 		t.Errorf("the steps had %d bytes of memory under a limit of %d", peak, sharedCaps.Memory)
 	}
 	for i, v := range versions {

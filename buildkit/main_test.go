@@ -22,10 +22,11 @@ import (
 // sharedEngine opens the shared engine when the first test asks for it.
 var sharedEngine = sync.OnceValues(openShared)
 
-// Both are set by openShared.
+// All are set by openShared.
 var (
-	closeShared func() error
-	sharedTrust buildkit.Trust // with Python interpreters, a package index and a conda channel that serve tests
+	closeShared  func() error
+	sharedCgroup string         // of all its steps
+	sharedTrust  buildkit.Trust // with Python interpreters, a package index and a conda channel that serve tests
 )
 
 // sharedCaps bound all steps of the shared engine together.
@@ -88,7 +89,8 @@ func openShared() (*buildkit.Engine, error) {
 	trust := machineTrust()
 	_, packages, stopIndex := serveIndex("only-here", publicIndex())
 	trust.Env = append(trust.Env, "UV_DEFAULT_INDEX="+packages, "PIP_INDEX_URL="+packages, "UV_PYTHON_DOWNLOADS_JSON_URL="+mirror.URL+"/list.json")
-	c := buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Volatile: true, Trust: trust, CgroupParent: cgroupOf(dir), Caps: sharedCaps}
+	sharedCgroup = cgroupOf(dir)
+	c := buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, Volatile: true, Trust: trust, CgroupParent: sharedCgroup, Caps: sharedCaps}
 	channel, stopChannel := serveChannel()
 	c.Trust.Conda = map[string]string{"conda-forge": channel + "/forge"}
 	sharedTrust = c.Trust
