@@ -43,7 +43,10 @@ func TestTop(t *testing.T) {
 	h.start(t)
 	term.shows(t, "slots ", name)
 	term.tmux(t, "send-keys", "C-c")
-	term.shows(t, "interrupted", "Pane is dead (status 130") // as tmux has it
+	term.shows(t, "interrupted")
+	eventually(t, 30*time.Second, "top to end with status 130", func() bool {
+		return strings.TrimSpace(term.tmux(t, "display-message", "-p", "#{pane_dead} #{pane_dead_status}")) == "1 130"
+	})
 }
 
 // A terminal is a window of a tmux of its own, in which a command of bindery runs.
