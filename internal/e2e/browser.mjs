@@ -3,17 +3,13 @@
 //   node browser.mjs URL PICTURES
 //
 // It prints one JSON object: what a person would have seen. PICTURES is the prefix of the screenshots.
-import { chromium } from 'playwright-core';
+import { start } from './chromium.mjs';
 
 const [url, pictures] = process.argv.slice(2);
 const deadline = Date.now() + 10 * 60_000;
 const seen = { log: '', output: '', errors: [] };
 
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync'],
-});
+const browser = await start();
 try {
   const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
   page.on('pageerror', (e) => seen.errors.push(String(e)));

@@ -5,7 +5,7 @@
 //
 // It prints one JSON object: what each of them saw.
 import { register } from 'node:module';
-import { chromium } from 'playwright-core';
+import { start } from './chromium.mjs';
 
 // The client is published as ES modules without saying so. Bundlers do not ask, and Node.js finds out by itself from
 // version 20 on; Debian 12 has 18, which has to be told.
@@ -87,11 +87,7 @@ async function withThebe([hub, repository, ref]) {
 }
 
 async function inPages() {
-  const browser = await chromium.launch({
-    executablePath: '/usr/bin/chromium',
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-component-update', '--disable-sync'],
-  });
+  const browser = await start();
   try {
     const page = await browser.newPage();
     page.on('pageerror', (e) => seen.errors.push(String(e)));

@@ -3,15 +3,11 @@
 //   node timeline.mjs URL PICTURE
 //
 // It prints one JSON object: the steps with their bars, as they are on the screen, in pixels.
-import { chromium } from 'playwright-core';
+import { start } from './chromium.mjs';
 
 const [url, picture] = process.argv.slice(2);
 const seen = { steps: [], errors: [] };
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync'],
-});
+const browser = await start();
 try {
   const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
   page.on('pageerror', (e) => seen.errors.push(String(e)));
