@@ -102,6 +102,17 @@ print(json.dumps(os.path.basename(it.uv("all", files, [])[1].get("UV_CONFIG_FILE
 	}
 }
 
+// What the step for wheels has finished is not begun again, and nothing tells of it in the image.
+func TestNothingIsLeftToInstall(t *testing.T) {
+	const script = `
+print(json.dumps([it.install("all", os.getcwd(), "copies", ["--requirement=none.txt"]), os.listdir(".")]))
+`
+	want := []any{0.0, []any{"copies"}}
+	if diff := cmp.Diff(want, python(t, repo(t, ".bindery-done", "", "copies/x", ""), script)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // What uv and pip say becomes one sentence with its place.
 func TestComplaintsNameTheirLine(t *testing.T) {
 	const script = `

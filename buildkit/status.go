@@ -15,7 +15,9 @@ import (
 )
 
 const (
-	mostLog      = 8 << 20 // bytes of log that one build passes on, few enough for a journal whatever JSON makes of them; BuildKit clips single steps before that
+	// mostLog is the bytes of log that one build passes on: six times as many, which JSON may make of them, fit a journal.
+	// BuildKit clips single steps before that.
+	mostLog      = 8 << 20
 	mostTail     = 4 << 10 // bytes of a step's output that its error repeats
 	moveInterval = time.Second
 )

@@ -276,6 +276,10 @@ def forget_times(prefix):
 
 
 def install(mode, prefix, folder, args):
+    finished = prefix + "/.bindery-done"
+    if mode == "all" and os.path.lexists(finished):  # as a rule such a step is not begun
+        os.unlink(finished)
+        return 0
     files = Files(folder, os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL"))
     done = []
     for arg in args:
@@ -294,7 +298,7 @@ def install(mode, prefix, folder, args):
             code, said = run(argv, env, quiet_after_error(), folder)
             if code == 0:
                 compiler.compile()
-                with open(prefix + "/.bindery-done", "w"):
+                with open(finished, "w"):
                     pass
             elif NETWORK.search(said):  # what follows would only wait for the same once more
                 say(said[max(said.find("\nerror:"), 0):])
