@@ -14,8 +14,9 @@ import (
 )
 
 // besidePip times pip in the image: what repo2docker does (nothing cached, nothing kept), then with the cache of a first
-// time. Like Bindery it installs what is not there already.
+// time. Like Bindery it installs what is not there already; it compiles modules, which a postBuild's pip leaves to Bindery.
 const besidePip = `set -e
+unset PIP_COMPILE
 for n in 1 2; do
 	begin=$(date +%s%N)
 	python -m pip install --quiet --disable-pip-version-check --cache-dir /tmp/cache --prefix /tmp/p$n -r requirements-of-pip.txt
