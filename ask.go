@@ -41,3 +41,10 @@ type Standing struct {
 	Likely time.Time `json:"likely,omitzero"`
 	To     time.Time `json:"to,omitzero"`
 }
+
+// Plannable reports whether the beginning of the interval is worth a person's while: a minute ahead or later, and with the
+// end at most four times as far away. Of others only the end is told in words: "within 20 minutes".
+func (s Standing) Plannable(now time.Time) bool {
+	from := s.From.Sub(now)
+	return from >= time.Minute && s.To.Sub(now) <= 4*from
+}

@@ -314,7 +314,7 @@ func (f *fair) forecast(id string) {
 		return
 	}
 	since := func(t time.Time) time.Duration { return t.Sub(f.r.w.From) }
-	b.etas = append(b.etas, eta{said: f.r.now, from: since(st.From), likely: since(st.Likely), to: since(st.To)})
+	b.etas = append(b.etas, eta{said: f.r.now, from: since(st.From), likely: since(st.Likely), to: since(st.To), named: st.Plannable(f.clock())})
 }
 
 // settle compares forecasts with the start that has come.

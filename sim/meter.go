@@ -247,5 +247,6 @@ type eta struct {
 	said             time.Duration
 	from, likely, to time.Duration
 	start            time.Duration
+	named            bool // a page names the interval's beginning
 	over             bool // it started; else it was dropped or still waits
 }

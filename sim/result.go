@@ -125,7 +125,7 @@ type ETA struct {
 	Early    float64 `json:"early"`    // before it
 	Late     float64 `json:"late"`     // after it
 
-	// The page names a beginning where the interval begins a minute ahead or later; nearer ones read "within 3 minutes".
+	// The page names a beginning where it can be planned by (Standing.Plannable); other intervals read "within 3 minutes".
 	// Of those that name one: how far the interval's middle is from the start, over the wait that was left. Of all: the
 	// same of the likely start, over that wait and in seconds.
 	Named         int     `json:"named"`
@@ -135,9 +135,6 @@ type ETA struct {
 
 	Silent int `json:"silent"` // times that nothing could be said
 }
-
-// named is the least time ahead that a page puts a figure on as the earliest start.
-const named = time.Minute
 
 // Series is the state of the room at equal steps.
 type Series struct {
@@ -326,7 +323,7 @@ func (m *meter) honesty() ETA {
 		left := max(x.start-x.said, time.Second).Seconds()
 		miss := (x.likely - x.start).Abs().Seconds()
 		secs, likely = append(secs, miss), append(likely, miss/left)
-		if x.from-x.said >= named {
+		if x.named {
 			middles = append(middles, ((x.from+x.to)/2-x.start).Abs().Seconds()/left)
 		}
 	}

@@ -158,13 +158,15 @@ func TestStandingInABrowser(t *testing.T) {
 	ts := serve(t, h, func(c *web.Config) { c.Files = web.Overlay(fstest.MapFS{"static/extra.js": {Data: []byte(script)}}) })
 	go func() {
 		<-shown
-		h.change(func() { h.standing.Position, h.standing.Reason = 1, "This build is next" })
+		h.change(func() {
+			h.standing.Position, h.standing.Reason, h.standing.From = 1, "This build is next", time.Now().Add(3*time.Minute)
+		})
 		<-shown
 		h.fail(h.theBuild(t), bindery.Errorf(bindery.ErrStep, bindery.User, "Look.", "it failed"))
 	}()
 	dom := browse(t, ts.URL+"/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main")
 	m := regexp.MustCompile(`data-told="(.*?)"`).FindStringSubmatch(dom)
-	want := "Number 3, in 10 to 21 minutes, Every slot is taken (2); 2 builds are ahead; Next, in 10 to 21 minutes, This build is next"
+	want := "Number 3, in 10 to 21 minutes, Every slot is taken (2); 2 builds are ahead; Next, within 21 minutes, This build is next"
 	if m == nil || m[1] != want {
 		t.Errorf("the page told %q, want %q", m, want)
 	}

@@ -179,7 +179,10 @@ func interval(at bindery.Standing, now time.Time) string {
 	if at.To.IsZero() {
 		return ""
 	}
-	from, to := max(at.From.Sub(now), 0), max(at.To.Sub(now), 0)
+	to, from := max(at.To.Sub(now), 0), time.Duration(0)
+	if at.Plannable(now) {
+		from = at.From.Sub(now)
+	}
 	switch {
 	case to < 10*time.Second:
 		return "in a few seconds"

@@ -198,8 +198,8 @@ func TestStandingIsTold(t *testing.T) {
 	if d := cmp.Diff(want, e); d != "" {
 		t.Error(d)
 	}
-	h.change(func() { h.standing.Position = 1 })
-	if e, _ = s.event(); e["position"] != 1.0 {
+	h.change(func() { h.standing.Position, h.standing.To = 1, now.Add(9*time.Minute) }) // nobody plans by "2 to 9"
+	if e, _ = s.event(); e["position"] != 1.0 || !strings.HasSuffix(fmt.Sprint(e["message"]), ". It starts within 9 minutes.\n") {
 		t.Errorf("got %v", e)
 	}
 	id := h.theBuild(t)

@@ -25,8 +25,9 @@ const Words = {
   // starts says when something begins that begins between two times, in nine cases of ten.
   starts(from, to, now) {
     if (!to || to.startsWith("0001")) return "nobody can say yet";
-    const f = Math.max(0, (Date.parse(from) - now) / 1000);
     const t = Math.max(0, (Date.parse(to) - now) / 1000);
+    let f = (Date.parse(from) - now) / 1000;
+    if (f < 60 || t > 4 * f) f = 0; // no time to plan by
     const span = (a, b, unit) => (a >= b ? `in about ${b} ${unit}` : a === 0 ? `within ${b} ${unit}` : `in ${a} to ${b} ${unit}`);
     if (t < 10) return "in a few seconds";
     if (t < 90) return `within ${Math.ceil(t / 10) * 10} seconds`;
