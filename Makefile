@@ -43,4 +43,4 @@ bench-builds: ## measure builds beside pip, as docs/performance.md reports them 
 	@scripts/setup test
 	@echo '| environment | cold: Bindery | pip | | warm: Bindery | pip | |'
 	@echo '|---|---:|---:|---:|---:|---:|---:|'
-	@CGO_ENABLED=0 go test ./buildkit -run '^$$' -bench '^BenchmarkBesidePip$$' -benchtime 1x -timeout 60m | sed -n '/^|/p; /^--- FAIL/,$$p'
+	@CGO_ENABLED=0 scripts/fresh-disk go test ./buildkit -run '^$$' -bench '^BenchmarkBesidePip$$' -benchtime 1x -timeout 60m | sed -n '/^|/p; /^--- FAIL/,$$p'

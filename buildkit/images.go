@@ -87,6 +87,9 @@ func (e *Engine) Prepare(ctx context.Context, session, image string) (bindery.Ro
 		}
 		ms, err = sn.Mounts(nctx, key)
 	}
+	if err == nil && volatileOverlays() { // no session outlives the machine
+		ms, err = unsynced(ms)
+	}
 	if err != nil {
 		return bindery.Rootfs{}, classify(fmt.Errorf("prepare session %s: %w", session, err))
 	}

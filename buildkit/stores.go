@@ -234,13 +234,17 @@ func (e *Engine) newWorker(ctx context.Context) (*base.Worker, error) {
 		return nil, fmt.Errorf("engine worker: %w", err)
 	}
 	blobs := containerdsnapshot.NewContentStore(freshStore{s.meta.ContentStore()}, namespace)
+	layers := containerdsnapshot.NewSnapshotter(snapshotterName, e.snapshotter(), namespace, nil)
+	if e.cfg.Volatile && volatileOverlays() {
+		layers = unsyncedSnapshots{layers}
+	}
 	opt := base.WorkerOpt{
 		ID: id, Root: s.dir,
 		MetadataStore:    md,
 		ContentMetadata:  s.db,
 		NetworkProviders: e.networks(),
 		Executor:         exec,
-		Snapshotter:      containerdsnapshot.NewSnapshotter(snapshotterName, e.snapshotter(), namespace, nil),
+		Snapshotter:      layers,
 		ContentStore:     blobs,
 		Applier:          apply.NewFileSystemApplier(blobs),
 		Differ:           walking.NewWalkingDiff(blobs),

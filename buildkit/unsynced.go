@@ -1,0 +1,88 @@
+package buildkit
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/pkg/kernelversion"
+	"github.com/moby/buildkit/snapshot"
+)
+
+// When an overlay is unmounted, the kernel brings to the disk all that was written to the file system below it, whoever wrote
+// it: the end of a step waited for what every other build had written. Mounted as volatile it does not, and programs in it that ask
+// for their files to be on the disk, as dpkg does for each, are answered at once. The kernel refuses to mount the same
+// overlay again until its mark is gone: the kernel cannot know that nothing was torn meanwhile, but bootid.go does.
+const (
+	volatileOption = "volatile"
+	volatileMark   = "work/incompat" // in the working directory of an overlay
+)
+
+// volatileOverlays reports whether the kernel has them.
+func volatileOverlays() bool {
+	ok, err := kernelversion.GreaterEqualThan(kernelversion.KernelVersion{Kernel: 5, Major: 10})
+	return err == nil && ok
+}
+
+// unsynced returns ms with overlays that can be written to as volatile, ready to be mounted once.
+func unsynced(ms []mount.Mount) ([]mount.Mount, error) {
+	ms = slices.Clone(ms)
+	for i, m := range ms {
+		dir := workDir(m)
+		if dir == "" {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, volatileMark)); err != nil {
+			return nil, err
+		}
+		ms[i].Options = append(slices.Clone(m.Options), volatileOption)
+	}
+	return ms, nil
+}
+
+// workDir is the working directory of an overlay that can be written to, or "".
+func workDir(m mount.Mount) string {
+	if m.Type != "overlay" {
+		return ""
+	}
+	for _, o := range m.Options {
+		if dir, ok := strings.CutPrefix(o, "workdir="); ok {
+			return dir
+		}
+	}
+	return ""
+}
+
+// unsyncedSnapshots are what steps write to.
+type unsyncedSnapshots struct{ snapshot.Snapshotter }
+
+// Mounts returns what a snapshot is mounted by.
+func (s unsyncedSnapshots) Mounts(ctx context.Context, key string) (snapshot.Mountable, error) {
+	m, err := s.Snapshotter.Mounts(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return unsyncedMountable{m}, nil
+}
+
+type unsyncedMountable struct{ snapshot.Mountable }
+
+// Mount returns the mounts, to be mounted once before they are released.
+func (m unsyncedMountable) Mount() ([]mount.Mount, func() error, error) {
+	ms, release, err := m.Mountable.Mount()
+	if err != nil {
+		return nil, nil, err
+	}
+	volatile, err := unsynced(ms)
+	if err != nil {
+		return nil, nil, errors.Join(err, release())
+	}
+	return volatile, func() error {
+		_, err := unsynced(ms) // others may mount it, who do not know of the mark
+		return errors.Join(err, release())
+	}, nil
+}
