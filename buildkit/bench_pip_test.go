@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -46,21 +47,32 @@ func BenchmarkBesidePip(b *testing.B) {
 	}
 }
 
+// compare prints the medians of three times.
 func compare(b *testing.B, name, requirements string) {
+	var cold, warm, pipCold, pipWarm []float64
+	for range 3 {
+		c, w, p := measure(b, name, requirements)
+		cold, warm, pipCold, pipWarm = append(cold, c), append(warm, w), append(pipCold, p[0]), append(pipWarm, p[1])
+	}
+	median := func(x []float64) float64 { return slices.Sorted(slices.Values(x))[len(x)/2] }
+	c, pc, w, pw := median(cold), median(pipCold), median(warm), median(pipWarm)
+	fmt.Fprintf(os.Stdout, "\n| %s | %.2f s | %.2f s | %.1f x | %.2f s | %.2f s | %.1f x |\n", name, c, pc, pc/c, w, pw, pw/w)
+}
+
+func measure(b *testing.B, name, requirements string) (cold, warm float64, pip []float64) {
 	c := config(b, tempDir(b))
 	c.Volatile = true
 	e, stop := start(b, c)
 	defer stop()
 	timed(b, e, requirementsJob(b, "ready", "six\n")) // the base and the servers are there, as for every build but a machine's first
-	cold := timed(b, e, requirementsJob(b, name, requirements))
-	warm := timed(b, e, requirementsJob(b, name, requirements+"# again\n"))
+	cold = timed(b, e, requirementsJob(b, name, requirements))
+	warm = timed(b, e, requirementsJob(b, name, requirements+"# again\n"))
 	j := job("pip", repo(b, "requirements-of-pip.txt", requirements, "postBuild", besidePip))
 	j.Plan.PostBuild = "postBuild"
 	s := &story{t: b}
 	if _, err := e.Solve(b.Context(), j, s.emit); err != nil {
 		b.Fatalf("%v\n%s", err, s.text())
 	}
-	var pip []float64
 	for _, m := range regexp.MustCompile(`pip took (\d+) ns`).FindAllStringSubmatch(s.text(), -1) {
 		ns, err := strconv.ParseFloat(m[1], 64)
 		if err != nil {
@@ -71,7 +83,7 @@ func compare(b *testing.B, name, requirements string) {
 	if len(pip) != 2 {
 		b.Fatalf("pip was timed %d times\n%s", len(pip), s.text())
 	}
-	fmt.Fprintf(os.Stdout, "\n| %s | %.1f s | %.1f s | %.1f x | %.1f s | %.1f s | %.1f x |\n", name, cold, pip[0], pip[0]/cold, warm, pip[1], pip[1]/warm)
+	return cold, warm, pip
 }
 
 // timed solves a job, and returns the seconds that its installing took.

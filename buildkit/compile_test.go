@@ -1,9 +1,13 @@
 package buildkit_test
 
 import (
+	"errors"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -126,9 +130,35 @@ func TestCompilingWaitsForAWord(t *testing.T) {
 	if n := len(s.files(s.dir, ".pyc")); n != 0 {
 		t.Errorf("%d modules are compiled without a word", n)
 	}
-	s.compile("sys.argv.insert(1, '--wait')\nr, w = os.pipe()\nos.write(w, b'now')\nos.dup2(r, 0)")
+	s.compile(told("all"))
 	if n := len(s.files(s.dir, ".pyc")); n != 1 {
 		t.Errorf("%d modules are compiled after a word, want 1", n)
+	}
+}
+
+// told is Python that has compile.py wait for a word, and gives it.
+func told(word string) string {
+	return "sys.argv.insert(1, '--wait')\nr, w = os.pipe()\nos.write(w, b'" + word + "')\nos.close(w)\nos.dup2(r, 0)"
+}
+
+// What packages list is compiled as it is without their lists; a list leads nowhere else.
+func TestListedModulesAreCompiled(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "out.py")
+	if err := os.WriteFile(outside, []byte("x = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files := []string{"a/__init__.py", manyModules, "a/b,c.py", "x = 1\n", "a/tests/t.py", "x = 1\n", "a/data.txt", "x", "d.py", "x = 2\n", "e.py", "x = 3\n"}
+	list := "a/__init__.py,sha256=x,3\n\"a/b,c.py\",,\na/tests/t.py,,\na/data.txt,,\na/gone.py,,\na/__init__.py,,\n" + outside + ",,\n../a/d.py,,\n\n"
+	all, s := newSite(t, files...), newSite(t, append(files, "a-1.dist-info/RECORD", list, "d-1.dist-info/RECORD", "d.py,,\nd-1.dist-info/RECORD,,\n")...)
+	all.compile(told("all"))
+	s.compile(told("listed"))
+	want, got := all.files(all.dir, ".pyc"), s.files(s.dir, ".pyc")
+	delete(want, "__pycache__/e") // no package has it
+	if len(want) != 3 || !slices.Equal(slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got))) {
+		t.Errorf("compiled %q of lists, %q without", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(outside), "__pycache__")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a list led out of the directory: %v", err)
 	}
 }
 

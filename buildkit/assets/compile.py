@@ -3,13 +3,15 @@
     compile.py [--wait] SINCE CACHE FOLDER...
 
 With --wait it waits for a word on its standard input; without one it does nothing. SINCE is a time in nanoseconds: files
-that were last changed before are left alone. CACHE may be empty. It runs with the Python that the modules are for, as old as
+that were last changed before are left alone. If the word is "listed", the packages installed since then say themselves which
+modules they have; that spares looking at all that was there before. CACHE may be empty. It runs with the Python that the modules are for, as old as
 3.8, with -S: compiling a module runs nothing of it, but importing site would.
 
 What a module compiles to is kept by all that it is made from: the bytes of its source, its path and the version of Python.
 So a package cannot leave in the cache what another one's modules would be taken from. Equal sources give equal bytes:
 the sources get the date of all that a build writes, and PYTHONHASHSEED has to be set.
 """
+import csv
 import hashlib
 import importlib.util
 import marshal
@@ -37,6 +39,27 @@ def fresh(folder, since):
                 found = entry.stat(follow_symlinks=False)
                 if found.st_ctime_ns >= since:
                     yield found.st_size, entry.path
+
+
+def listed(folder, since):
+    """Yields the same of the modules of packages that were installed into folder at since or later, by their own lists."""
+    with os.scandir(folder) as entries:
+        new = [e.path for e in entries if e.name.endswith(".dist-info") and e.stat(follow_symlinks=False).st_ctime_ns >= since]
+    names = set()
+    for place in new:
+        with open(os.path.join(place, "RECORD"), encoding="utf-8", newline="") as f:
+            names.update(row[0] for row in csv.reader(f) if row and row[0].endswith(".py"))
+    for name in names:
+        folders = name.split("/")[:-1]
+        if os.path.isabs(name) or ".." in folders or not set(SKIPPED).isdisjoint(folders):
+            continue
+        path = os.path.join(folder, name)
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        if stat.S_ISREG(found.st_mode):
+            yield found.st_size, path
 
 
 def parts(whole):
@@ -142,15 +165,19 @@ def main():
     # braces when it first meets the annotations of a module that postpones them.
     for n in range(256):
         sys.intern(chr(n))
+    modules = fresh
     if sys.argv[1] == "--wait":
         del sys.argv[1]
-        if not os.read(0, 1):
+        word = sys.stdin.read()
+        if not word:
             return 0
+        if word == "listed":
+            modules = listed
     since, cache = int(sys.argv[1]), sys.argv[2]
     folders = {os.path.realpath(folder) for folder in sys.argv[3:]}  # uv has two names for each Python
     if cache:
         cache = os.path.join(cache, "%s-%s-%d" % (sys.implementation.cache_tag, MAGIC[:2].hex(), EPOCH))
-    paths = [path for _, path in sorted((found for folder in folders for found in fresh(folder, since)), reverse=True)]
+    paths = [path for _, path in sorted((found for folder in folders for found in modules(folder, since)), reverse=True)]
     crew = min(len(os.sched_getaffinity(0)), len(paths))
     shares = [paths[n::crew] for n in range(crew)]
     notes = [mmap.mmap(-1, 8) for _ in shares]

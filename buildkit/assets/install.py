@@ -250,8 +250,8 @@ class Compiler:
         env["PYTHONHASHSEED"] = "0"
         self.child = subprocess.Popen(argv, env=env, stdin=subprocess.PIPE)
 
-    def compile(self):
-        self.child.communicate(b"now")
+    def compile(self, word):
+        self.child.communicate(word)
 
     def __enter__(self):
         return self
@@ -297,7 +297,7 @@ def install(mode, prefix, folder, args):
         if mode == "wheels":
             code, said = run(argv, env, quiet_after_error(), folder)
             if code == 0:
-                compiler.compile()
+                compiler.compile(b"listed")
                 with open(finished, "w"):
                     pass
             elif NETWORK.search(said):  # what follows would only wait for the same once more
@@ -313,7 +313,7 @@ def install(mode, prefix, folder, args):
             said = more + "\n" + said
         if code == 0:
             forget_times(prefix)
-            compiler.compile()
+            compiler.compile(b"all")  # what a package's own building has changed is in no list
     if code != 0 and not NETWORK.search(said):
         versions = glob.glob(prefix + "/lib/python3.*")
         text = explain(said, files, versions[0].rsplit("python", 1)[1] if versions else "3")
