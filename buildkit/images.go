@@ -87,7 +87,7 @@ func (e *Engine) Prepare(ctx context.Context, session, image string) (bindery.Ro
 		}
 		ms, err = sn.Mounts(nctx, key)
 	}
-	if err == nil && volatileOverlays() { // no session outlives the machine
+	if err == nil { // no session outlives the machine
 		ms, err = unsynced(ms)
 	}
 	if err != nil {

@@ -235,7 +235,7 @@ func (e *Engine) newWorker(ctx context.Context) (*base.Worker, error) {
 	}
 	blobs := containerdsnapshot.NewContentStore(freshStore{s.meta.ContentStore()}, namespace)
 	layers := containerdsnapshot.NewSnapshotter(snapshotterName, e.snapshotter(), namespace, nil)
-	if e.cfg.Volatile && volatileOverlays() {
+	if e.cfg.Volatile {
 		layers = unsyncedSnapshots{layers}
 	}
 	opt := base.WorkerOpt{

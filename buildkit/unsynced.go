@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/mount"
-	"github.com/containerd/containerd/v2/pkg/kernelversion"
 	"github.com/moby/buildkit/snapshot"
 )
 
@@ -22,26 +21,26 @@ const (
 	volatileMark   = "work/incompat" // in the working directory of an overlay
 )
 
-// volatileOverlays reports whether the kernel has them.
-func volatileOverlays() bool {
-	ok, err := kernelversion.GreaterEqualThan(kernelversion.KernelVersion{Kernel: 5, Major: 10})
-	return err == nil && ok
-}
-
 // unsynced returns ms with overlays that can be written to as volatile, ready to be mounted once.
 func unsynced(ms []mount.Mount) ([]mount.Mount, error) {
 	ms = slices.Clone(ms)
 	for i, m := range ms {
-		dir := workDir(m)
-		if dir == "" {
-			continue
+		if workDir(m) != "" {
+			ms[i].Options = append(slices.Clone(m.Options), volatileOption)
 		}
-		if err := os.RemoveAll(filepath.Join(dir, volatileMark)); err != nil {
-			return nil, err
-		}
-		ms[i].Options = append(slices.Clone(m.Options), volatileOption)
 	}
-	return ms, nil
+	return ms, unmark(ms)
+}
+
+// unmark lets overlays be mounted again.
+func unmark(ms []mount.Mount) error {
+	var errs []error
+	for _, m := range ms {
+		if dir := workDir(m); dir != "" {
+			errs = append(errs, os.RemoveAll(filepath.Join(dir, volatileMark)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // workDir is the working directory of an overlay that can be written to, or "".
@@ -77,12 +76,11 @@ func (m unsyncedMountable) Mount() ([]mount.Mount, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	volatile, err := unsynced(ms)
+	ms, err = unsynced(ms)
 	if err != nil {
 		return nil, nil, errors.Join(err, release())
 	}
-	return volatile, func() error {
-		_, err := unsynced(ms) // others may mount it, who do not know of the mark
-		return errors.Join(err, release())
+	return ms, func() error {
+		return errors.Join(unmark(ms), release()) // others may mount it, who do not know of the mark
 	}, nil
 }
