@@ -26,24 +26,30 @@ func hostEngine(dir string) error {
 	if err != nil {
 		return err
 	}
-	e, err := buildkit.Open(context.Background(), buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, CgroupParent: cgroupOf(dir)})
+	e, err := buildkit.Open(context.Background(), buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, CgroupParent: cgroupOf(dir), Volatile: true})
 	if err != nil {
 		return err
 	}
 	go e.Run(context.Background())
-	j := plan.Job{Name: "bindery/killed", Dir: filepath.Join(dir, "repo"), Plan: plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"}}
+	j := job("killed", filepath.Join(dir, "repo"))
+	j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"}
 	_, err = e.Solve(context.Background(), j, func(ev bindery.Event) { fmt.Print(ev.Message) })
 	return err
 }
 
-// An engine that is killed in the middle of a step leaves nothing once it was opened again.
+// cachedDockerfile mounts a cache, an overlay like the step's own root, and runs a command.
+func cachedDockerfile(command string) string {
+	return "FROM debian:bookworm AS base\nFROM base\nRUN --mount=type=cache,id=kept,from=base,source=/srv,target=/cache " + command + "\n"
+}
+
+// An engine that is killed in the middle of a step leaves nothing once it was opened again, but the caches of that step.
 func TestKilledEngine(t *testing.T) {
 	dir := tempDir(t)
 	c := config(t, dir)
 	if err := os.MkdirAll(filepath.Join(dir, "repo"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "repo", "Dockerfile"), []byte("FROM debian:bookworm\nRUN echo now; sleep 600\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "repo", "Dockerfile"), []byte(cachedDockerfile("touch /cache/kept; echo now; sleep 600")), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", os.Args[0])
@@ -81,7 +87,9 @@ func TestKilledEngine(t *testing.T) {
 	if b, err := os.ReadFile("/proc/mounts"); err != nil || strings.Contains(string(b), dir) {
 		t.Errorf("mounts are left: %v", err)
 	}
-	solve(t, e, small(t, "after", "x"))
+	j := job("killed", repo(t, "Dockerfile", cachedDockerfile("test -e /cache/kept")))
+	j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"}
+	solve(t, e, j)
 }
 
 // awaitUnlocked waits until the kernel has taken the killed engine's lock away.

@@ -235,16 +235,13 @@ func (e *Engine) newWorker(ctx context.Context) (*base.Worker, error) {
 	}
 	blobs := containerdsnapshot.NewContentStore(freshStore{s.meta.ContentStore()}, namespace)
 	layers := containerdsnapshot.NewSnapshotter(snapshotterName, e.snapshotter(), namespace, nil)
-	if e.cfg.Volatile {
-		layers = unsyncedSnapshots{layers}
-	}
 	opt := base.WorkerOpt{
 		ID: id, Root: s.dir,
 		MetadataStore:    md,
 		ContentMetadata:  s.db,
 		NetworkProviders: e.networks(),
 		Executor:         exec,
-		Snapshotter:      layers,
+		Snapshotter:      stepSnapshots{layers, e.cfg.Volatile},
 		ContentStore:     blobs,
 		Applier:          apply.NewFileSystemApplier(blobs),
 		Differ:           walking.NewWalkingDiff(blobs),

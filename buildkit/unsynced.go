@@ -56,27 +56,37 @@ func workDir(m mount.Mount) string {
 	return ""
 }
 
-// unsyncedSnapshots are what steps write to.
-type unsyncedSnapshots struct{ snapshot.Snapshotter }
+// stepSnapshots are what steps write to. They can be mounted whatever an engine left that was killed, volatile or not.
+type stepSnapshots struct {
+	snapshot.Snapshotter
+	volatile bool
+}
 
 // Mounts returns what a snapshot is mounted by.
-func (s unsyncedSnapshots) Mounts(ctx context.Context, key string) (snapshot.Mountable, error) {
+func (s stepSnapshots) Mounts(ctx context.Context, key string) (snapshot.Mountable, error) {
 	m, err := s.Snapshotter.Mounts(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	return unsyncedMountable{m}, nil
+	return stepMountable{m, s.volatile}, nil
 }
 
-type unsyncedMountable struct{ snapshot.Mountable }
+type stepMountable struct {
+	snapshot.Mountable
+	volatile bool
+}
 
 // Mount returns the mounts, to be mounted once before they are released.
-func (m unsyncedMountable) Mount() ([]mount.Mount, func() error, error) {
+func (m stepMountable) Mount() ([]mount.Mount, func() error, error) {
 	ms, release, err := m.Mountable.Mount()
 	if err != nil {
 		return nil, nil, err
 	}
-	ms, err = unsynced(ms)
+	if m.volatile {
+		ms, err = unsynced(ms)
+	} else {
+		err = unmark(ms)
+	}
 	if err != nil {
 		return nil, nil, errors.Join(err, release())
 	}

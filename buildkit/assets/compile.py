@@ -2,10 +2,10 @@
 
     compile.py [--wait] SINCE CACHE FOLDER...
 
-With --wait it waits for a word on its standard input; without one it does nothing. SINCE is a time in nanoseconds: files
-that were last changed before are left alone. If the word is "listed", the packages installed since then say themselves which
-modules they have; that spares looking at all that was there before. CACHE may be empty. It runs with the Python that the modules are for, as old as
-3.8, with -S: compiling a module runs nothing of it, but importing site would.
+With --wait it waits for a word on its standard input; without one it does nothing. If the word is "listed", the packages that
+were just installed say themselves which modules they have; that spares looking at all that was there before. SINCE is a time
+in nanoseconds: files that were last changed before are left alone. CACHE may be empty. It runs with the Python that the
+modules are for, as old as 3.8, with -S: compiling a module runs nothing of it, but importing site would.
 
 What a module compiles to is kept by all that it is made from: the bytes of its source, its path and the version of Python.
 So a package cannot leave in the cache what another one's modules would be taken from. Equal sources give equal bytes:
