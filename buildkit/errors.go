@@ -83,6 +83,7 @@ func (p *progress) solveError(ctx context.Context, err error) error {
 	if e, ok := errors.AsType[*bindery.Error](err); ok {
 		return e
 	}
+	err = p.uncover(err)
 	step, code := p.failed(err), exitCode(err)
 	if step == nil {
 		return p.otherError(err)
@@ -152,6 +153,32 @@ func exitCode(err error) int {
 		}
 	}
 	return -1
+}
+
+// releasedTwice is what BuildKit reports in place of a failed step's own error when two mounts of the step come from one
+// result: it gives one of the two back twice.
+const releasedTwice = "releasing already released reference"
+
+// uncover returns what the first step to fail ended with, where err says nothing of it.
+func (p *progress) uncover(err error) error {
+	if !strings.Contains(err.Error(), releasedTwice) {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var first *vertex
+	for _, v := range p.vertices {
+		if v.err == "" || strings.HasSuffix(v.err, context.Canceled.Error()) {
+			continue
+		}
+		if first == nil || v.state.Ended.Before(first.state.Ended) {
+			first = v
+		}
+	}
+	if first == nil {
+		return err
+	}
+	return errors.New(first.err)
 }
 
 // failed finds the step that err is about.
