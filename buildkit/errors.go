@@ -1,6 +1,7 @@
 package buildkit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,6 +97,7 @@ func (p *progress) solveError(ctx context.Context, err error) error {
 	}
 	if step.fetches || code < 0 {
 		if e := trouble(said + "\n" + err.Error()); e != nil {
+			e.Msg = p.place(err) + e.Msg
 			return e.Because(fmt.Errorf("%s: %w", step.name, err))
 		}
 	}
@@ -105,15 +107,16 @@ func (p *progress) solveError(ctx context.Context, err error) error {
 	if code < 0 {
 		return p.otherError(err)
 	}
-	return stepError(step, code, said, err)
+	return stepError(step, code, said, p.place(err), err)
 }
 
-func stepError(step *vertex, code int, said string, err error) error {
+// stepError is for a command that failed; place says where it is written, if that is known.
+func stepError(step *vertex, code int, said, place string, err error) error {
 	remedy := "Read the lines above, correct the repository and build again."
-	msg := fmt.Sprintf("%q failed with exit code %d", step.name, code)
+	msg := fmt.Sprintf("%s%q failed with exit code %d", place, step.name, code)
 	if code == 137 {
 		remedy = "Make the step use less memory; the operator can raise the limit of build steps."
-		msg = fmt.Sprintf("%q was killed, most likely because it ran out of memory", step.name)
+		msg = fmt.Sprintf("%s%q was killed, most likely because it ran out of memory", place, step.name)
 	}
 	if said != "" {
 		msg += ":\n" + said
@@ -129,6 +132,7 @@ func stepError(step *vertex, code int, said string, err error) error {
 // there, a file that COPY does not find.
 func (p *progress) otherError(err error) error {
 	if e := trouble(err.Error()); e != nil {
+		e.Msg = p.place(err) + e.Msg
 		return e.Because(err)
 	}
 	if !p.theirs {
@@ -138,8 +142,24 @@ func (p *progress) otherError(err error) error {
 	if i := strings.LastIndex(text, "desc = "); i >= 0 {
 		text = text[i+len("desc = "):]
 	}
-	text = strings.TrimPrefix(text, "failed to solve: ")
-	return bindery.Errorf(bindery.ErrStep, bindery.User, "Correct the Dockerfile and build again.", "The Dockerfile cannot be built: %s", text).Because(err)
+	return bindery.Errorf(bindery.ErrStep, bindery.User, "Correct the Dockerfile and build again.", "%s%s",
+		cmp.Or(p.place(err), "The Dockerfile cannot be built: "), innerRE.ReplaceAllString(text, "")).Because(err)
+}
+
+// innerRE are the parts of an error that speak of how BuildKit works inside, or of the line, which place names.
+var innerRE = regexp.MustCompile(`^failed to solve: |failed to (?:compute|load) cache key: |failed to calculate checksum of ref \S+: |failed to load LLB: |dockerfile parse error on line \d+: `)
+
+// place is the line of the repository's Dockerfile that err is about, like "binder/Dockerfile, line 3: ".
+func (p *progress) place(err error) string {
+	if !p.theirs {
+		return ""
+	}
+	for _, src := range solvererrdefs.Sources(err) {
+		if src.Info != nil && len(src.Ranges) > 0 && src.Ranges[0].Start != nil {
+			return fmt.Sprintf("%s, line %d: ", bindery.Printable(src.Info.Filename), src.Ranges[0].Start.Line)
+		}
+	}
+	return ""
 }
 
 // exitCode is what a step's command exited with, or -1 when no command failed.
