@@ -68,15 +68,19 @@ func newFair(r *room) *fair {
 // remember tells the scheduler what a hub knows that has been there before: what builds took of the specs that had an
 // image. Given costs are news to it.
 func (f *fair) remember() {
+	learn := func(repo string, cost time.Duration, disk int64) {
+		f.s.Step(f.r.w.From, sched.Learn{Repo: repo, Cost: cost, Disk: disk})
+	}
+	for n := 1; f.r.cfg.Foretold == ForetoldLaw && n <= 500; n++ { // as many as count of all
+		learn(fmt.Sprint("elsewhere/", n), f.r.chance.build(-n), 0)
+	}
 	for i := range f.r.w.Specs {
-		for n := 0; f.r.cfg.Foretold && n < 12; n++ { // as many as count
-			f.s.Step(f.r.w.From, sched.Learn{Repo: f.r.w.Specs[i].Repo, Cost: f.r.specs[i].cost, Disk: f.r.chance.disk(i)})
+		s := &f.r.w.Specs[i]
+		for n := 0; f.r.cfg.Foretold == ForetoldCosts && n < 12; n++ { // as many as count of one repository
+			learn(s.Repo, f.r.specs[i].cost, f.r.chance.disk(i))
 		}
-		if f.r.cfg.Foretold {
-			continue
-		}
-		if s := &f.r.w.Specs[i]; s.Known {
-			f.s.Step(f.r.w.From, sched.Learn{Repo: s.Repo, Cost: f.r.chance.earlier(i), Disk: f.r.chance.disk(i)})
+		if s.Known && f.r.cfg.Foretold != ForetoldCosts {
+			learn(s.Repo, f.r.chance.earlier(i), f.r.chance.disk(i))
 		}
 	}
 }

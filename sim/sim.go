@@ -44,10 +44,8 @@ type Config struct {
 
 	Upgrade *Upgrade // of the fair queue; nil: none
 
-	// Foretold lets fair know what each build will take, to a tenth, but not who will come: no forecast from what a hub can
-	// know is as good.
-	Foretold  bool
-	Mute      bool // nobody asks when a build will start: several times as fast
+	Foretold  Foresight // of fair
+	Mute      bool      // nobody asks when a build will start: several times as fast
 	Autoscale Autoscale
 
 	// Sessions. Of the other policies everybody has a place.
@@ -59,6 +57,15 @@ type Config struct {
 
 	Now func() time.Time // measures how long a simulation takes; default: not measured
 }
+
+// Foresight is what fair is told of builds besides what a hub knows that has been there before. Who will come is never told.
+type Foresight int
+
+const (
+	ForetoldNothing Foresight = iota
+	ForetoldLaw               // the law that costs are drawn from, though not what is drawn: nobody who has to guess can know more
+	ForetoldCosts             // what each build will take, to a tenth
+)
 
 // Autoscale adds workers of two slots while builds wait. The zero value adds none.
 type Autoscale struct {
