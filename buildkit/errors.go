@@ -17,55 +17,6 @@ import (
 
 var exitCodeRE = regexp.MustCompile(`exit code: (\d+)`)
 
-// classify gives an error of the engine its kind. One that has a kind keeps it; one that nothing is known of is ours.
-func classify(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*bindery.Error](err); ok {
-		return err
-	}
-	if e := trouble(err.Error()); e != nil {
-		return e.Because(err)
-	}
-	return err
-}
-
-// trouble recognises what is nobody's mistake in what a program said: a full disk, a network that is away.
-func trouble(said string) *bindery.Error {
-	low := strings.ToLower(said)
-	if strings.Contains(low, errClosed.Error()) {
-		return bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Fetch from a public address; the operator can allow others.", "The build asks for something at an address that is not public")
-	}
-	if strings.Contains(low, "no space left on device") || strings.Contains(low, "enospc") {
-		return bindery.Errorf(bindery.ErrNoSpace, bindery.Ours, "Free space on the worker's disk, or lower the limit of its cache.", "The worker's disk is full")
-	}
-	if strings.Contains(low, "429 too many requests") || strings.Contains(low, "toomanyrequests") {
-		return tooMany(said)
-	}
-	for _, s := range []string{
-		"temporary failure resolving", "temporary failure in name resolution", "could not resolve host", "dns error", "failed to lookup address",
-		"connection refused", "connection timed out", "operation timed out", "network is unreachable", "no route to host", "tls handshake timeout",
-		"i/o timeout", "could not connect to", "couldn't connect to", "name or service not known", "connection reset by peer", "unable to connect", "503 service unavailable", "502 bad gateway", "lookup ",
-	} {
-		if strings.Contains(low, s) {
-			return bindery.Errorf(bindery.ErrUnreachable, bindery.Transient, "Try again later; the operator can check the worker's network with bindery doctor.",
-				"A server that the build needs could not be reached")
-		}
-	}
-	return nil
-}
-
-// tooMany is a server's limit that is used up, most often that of pulls from a public registry.
-func tooMany(said string) *bindery.Error {
-	who := "A server that the build needs"
-	if m := regexp.MustCompile(`https?://([^/\s"]+)/v2/`).FindStringSubmatch(said); m != nil {
-		who = "The registry " + bindery.Printable(keyOf(m[1]))
-	}
-	return bindery.Errorf(bindery.ErrUnreachable, bindery.Transient,
-		"Try again later; the operator can name a mirror or credentials for the registry in the configuration.", "%s takes no more requests for now: the limit is used up", who)
-}
-
 // solveError turns what a solve ended with into words: whose step failed, with what, and what it said last.
 func (p *progress) solveError(ctx context.Context, err error) error {
 	if err == nil {
@@ -95,14 +46,13 @@ func (p *progress) solveError(ctx context.Context, err error) error {
 			return e.Because(err)
 		}
 	}
+	if p.diskFull(said + err.Error()) {
+		return noSpace().Because(fmt.Errorf("%s: %w", step.name, err))
+	}
 	if step.fetches || code < 0 {
-		if e := trouble(said + "\n" + err.Error()); e != nil {
-			e.Msg = p.place(err) + e.Msg
+		if e := p.trouble(said+"\n"+err.Error(), err); e != nil {
 			return e.Because(fmt.Errorf("%s: %w", step.name, err))
 		}
-	}
-	if e := trouble(said); e != nil && e.Kind == bindery.ErrNoSpace {
-		return e.Because(fmt.Errorf("%s: %w", step.name, err))
 	}
 	if code < 0 {
 		return p.otherError(err)
@@ -131,8 +81,10 @@ func stepError(step *vertex, code int, said, place string, err error) error {
 // otherError is for what fails before or beside a command: a Dockerfile that cannot be read, an image that is not
 // there, a file that COPY does not find.
 func (p *progress) otherError(err error) error {
-	if e := trouble(err.Error()); e != nil {
-		e.Msg = p.place(err) + e.Msg
+	if p.diskFull(err.Error()) {
+		return noSpace().Because(err)
+	}
+	if e := p.trouble(err.Error(), err); e != nil {
 		return e.Because(err)
 	}
 	if !p.theirs {

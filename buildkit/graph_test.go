@@ -209,24 +209,6 @@ func TestAddMissing(t *testing.T) {
 	}
 }
 
-func TestTrouble(t *testing.T) {
-	for said, want := range map[string]string{
-		"write /x: no space left on device":                                    "no-space",
-		"E: Temporary failure resolving 'deb.debian.org'":                      "unreachable",
-		"error: dns error: failed to lookup address information":               "unreachable",
-		"ERROR: No matching distribution found for nothing==1":                 "",
-		"Because x was not found in the package registry and you require x==1": "",
-	} {
-		got := ""
-		if e := trouble(said); e != nil {
-			got = e.Kind.Error()
-		}
-		if got != want {
-			t.Errorf("%q: got %q, want %q", said, got, want)
-		}
-	}
-}
-
 func condaGraphJob() plan.Job {
 	env := &plan.CondaEnvironment{Channels: []string{"conda-forge"}, Specs: []string{"python=3.11", "numpy"}, File: "environment.yml", Lines: map[string]int{"numpy": 4}}
 	return plan.Job{Plan: plan.Plan{

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"golang.org/x/sys/unix"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/buildkit"
@@ -336,4 +337,26 @@ func TestStepsAreCapped(t *testing.T) {
 			t.Errorf("%s is left", d)
 		}
 	}
+}
+
+// A disk that is full is nobody's mistake, and the next build that fits goes through.
+func TestFullDisk(t *testing.T) {
+	dir := tempDir(t)
+	c := config(t, dir)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=96m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	e, _ := start(t, c)
+	j := job("large", repo(t, "Dockerfile", "FROM scratch\nCOPY file /\n", "file", strings.Repeat("Bindery\n", 8<<20)))
+	j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"}
+	_, err := e.Solve(t.Context(), j, func(bindery.Event) {})
+	if be, ok := errors.AsType[*bindery.Error](err); !ok || be.Kind != bindery.ErrNoSpace || be.Fault != bindery.Ours {
+		t.Fatalf("got %v, want no-space, a fault of ours", err)
+	}
+	solve(t, e, small(t, "little", "fits"))
 }

@@ -70,7 +70,8 @@ func (s *solve) do(ctx context.Context) (plan.Made, error) {
 	if err != nil {
 		return plan.Made{}, err
 	}
-	p := newProgress(s.emit, s.e.cfg.CgroupParent, s.job.Plan.Docker != "")
+	p := newProgress(s.emit, s.e.cfg.CgroupParent, s.job.Plan.Docker != "", s.e.isFull)
+	p.mentions = func(host string) string { return mentions(s.job, host) }
 	p.explain = func(step string, code int, said string) *bindery.Error {
 		return cmp.Or(condaError(s.job.Plan, step, code, said), aptError(s.job.Plan, step, code, said))
 	}

@@ -113,15 +113,15 @@ func TestFailures(t *testing.T) {
 		{"Dockerfile that adds from a closed address", []string{"Dockerfile", "FROM scratch\nADD http://127.0.0.1:1/x /\n"}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },
 			bindery.ErrNotAllowed, bindery.User, "not public"},
 		{"Dockerfile from a registry that is away", []string{"Dockerfile", "FROM no-such-host.invalid/some/image\n"}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },
-			bindery.ErrUnreachable, bindery.Transient, "could not be reached"},
+			bindery.ErrUnreachable, bindery.Transient, "Dockerfile, line 1: The server no-such-host.invalid, which the build needs, could not be reached"},
 		{"Dockerfile that adds from a server that is away", []string{"Dockerfile", "FROM scratch\nADD https://no-such-host.invalid/x /\n"}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },
 			bindery.ErrUnreachable, bindery.Transient, "could not be reached"},
 		{"Dockerfile that adds a repository", []string{"Dockerfile", "FROM scratch\nADD https://git.example/x.git /\n"}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },
 			bindery.ErrStep, bindery.User, "not supported"},
 		{"Dockerfile that asks for the host's network", []string{"Dockerfile", "FROM debian:bookworm\nRUN --network=host true\n"}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },
 			bindery.ErrStep, bindery.User, "network.host is not allowed"},
-		{"disk full", []string{"postBuild", "echo write: No space left on device; exit 1\n"}, func(j *plan.Job) { j.Plan.PostBuild = "postBuild" },
-			bindery.ErrNoSpace, bindery.Ours, "disk is full"},
+		{"disk that is not full", []string{"postBuild", "echo write: No space left on device; exit 1\n"}, func(j *plan.Job) { j.Plan.PostBuild = "postBuild" },
+			bindery.ErrStep, bindery.User, "exit code 1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -29,12 +29,16 @@ type progress struct {
 	theirs bool                // the steps are a Dockerfile's
 	// explain may know what a command's exit code means; nil otherwise
 	explain func(step string, code int, said string) *bindery.Error
+	// mentions returns the line of the repository's files that names a host, like "requirements.txt, line 3: "; nil otherwise
+	mentions func(host string) string
+	full     func() bool // whether the engine's disk is full now
 
 	mu       sync.Mutex
 	vertices map[digest.Digest]*vertex
 	logged   int
 	all      meter // of the steps of all builds
 	silent   bool  // nothing was said since the last look
+	wasFull  bool  // the disk, when a step said so
 }
 
 // A vertex is one node of the graph as far as a person sees it.
@@ -52,8 +56,8 @@ type vertex struct {
 	err     string
 }
 
-func newProgress(emit func(bindery.Event), cgroup string, theirs bool) *progress {
-	return &progress{emit: emit, cgroup: cgroup, theirs: theirs, vertices: map[digest.Digest]*vertex{}, all: meter{root: cgroupRoot, cgroup: cgroup}}
+func newProgress(emit func(bindery.Event), cgroup string, theirs bool, full func() bool) *progress {
+	return &progress{emit: emit, cgroup: cgroup, theirs: theirs, full: full, vertices: map[digest.Digest]*vertex{}, all: meter{root: cgroupRoot, cgroup: cgroup}}
 }
 
 // follow reads statuses until ch is closed, and looks at each tick whether silent steps compute.
@@ -174,6 +178,10 @@ func (p *progress) log(l *client.VertexLog) {
 	}
 	at.tail = append(at.tail, l.Data...)
 	at.tail = at.tail[max(0, len(at.tail)-mostTail):]
+	// At once: what failed may free its files in a moment.
+	if !p.wasFull && saysNoSpace(string(at.tail[max(0, len(at.tail)-len(l.Data)-32):])) {
+		p.wasFull = p.full()
+	}
 	at.part = append(at.part, l.Data...)
 	end := bytes.LastIndexByte(at.part, '\n') + 1
 	if end == 0 && len(at.part) > mostTail {

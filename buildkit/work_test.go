@@ -77,7 +77,7 @@ func TestLook(t *testing.T) {
 	for version, c := range versions(t) {
 		t.Run(version, func(t *testing.T) {
 			said := 0
-			p := newProgress(func(bindery.Event) { said++ }, "/builds", false)
+			p := newProgress(func(bindery.Event) { said++ }, "/builds", false, nil)
 			p.all.root = c.root
 			at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 			began, step := at, digest.FromString("a step")

@@ -1,0 +1,91 @@
+package buildkit
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/moby/buildkit/client"
+	"github.com/opencontainers/go-digest"
+
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/plan"
+)
+
+func TestTrouble(t *testing.T) {
+	for said, want := range map[string]string{
+		"E: Temporary failure resolving 'deb.debian.org'":                                                "The server deb.debian.org, which",
+		"error: dns error: failed to lookup address information":                                         "A server that",
+		"error: Failed to fetch: `https://pypi.example/simple/six/`\n  Caused by: dns error":             "The server pypi.example, which",
+		"fatal: unable to access 'https://u:p@git.example/r/': Could not resolve host: git.example":      "The server git.example, which",
+		"curl: (7) Failed to connect to 192.0.2.1 port 443 after 3 ms: Connection refused":               "The server 192.0.2.1, which",
+		"dial tcp: lookup quay.example on 10.0.0.2:53: no such host":                                     "The server quay.example, which",
+		`do request: Get "https://r.example/v2/": dial tcp [2001:db8::1]:443: connect: no route to host`: "The server [2001:db8::1], which",
+		"ERROR: No matching distribution found for nothing==1":                                           "",
+		"Because x was not found in the package registry and you require x==1":                           "",
+		"python3: symbol lookup error: /x.so: undefined symbol: y":                                       "",
+	} {
+		got := ""
+		if e := trouble(said); e != nil {
+			got = e.Msg
+		}
+		if !strings.HasPrefix(got, want) || (got == "") != (want == "") {
+			t.Errorf("%q: got %q, want %q", said, got, want)
+		}
+	}
+}
+
+// What a repository prints makes no disk full; a disk that is full does, even if there is room again when the step has ended.
+func TestDiskFull(t *testing.T) {
+	for _, tt := range []struct {
+		name, said string
+		full       []bool // what the disk is each time that somebody looks
+		want       bool
+	}{
+		{"somebody says so", "cp: write error: No space left on device", []bool{false, false}, false},
+		{"it is", "cp: write error: No space left on device", []bool{true, true}, true},
+		{"it was", "OSError: [Errno 28] No space left on device", []bool{true, false}, true},
+		{"nobody says so", "cp: no such file", []bool{true, true}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			looks := 0
+			p := newProgress(func(bindery.Event) {}, "", false, func() bool { looks++; return tt.full[looks-1] })
+			step := digest.FromString("a step")
+			for _, piece := range []string{tt.said[:len(tt.said)-5], tt.said[len(tt.said)-5:] + "\n"} {
+				p.take(&client.SolveStatus{Vertexes: []*client.Vertex{{Digest: step, Name: "Run postBuild"}}, Logs: []*client.VertexLog{{Vertex: step, Data: []byte(piece)}}})
+			}
+			if got := p.diskFull(tt.said); got != tt.want {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestMentions(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"requirements.txt": "six\n# of example.org\n--index-url https://me:secret@pypi.example.org/simple\nx @ git+ssh://git@host.example/x\n",
+		"apt.txt":          "example.org\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/etc/hosts", filepath.Join(dir, "link.txt")); err != nil {
+		t.Fatal(err)
+	}
+	j := plan.Job{Dir: dir, Plan: plan.Plan{Reads: []string{"apt.txt", "gone.txt", "link.txt", "requirements.txt"}}}
+	for host, want := range map[string]string{
+		"pypi.example.org": "requirements.txt, line 3: ",
+		"host.example":     "requirements.txt, line 4: ",
+		"example.org":      "apt.txt, line 1: ",
+		"PYPI.example.org": "requirements.txt, line 3: ",
+		"ost.example":      "",
+		"localhost":        "",
+	} {
+		if got := mentions(j, host); got != want {
+			t.Errorf("%s: got %q, want %q", host, got, want)
+		}
+	}
+}
