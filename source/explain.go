@@ -33,8 +33,6 @@ type reading struct {
 func readings() []reading {
 	const private = "Check the address. If the repository is private, make it public or use another copy: this hub reads public repositories only."
 	return []reading{
-		{re(`No space left on device|Disk quota exceeded`), bindery.ErrNoSpace, bindery.Ours,
-			"The disk of this machine is full", "Try again later; the operator has to free space."},
 		{re(`(?i)gitmodules(Url|Path|Name|Symlink|Blob|Missing|Large)|hasDot|fullPathname|hasDotdot|hasDotgit|symlinkTarget`), bindery.ErrNotAllowed, bindery.User,
 			"The repository contains an entry that git refuses as dangerous", "Remove the entry from the history that is used; `git fsck --strict` names it."},
 		{re(`fsck error|error in (commit|tree|tag|blob)|bad object|fatal: (index-pack|fetch-pack)|unpacker error|inflate:|corrupt`), bindery.ErrInvalid, bindery.User,
@@ -58,6 +56,16 @@ func readings() []reading {
 
 func re(s string) *regexp.Regexp { return regexp.MustCompile(s) }
 
+// What git itself says of a full disk counts: not the lines that a server chooses, nor names that end so.
+var (
+	serversRE  = re(`(?m)^(?:remote:|fatal: remote error:).*$`)
+	ownSpaceRE = re(`(?m)^(?:fatal|error): .*: (?:No space left on device|Disk quota exceeded)$`)
+)
+
+func fullDisk() *bindery.Error {
+	return bindery.Errorf(bindery.ErrNoSpace, bindery.Ours, "Try again later; the operator has to free space.", "The disk of this machine is full")
+}
+
 // explain makes of git's failure an error for the person. What the guard refused comes before what git made of it.
 func (o *op) explain(err *errGit) error {
 	if e := o.ticket.reason(); e != nil {
@@ -65,6 +73,9 @@ func (o *op) explain(err *errGit) error {
 	}
 	if errors.Is(err, errTooMuch) {
 		return bindery.Errorf(bindery.ErrInvalid, bindery.User, "Use a repository with fewer refs and files.", "The repository is larger than this hub allows").Because(err)
+	}
+	if ownSpaceRE.MatchString(serversRE.ReplaceAllString(err.stderr, "")) {
+		return fullDisk().Because(err)
 	}
 	for _, r := range readings() {
 		if r.says.MatchString(err.stderr) {
@@ -77,7 +88,7 @@ func (o *op) explain(err *errGit) error {
 // spaceOr returns err as ErrNoSpace when a full disk is its cause.
 func spaceOr(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return bindery.Errorf(bindery.ErrNoSpace, bindery.Ours, "Try again later; the operator has to free space.", "The disk of this machine is full").Because(err)
+		return fullDisk().Because(err)
 	}
 	return err
 }
