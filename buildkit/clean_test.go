@@ -14,7 +14,7 @@ func checkClean(t *testing.T, e *buildkit.Engine, made plan.Made) {
 	t.Helper()
 	const script = `du -sk --exclude=.git /tmp /home/jovyan /root | awk '$1 > 1024'; ls -d /run/bindery* /req /var/lib/apt/lists/*_* 2>/dev/null
 find / -xdev \( -name '.cache' -o -name 'apt.conf' \) -not -path '/usr/share/doc/*'
-grep -rIl -e /run/bindery /etc /home /srv/npm /root /usr/local /srv/conda/envs/notebook/etc /srv/conda/envs/notebook/pyvenv.cfg`
+grep -rIls -e /run/bindery /etc /home /srv/npm /root /usr/local /srv/conda/envs/notebook/etc /srv/conda/envs/notebook/pyvenv.cfg`
 	got, _ := tryInside(t, e, made.Image.Name, "/bin/sh", "-c", script)
 	if strings.TrimSpace(got) != "" {
 		t.Errorf("left in the image:\n%s", got)

@@ -3,11 +3,12 @@ package e2e
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/internal/corpus"
 	"github.com/bindery-hub/bindery/plan"
 )
 
@@ -106,30 +107,54 @@ func anotherNotebook(t *testing.T, h *hub, dir string) {
 	t.Logf("%.0f steps, %d ms", got.run, time.Since(began).Milliseconds())
 }
 
-// TestCorpusFailures builds the sample repositories that cannot be built, and wants each to say why.
+// TestHistory builds 200 commits of a repository, of which a fifth touch the environment: at most a quarter of the builds
+// run a step of it, the first included. All others run the repository's postBuild, or nothing.
+func TestHistory(t *testing.T) {
+	h := theHub(t)
+	const commits = 200
+	dir := t.TempDir()
+	history := corpus.NewHistory(dir, 1)
+	began := time.Now()
+	made, environments, ran := 0, map[string]bool{}, 0.0
+	for range commits {
+		if err := history.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		got := steps(t, h, dir)
+		if environments[got.envKey] && got.run > 1 {
+			t.Errorf("%.0f steps ran on an environment that was there", got.run)
+		}
+		if got.run > 1 {
+			made++
+		}
+		environments[got.envKey] = true
+		ran += got.run
+	}
+	if made > commits/4 || made < commits/20 || made > len(environments) {
+		t.Errorf("%d environments made, of %d, for %d commits", made, len(environments), commits)
+	}
+	t.Logf("%d commits: %d environments, %d of them made, %.0f steps, %.0f s in all", commits, len(environments), made, ran, time.Since(began).Seconds())
+}
+
+// TestCorpusFailures builds the sample repositories that cannot be built, and one that cannot start, and wants each to say why.
 func TestCorpusFailures(t *testing.T) {
 	h := theHub(t)
-	samples, err := os.ReadDir(filepath.Join(root(), "testdata", "repos"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	failing := []string{"apt-missing", "both-binder-dirs", "dockerfile-fails", "postbuild-fails", "requirement-include-missing", "requirement-missing", "requirement-not-for-python", "requirement-unreadable",
-		"start-fails"}
-	tried := 0
-	for _, s := range samples {
-		if !slices.Contains(failing, s.Name()) {
-			continue
+	want := map[string]string{"start-fails": "giving up"}
+	for _, s := range corpus.Samples() {
+		if s.Fails == bindery.ErrStep || s.Name == "both-binder-dirs" || s.Name == "requirement-include-missing" {
+			want[s.Name] = s.Says
 		}
-		tried++
-		t.Run(s.Name(), func(t *testing.T) {
-			r := h.run(t, "run", filepath.Join(root(), "testdata", "repos", s.Name()), "--detach")
-			complaint{}.check(t, r)
+	}
+	if len(want) < 9 {
+		t.Errorf("only %d samples fail", len(want))
+	}
+	for name, says := range want {
+		t.Run(name, func(t *testing.T) {
+			r := h.run(t, "run", filepath.Join(root(), "testdata", "repos", name), "--detach")
+			complaint{says}.check(t, r)
 			if strings.Contains(r.stderr, "panic") {
 				t.Errorf("a panic: %s", r.stderr)
 			}
 		})
-	}
-	if tried != len(failing) {
-		t.Errorf("%d of %d failing samples are there", tried, len(failing))
 	}
 }
