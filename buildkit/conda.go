@@ -1,6 +1,7 @@
 package buildkit
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -189,7 +190,8 @@ const (
 
 // condaError explains what making a conda environment failed with: whose fault it is, and which line is the matter. It
 // is nil for every other step.
-func condaError(p plan.Plan, step string, code int, said string) *bindery.Error {
+func condaError(j plan.Job, step string, code int, said string) *bindery.Error {
+	p := j.Plan
 	i := slices.IndexFunc(p.Env, func(in plan.Install) bool { return in.Tool == plan.ToolConda })
 	if i < 0 || code < 0 {
 		return nil
@@ -206,7 +208,7 @@ func condaError(p plan.Plan, step string, code int, said string) *bindery.Error 
 	}
 	if code == condaUnreachable {
 		return bindery.Errorf(bindery.ErrUnreachable, bindery.Transient, "Try again later; the operator can check the worker's network with bindery doctor, or name a mirror of the channel (conda.channels).",
-			"%s: %s", env.File, said)
+			"%s%s", cmp.Or(mentions(j, serverOf(said)), env.File+": "), said)
 	}
 	var places []string
 	for _, spec := range env.Specs {

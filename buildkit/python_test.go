@@ -20,6 +20,7 @@ func wants(t *testing.T, name string, files ...string) plan.Job {
 	for i := 2; i < len(files); i += 2 {
 		j.Plan.Env[0].Includes = append(j.Plan.Env[0].Includes, files[i])
 	}
+	j.Plan.Reads = append([]string{"requirements.txt"}, j.Plan.Env[0].Includes...)
 	return j
 }
 
@@ -76,11 +77,16 @@ func TestRequirementsThatFail(t *testing.T) {
 		"no such version":          {"six\nsix-==99\npackaging==0.0.1\n", bindery.ErrStep, bindery.User, "requirements.txt, line"},
 		"version that was never one": {"six\npytz (>=2011k)\n", bindery.ErrStep, bindery.User,
 			"requirements.txt, line 2"},
-		"one equals sign":    {"six=1.16\n", bindery.ErrStep, bindery.User, "requirements.txt, line 1"},
-		"two versions":       {"six==1.16.0\nsix==1.15.0\n", bindery.ErrStep, bindery.User, "requirements.txt, line 1: six==1.16.0: two lines"},
-		"index that is away": {"--index-url http://127.0.0.1:1/simple\ntoolz\n", bindery.ErrUnreachable, bindery.Transient, "could not be reached"},
+		"one equals sign": {"six=1.16\n", bindery.ErrStep, bindery.User, "requirements.txt, line 1"},
+		"two versions":    {"six==1.16.0\nsix==1.15.0\n", bindery.ErrStep, bindery.User, "requirements.txt, line 1: six==1.16.0: two lines"},
+		"index that is away": {"--index-url http://127.0.0.1:1/simple\ntoolz\n", bindery.ErrUnreachable, bindery.Transient,
+			"requirements.txt, line 1: The server 127.0.0.1, which the build needs, could not be reached"},
 		"repository that is away": {"mine @ git+https://127.0.0.1:1/o/r\n", bindery.ErrUnreachable, bindery.Transient,
-			"could not be reached"},
+			"requirements.txt, line 1: The server 127.0.0.1, which the build needs, could not be reached"},
+		"wheel that is away": {"six\nmine @ https://no-such-host.invalid/mine-1.0-py3-none-any.whl\n", bindery.ErrUnreachable, bindery.Transient,
+			"requirements.txt, line 2: The server no-such-host.invalid, which the build needs, could not be reached"},
+		"repository by a protocol that is gone": {"mine @ git+git://no-such-host.invalid/o/r\n", bindery.ErrUnreachable, bindery.Transient,
+			"requirements.txt, line 1: The server no-such-host.invalid, which the build needs, could not be reached"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &story{t: t}

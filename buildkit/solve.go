@@ -73,7 +73,7 @@ func (s *solve) do(ctx context.Context) (plan.Made, error) {
 	p := newProgress(s.emit, s.e.cfg.CgroupParent, s.job.Plan.Docker != "", s.e.isFull)
 	p.mentions = func(host string) string { return mentions(s.job, host) }
 	p.explain = func(step string, code int, said string) *bindery.Error {
-		return cmp.Or(condaError(s.job.Plan, step, code, said), aptError(s.job.Plan, step, code, said))
+		return cmp.Or(condaError(s.job, step, code, said), aptError(s.job.Plan, step, code, said))
 	}
 	ch, done := make(chan *client.SolveStatus), make(chan struct{})
 	tick := time.NewTicker(s.e.cfg.LookEvery)

@@ -72,8 +72,8 @@ func (p *progress) trouble(said string, err error) *bindery.Error {
 		return nil
 	}
 	at := p.place(err)
-	if host := serverOf(said); at == "" && host != "" && p.mentions != nil {
-		at = p.mentions(host)
+	if at == "" && p.mentions != nil {
+		at = p.mentions(serverOf(said))
 	}
 	e.Msg = at + e.Msg
 	return e
@@ -112,6 +112,7 @@ func server(said string) string {
 // serverREs find the server that programs could not reach in what they say: Go's, curl's, apt's, pip's and uv's words.
 var serverREs = []*regexp.Regexp{
 	regexp.MustCompile(`(?i)could not resolve host: ([\w.-]+)`),
+	regexp.MustCompile(`unable to look up ([\w.-]+) `),
 	regexp.MustCompile(`(?i)failed to connect to ([\w.-]+) port`),
 	regexp.MustCompile(`(?i)temporary failure resolving '([\w.-]+)'`),
 	regexp.MustCompile(`(?i)could not connect to ([\w.-]+):\d`),
@@ -146,6 +147,9 @@ const mostMentions = 1 << 20
 
 // mentions finds the line of a job's files that names a host, like "requirements.txt, line 3: ".
 func mentions(j plan.Job, host string) string {
+	if host == "" {
+		return ""
+	}
 	root, err := os.OpenRoot(j.Dir)
 	if err != nil {
 		return ""

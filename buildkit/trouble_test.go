@@ -20,6 +20,7 @@ func TestTrouble(t *testing.T) {
 		"error: Failed to fetch: `https://pypi.example/simple/six/`\n  Caused by: dns error":             "The server pypi.example, which",
 		"fatal: unable to access 'https://u:p@git.example/r/': Could not resolve host: git.example":      "The server git.example, which",
 		"curl: (7) Failed to connect to 192.0.2.1 port 443 after 3 ms: Connection refused":               "The server 192.0.2.1, which",
+		"fatal: unable to look up gone.example (port 9418) (Name or service not known)":                  "The server gone.example, which",
 		"dial tcp: lookup quay.example on 10.0.0.2:53: no such host":                                     "The server quay.example, which",
 		`do request: Get "https://r.example/v2/": dial tcp [2001:db8::1]:443: connect: no route to host`: "The server [2001:db8::1], which",
 		"ERROR: No matching distribution found for nothing==1":                                           "",
