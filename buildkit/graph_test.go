@@ -3,6 +3,7 @@ package buildkit
 import (
 	"bytes"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -156,6 +157,50 @@ func TestGraphKnowsNothingOfTheMachine(t *testing.T) {
 			if i := bytes.Index(op, []byte(word)); i >= 0 {
 				t.Errorf("%q is in the graph: ...%s...", word, op[max(0, i-40):min(len(op), i+40)])
 			}
+		}
+	}
+}
+
+// npm's settings may name a program that takes packages out of Git, or a proxy: what they had a hand in is in no cache that
+// others read.
+func TestNodeCaches(t *testing.T) {
+	for _, tt := range []struct {
+		prefix   string
+		includes []string
+		shared   bool
+	}{
+		{"/home/jovyan/node_modules", []string{"package.json"}, true},
+		{"/home/jovyan/node_modules", []string{"package.json", ".npmrc"}, false},
+		{"/home/jovyan/binder/node_modules", []string{"binder/package.json", "binder/.npmrc"}, false},
+		{"", []string{"package.json"}, false}, // all files are there, .gitconfig too
+	} {
+		job := fullJob()
+		in := plan.Install{Tool: plan.ToolNPM, Files: []string{path.Join(path.Dir(tt.includes[0]), "package-lock.json")}, Includes: tt.includes, Prefix: tt.prefix, Args: []string{plan.NPMRebuild}}
+		if tt.prefix == "" {
+			job.Plan.Content = append(job.Plan.Content, in)
+		} else {
+			job.Plan.Env = append(job.Plan.Env, in)
+		}
+		ops, _ := marshal(t, job)
+		steps := 0
+		for _, data := range ops {
+			op := &pb.Op{}
+			if err := op.UnmarshalVT(data); err != nil {
+				t.Fatal(err)
+			}
+			argv := op.GetExec().GetMeta().GetArgs()
+			if !slices.Contains(argv, assetsMount+"/npm.sh") {
+				continue
+			}
+			steps++
+			want := tt.shared && slices.Contains(argv, "unpack")
+			shared := slices.ContainsFunc(op.GetExec().Mounts, func(m *pb.Mount) bool { return m.CacheOpt.GetID() == sharedCache })
+			if shared != want {
+				t.Errorf("%q: %q has the cache that all share: %v", tt.includes, argv, shared)
+			}
+		}
+		if steps != 2 {
+			t.Errorf("%q: %d steps of npm's", tt.includes, steps)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package buildkit_test
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -40,6 +41,45 @@ func python(t *testing.T, dir, script string, args ...string) any {
 		t.Fatalf("%v in %s", err, out)
 	}
 	return got
+}
+
+// As npm ci has it, a .npmrc decides whether scripts run; packages are taken without any of them, whatever it says, and with
+// the cache that the step has.
+func TestNodeScriptsAreThoseThatSettingsAllow(t *testing.T) {
+	script, err := filepath.Abs("assets/npm.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		settings, what string
+		runs           bool
+	}{
+		{"", "prepare", true},
+		{"ignore-scripts=true", "prepare", false},
+		{"ignore-scripts=false\ncache=" + t.TempDir() + "\nscript-shell=/bin/false", "unpack", false},
+	} {
+		home := t.TempDir()
+		for name, text := range map[string]string{
+			"package.json":      `{"name":"x","version":"1.0.0","scripts":{"prepare":"echo >ran"}}`,
+			"package-lock.json": `{"name":"x","version":"1.0.0","lockfileVersion":3,"packages":{"":{"name":"x","version":"1.0.0"}}}`,
+			".npmrc":            tt.settings,
+		} {
+			if err := os.WriteFile(filepath.Join(home, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.CommandContext(t.Context(), "/bin/sh", script, ".", tt.what)
+		cmd.Env = append(os.Environ(), "HOME="+home, "UV_CACHE_DIR="+home+"/cache", "TMPDIR="+home+"/tmp")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v\n%s", tt.settings, err, out)
+		}
+		if _, err := os.Stat(filepath.Join(home, "ran")); (err == nil) != tt.runs {
+			t.Errorf("%q: %s ran a script: %v, want %v", tt.settings, tt.what, err == nil, tt.runs)
+		}
+		if _, err := os.Stat(filepath.Join(home, "cache", "npm")); tt.what == "unpack" && err != nil {
+			t.Error("packages went into another cache")
+		}
+	}
 }
 
 // What the installers see of each line, with an index configured and without; lines keep their numbers.

@@ -10,12 +10,17 @@ import (
 )
 
 // npm installs Node packages. Taking them runs none of their code, so that has the cache which everybody shares: npm checks
-// what it finds there against the lock file. What runs code has a cache of the repository's own.
+// what it finds there against the lock file. What runs code has a cache of the repository's own, and so has what goes by
+// settings of its own: a .npmrc may name the program to be run as Git, or a proxy, and so may a .gitconfig.
 func (g *grapher) npm(s llb.State, in plan.Install) llb.State {
 	dir := "."
 	if len(in.Files) > 0 {
 		dir = path.Dir(in.Files[0])
-		s = s.Run(args("/bin/sh", assetsMount+"/npm.sh", dir, "unpack"), g.withUV("Install "+in.Files[0], sharedCache)).Root()
+		cache := sharedCache
+		if in.Prefix == "" || slices.Contains(in.Includes, path.Join(dir, ".npmrc")) { // without a prefix all files are there
+			cache = g.ownCache()
+		}
+		s = s.Run(args("/bin/sh", assetsMount+"/npm.sh", dir, "unpack"), g.withUV("Install "+in.Files[0], cache)).Root()
 	} else if in.From != "" {
 		dir = path.Dir(in.From)
 	}

@@ -124,6 +124,42 @@ func TestInstallR(t *testing.T) {
 	}
 }
 
+// npm's own settings decide what a lock file comes to, so they are there when it is installed, and in the key.
+func TestNodeSettings(t *testing.T) {
+	registry := `{"lockfileVersion":3,"packages":{"node_modules/a":{"resolved":"https://registry.npmjs.org/a/-/a-1.0.0.tgz"}}}`
+	workspace := `{"lockfileVersion":3,"packages":{"node_modules/a":{"resolved":"a","link":true}}}`
+	for _, tt := range []struct {
+		dir, npmrc, lock string
+		includes         []string
+		content          bool
+	}{
+		{"", ".npmrc", registry, []string{"package.json", ".npmrc"}, false},
+		{"", "", registry, []string{"package.json"}, false},
+		{"binder/", "binder/.npmrc", registry, []string{"binder/package.json", "binder/.npmrc"}, false},
+		{"binder/", ".npmrc", registry, []string{"binder/package.json"}, false},
+		{"", ".npmrc", workspace, []string{"package.json"}, true}, // with all files in place
+	} {
+		files := repo(tt.dir+"package.json", "{}", tt.dir+"package-lock.json", tt.lock)
+		if tt.npmrc != "" {
+			files = repo(tt.dir+"package.json", "{}", tt.dir+"package-lock.json", tt.lock, tt.npmrc, "legacy-peer-deps=true\n")
+		}
+		p, err := plan.Detect(files, plan.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		installs := p.Env
+		if tt.content {
+			installs = p.Content
+		}
+		if len(installs) != 1 || cmp.Diff(tt.includes, installs[0].Includes) != "" {
+			t.Errorf("%s, %s: %+v, want one with %q", tt.dir, tt.npmrc, installs, tt.includes)
+		}
+		if own := tt.npmrc != "" && slices.Contains(tt.includes, tt.npmrc); slices.Contains(p.Reads, tt.npmrc) != (own && !tt.content) {
+			t.Errorf("%s, %s: reads %q", tt.dir, tt.npmrc, p.Reads)
+		}
+	}
+}
+
 func TestNixPaths(t *testing.T) {
 	for text, local := range map[string]bool{
 		"with import <nixpkgs> { };\nmkShell { }":                   false,

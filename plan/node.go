@@ -52,10 +52,21 @@ func (d *detector) node() error {
 		d.why(locked, "Node packages, installed once the repository is in place, because some of them are in it")
 		return nil
 	}
+	settings, err := d.first(".npmrc")
+	if err != nil {
+		return err
+	}
+	if settings != "" {
+		in.Includes = append(in.Includes, settings)
+		d.reads(settings)
+	}
 	d.plan.Env = append(d.plan.Env, in)
 	d.reads(locked)
 	d.reads(file)
 	d.why(locked, "Node packages to install, as locked")
+	if settings != "" {
+		d.why(settings, "npm's settings hold for them")
+	}
 	if scripts {
 		d.plan.Content = append(d.plan.Content, Install{Tool: ToolNPM, Files: []string{}, From: file, Args: []string{NPMPrepare}})
 		d.why(file, "its own install scripts run once the repository is in place")

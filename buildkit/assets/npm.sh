@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs Node packages in the directory $1, as its lock file has them. What follows says what else is done:
-# "unpack" takes them and runs none of their code, "rebuild" runs their install scripts, "prepare" the repository's own.
+# "unpack" takes them and runs none of their code, "rebuild" runs their install scripts, "prepare" the repository's own. A .npmrc there
+# counts, but for what is set here: npm has the environment win, and the command line.
 set -eu
 cd "$HOME/$1"
 shift
@@ -12,6 +13,9 @@ for what; do
 	unpack) npm ci --ignore-scripts ;;
 	rebuild) npm rebuild ;;
 	prepare)
+		if [ "$(npm config get ignore-scripts)" = true ]; then
+			continue # npm run would run them all the same
+		fi
 		for script in preinstall install postinstall prepare; do
 			npm run --if-present "$script"
 		done
