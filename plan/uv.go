@@ -10,12 +10,13 @@ import (
 
 // A lock is what a uv.lock says, as far as a plan needs it: uv itself reads the rest when it installs.
 type lock struct {
-	file    string
-	project string   // the pyproject.toml beside it
-	members []string // pyproject.toml of the workspace's other members, which uv opens
-	indexes []string // other than the public one
-	local   []string // requirements for packages of the repository, beside the project itself
-	isBuilt bool     // the project itself is a package
+	file     string
+	project  string   // the pyproject.toml beside it
+	requires string   // requires-python: of the project and of all members
+	members  []string // pyproject.toml of the workspace's other members, which uv opens
+	indexes  []string // other than the public one
+	local    []string // requirements for packages of the repository, beside the project itself
+	isBuilt  bool     // the project itself is a package
 }
 
 // readUVLock reads the uv.lock of a repository, if it counts: it needs its project beside it.
@@ -40,14 +41,18 @@ func (d *detector) readUVLock() (*lock, error) {
 	if err != nil {
 		return nil, userError("Make it anew with uv lock.", "%s: %s", file, err)
 	}
-	l := &lock{file: file, project: project}
+	l := &lock{file: file, project: project, requires: text(doc, "requires-python")}
 	packages := tables(doc, "package")
-	isRoot := func(p map[string]any) bool {
-		return text(table(p, "source"), "editable") == "." || text(table(p, "source"), "virtual") == "."
-	}
+	isRoot := isProject
 	if !slices.ContainsFunc(packages, isRoot) {
-		d.leave(file, "it does not have this project in it")
-		return nil, nil
+		rootless, err := d.rootless(project)
+		if err != nil {
+			return nil, err
+		}
+		if isRoot = isMember; !rootless || !slices.ContainsFunc(packages, isRoot) {
+			d.leave(file, "it does not have this project in it")
+			return nil, nil
+		}
 	}
 	for _, p := range packages {
 		url := text(table(p, "source"), "registry")
@@ -55,7 +60,32 @@ func (d *detector) readUVLock() (*lock, error) {
 			l.indexes = append(l.indexes, url)
 		}
 	}
-	return l, d.lockMembers(l, packages)
+	groups := table(table(doc, "manifest"), "dependency-groups")
+	return l, d.lockMembers(l, content, packages, reachable(packages, isRoot, tables(groups, "dev")))
+}
+
+// isProject reports whether a package of a lock file is the project beside it.
+func isProject(p map[string]any) bool {
+	return text(table(p, "source"), "editable") == "." || text(table(p, "source"), "virtual") == "."
+}
+
+// isMember reports whether a package of a lock file may be a member of the workspace. Others of the repository that look
+// the same are needed by a member, so that nothing comes of taking them for one.
+func isMember(p map[string]any) bool {
+	return text(table(p, "source"), "editable") != "" || text(table(p, "source"), "virtual") != ""
+}
+
+// rootless reports whether a pyproject.toml is that of a workspace only, and of no project. All members are then installed.
+func (d *detector) rootless(project string) (bool, error) {
+	content, err := d.readText(project)
+	if err != nil {
+		return false, err
+	}
+	doc, err := parseTOML(content)
+	if err != nil {
+		return false, userError("Mend the file: https://packaging.python.org shows its form.", "%s: %s", project, err)
+	}
+	return table(doc, "project") == nil && table(table(table(doc, "tool"), "uv"), "workspace") != nil, nil
 }
 
 // publicRE are the names that Python's public index has had.
@@ -63,8 +93,7 @@ var publicRE = regexp.MustCompile(`(?i)^https?://(www\.)?(pypi\.org|pypi\.python
 
 // lockMembers finds the packages of the repository itself: those that uv opens to read the lock file, and, of these, those
 // that the project needs.
-func (d *detector) lockMembers(l *lock, packages []map[string]any) error {
-	needed := reachable(packages)
+func (d *detector) lockMembers(l *lock, content string, packages []map[string]any, needed map[string]bool) error {
 	for _, p := range packages {
 		source := table(p, "source")
 		for _, kind := range []string{"editable", "virtual", "directory", "path"} {
@@ -74,7 +103,8 @@ func (d *detector) lockMembers(l *lock, packages []map[string]any) error {
 			}
 			at := path.Join(path.Dir(l.file), where)
 			if !fs.ValidPath(at) || strings.ContainsAny(at, " \t\n\r'\"#;") {
-				return userError("Move it into the repository, and lock anew.", "%s: package %q is at %q, outside the repository", l.file, printable(text(p, "name")), printable(where))
+				return userError("Move it into the repository, and lock anew.", "%s, line %d: package %q is at %q, outside the repository",
+					l.file, lineWith(content, `"`+where+`"`), printable(text(p, "name")), printable(where))
 			}
 			if where == "." {
 				l.isBuilt = kind == "editable"
@@ -99,8 +129,9 @@ func (d *detector) lockMembers(l *lock, packages []map[string]any) error {
 	return nil
 }
 
-// reachable returns the packages that the project needs on one machine or another, its default groups included.
-func reachable(packages []map[string]any) map[string]bool {
+// reachable returns the packages that the roots and the group need on one machine or another, the roots and their default
+// groups included.
+func reachable(packages []map[string]any, isRoot func(map[string]any) bool, group []map[string]any) map[string]bool {
 	byName := map[string]map[string]any{}
 	seen := map[string]bool{}
 	var todo []string
@@ -112,10 +143,11 @@ func reachable(packages []map[string]any) map[string]bool {
 			}
 		}
 	}
+	visit(group)
 	for _, p := range packages {
 		byName[text(p, "name")] = p
-		source := table(p, "source")
-		if text(source, "editable") == "." || text(source, "virtual") == "." {
+		if isRoot(p) {
+			seen[text(p, "name")] = true
 			visit(tables(p, "dependencies"))
 			visit(tables(table(p, "dev-dependencies"), "dev"))
 		}

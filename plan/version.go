@@ -60,7 +60,8 @@ func debian(base string) (s suite, ok bool) {
 }
 
 // pythonVersion decides the interpreter: what runtime.txt names, else the base's own, else the newest that
-// requires-python of pyproject.toml accepts. Another Python than the base's own means another Debian, or one of uv's.
+// requires-python of pyproject.toml, or of its lock file, accepts. Another Python than the base's own means another
+// Debian, or one of uv's.
 func (d *detector) pythonVersion(p pythonSpec) error {
 	if d.hasConda() {
 		if d.runtime.name == "python" {
@@ -68,7 +69,10 @@ func (d *detector) pythonVersion(p pythonSpec) error {
 		}
 		return nil
 	}
-	requires := p.project.requires
+	requires, from := p.project.requires, "pyproject.toml"
+	if p.lock != nil && p.lock.requires != "" { // it holds for the project, and for the workspace's members
+		requires, from = p.lock.requires, p.lock.file
+	}
 	own, _ := debian(d.plan.Base)
 	asked, err := d.runtimePython()
 	by := d.runtime.file
@@ -92,29 +96,29 @@ func (d *detector) pythonVersion(p pythonSpec) error {
 	}
 	spec, err := parseSpecifiers(requires)
 	if err != nil {
-		return userError("Write it as PEP 440 has it, such as >=3.11.", "pyproject.toml: requires-python: %s", err)
+		return userError("Write it as PEP 440 has it, such as >=3.11.", "%s: requires-python: %s", from, err)
 	}
-	d.reads("pyproject.toml")
+	d.reads(from)
 	switch {
 	case d.plan.Python == "":
-		d.why("pyproject.toml", fmt.Sprintf("requires Python %s; the base's own is used, unseen", printable(requires)))
+		d.why(from, fmt.Sprintf("requires Python %s; the base's own is used, unseen", printable(requires)))
 		return nil
 	case spec.accepts(d.plan.Python):
 		return nil
 	case asked != "":
-		return userError("Change one of the two.", "%s asks for Python %s, which pyproject.toml (requires-python %q) does not accept",
-			by, d.plan.Python, printable(requires))
+		return userError("Change one of the two.", "%s asks for Python %s, which %s (requires-python %q) does not accept",
+			by, d.plan.Python, from, printable(requires))
 	}
 	// The newest, not the nearest: that is what repo2docker's users have got used to.
 	all := pythons()
 	slices.Reverse(all)
 	for _, version := range all {
 		if spec.accepts(version) {
-			return d.usePython(version, "pyproject.toml")
+			return d.usePython(version, from)
 		}
 	}
 	return userError("Let requires-python accept one of them, or write a Dockerfile.",
-		"pyproject.toml: requires-python is %q, and there is only Python %s", printable(requires), pythonsText())
+		"%s: requires-python is %q, and there is only Python %s", from, printable(requires), pythonsText())
 }
 
 // runtimePython returns the X.Y that runtime.txt asks for, or "" when any will do.
