@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -81,6 +82,59 @@ func TestRVersion(t *testing.T) {
 		}
 		if fromDebian := slices.Contains(p.Apt, "r-base"); fromDebian == (len(p.Env) == 1 && slices.Contains(p.Env[0].Args, "build")) {
 			t.Errorf("%s: R comes from two places, or from none: %v", tt.runtime, p.Apt)
+		}
+	}
+}
+
+// R has to be one that the repository's own package accepts, and it decides on Debian before Python does.
+func TestRDecides(t *testing.T) {
+	const trixie, bookworm = "debian:trixie", "debian:bookworm"
+	for _, tt := range []struct{ runtime, depends, requires, base, version, python, want string }{ // want: base, or part of the error after "!"
+		{"", "R (>= 3.5)", "", "", "4.2.2", "3.11", bookworm},
+		{"", "R (>= 4.4)", "", "", "4.5.0", "3.13", trixie},
+		{"", "a, R(>=4.4.0),\n b", "", "", "4.5.0", "3.13", trixie},
+		{"", "R (< 4.1)", "", "", "4.0.4", "3.9", "debian:bullseye"},
+		{"", "R (>= 4.1), R (< 4.2)", "", "", "4.1.3", "3.11", bookworm}, // Debian has none of these
+		{"", "R (>= 4.6.0)", "", "", "4.6.1", "3.11", bookworm},
+		{"", "R (> 4.2-2)", "", "", "4.5.0", "3.13", trixie},
+		{"", "R (>= 5)", "", "", "", "", "!DESCRIPTION, line 2: there is no R that fits \">= 5\""},
+		{"", "R (whatever)", "", "", "4.2.2", "3.11", bookworm}, // R will say what it thinks of that
+		{"", "R (>= 4.4)", "", "x/y:1", "", "", "x/y:1"},
+		{"r-2024-01-31", "R (>= 4.4)", "", "", "4.5.0", "3.13", trixie},
+		{"r-4-2024-01-31", "R (>= 4.4)", "", "", "4.5.0", "3.13", trixie},
+		{"r-4.2-2024-01-31", "R (>= 4.2.3)", "", "", "4.2.3", "3.11", bookworm},
+		{"r-4.2-2024-01-31", "R (>= 4.4)", "", "", "", "", "!runtime.txt asks for R 4.2, which DESCRIPTION, line 2 (R >= 4.4) does not accept"},
+		{"r-4.3.1-2024-01-31", "R (>= 4.4)", "", "", "", "", "!runtime.txt asks for R 4.3.1, which DESCRIPTION"},
+		{"r-2.1-2024-01-31", "R (>= 4.4)", "", "", "", "", "!there is no R 2.1"},
+
+		{"r-4.2-2024-01-31", "", ">=3.12", "", "4.2.2", "3.14", bookworm},
+		{"r-4.0-2024-01-31", "", ">=3.13", "", "4.0.4", "3.14", "debian:bullseye"},
+		{"r-4-2024-01-31", "", "==3.13.*", "", "4.5.0", "3.13", trixie},
+		{"r-4.4-2024-01-31", "", ">=3.12", "", "4.4.2", "3.14", bookworm}, // there are builds for releases only
+		{"r-4.4-2024-01-31", "", "==3.13.*", "", "4.4.2", "3.13", trixie},
+		{"r-2024-01-31", "", ">=3.12", "", "", "3.14", "debian:forky"}, // any R
+		{"", "R (>= 4.4)", "<3.10", "", "4.5.0", "3.9", trixie},
+		{"", "R (>= 4.1)", "<3.10", "", "4.2.2", "3.9", bookworm}, // bullseye has that Python, and R 4.0
+	} {
+		files := repo("a", "")
+		for name, text := range map[string]string{
+			"runtime.txt": tt.runtime, "DESCRIPTION": strings.ReplaceAll("Package: x\nDepends: %", "%", tt.depends),
+			"pyproject.toml": "[project]\nname='x'\nrequires-python='" + tt.requires + "'\n",
+		} {
+			if text != "" && (name != "DESCRIPTION" || tt.depends != "") {
+				files[name] = &fstest.MapFile{Data: []byte(text)}
+			}
+		}
+		p, err := plan.Detect(files, plan.Options{Base: tt.base})
+		checkError(t, err)
+		if text, fails := strings.CutPrefix(tt.want, "!"); fails {
+			if err == nil || !strings.Contains(err.Error(), text) {
+				t.Errorf("%q: error %v, want one with %q", tt, err, text)
+			}
+			continue
+		}
+		if err != nil || p.Base != tt.want || p.Python != tt.python || len(p.Env) == 0 || p.Env[0].Version != tt.version {
+			t.Errorf("%q: %+v, Python %s on %s, %v", tt, p.Env, p.Python, p.Base, err)
 		}
 	}
 }

@@ -47,9 +47,9 @@ func (d *detector) r() (bool, error) {
 		return true, err
 	}
 	d.reads(file)
-	// The release of Debian that has this R, before Python is decided: it takes that release's own where it can.
-	if suite := suiteWithR(asked); suite != "" && strings.HasPrefix(d.plan.Base, "debian:") {
-		d.plan.Base = "debian:" + suite
+	build, err := d.chooseR(file, asked)
+	if err != nil {
+		return true, err
 	}
 	for _, layer := range []func() error{d.condaLayer, d.pythonLayer} {
 		if err := layer(); err != nil {
@@ -58,9 +58,7 @@ func (d *detector) r() (bool, error) {
 	}
 	// It names no Python, which the layer below remarks.
 	d.plan.Ignored = slices.DeleteFunc(d.plan.Ignored, func(i Decision) bool { return i.File == d.runtime.file && d.runtime.name == "r" })
-	if err := d.rBase(file, asked, date); err != nil {
-		return true, err
-	}
+	d.rBase(file, build, date)
 	return true, d.rPackages()
 }
 
@@ -104,24 +102,81 @@ func (d *detector) rDate() (string, error) {
 	return d.runtime.date, nil
 }
 
-// suiteWithR returns the release of Debian whose own R is version, which may be X.Y or exact.
-func suiteWithR(version string) string {
-	for _, s := range suites() {
-		if own := rOf(s.name); own != "" && version != "" && (own == version || strings.HasPrefix(own, version+".")) && strings.Count(version, ".") > 0 {
-			return s.name
+// chooseR decides on R, and with it on the release of Debian. That comes before Python, which takes the release's own
+// where it can, and may move to another only where R is right, too. It returns the version of R that is to be had as a
+// build, where Debian has none that fits.
+func (d *detector) chooseR(file, asked string) (build string, err error) {
+	need, err := d.neededR()
+	if err != nil {
+		return "", err
+	}
+	base, isDebian := debian(d.plan.Base)
+	own := rOf(base.name)
+	if asked == "" && own == "" { // whatever the base's packages have, unseen
+		return "", nil
+	}
+	fits := func(version string) bool { return isR(version, asked) && need.spec.accepts(version) }
+	if own != "" && isR(own, asked) && !fits(own) {
+		d.why("DESCRIPTION", "needs R "+need.text+", and the base's own is "+own)
+	}
+	candidates := suites()
+	slices.Reverse(candidates) // the newest that fits, where the base's own does not
+	for _, s := range slices.Insert(candidates, 0, base) {
+		if version := rOf(s.name); isDebian && version != "" && fits(version) {
+			d.plan.Base = "debian:" + s.name
+			d.keepSuites(func(version string) bool { return version != "" && fits(version) || version == "" && asked == "" })
+			return "", nil
 		}
 	}
-	return ""
+	d.keepSuites(func(version string) bool { return version != "" }) // builds are of what is released
+	if build = rRelease(asked, need.spec); build != "" {
+		return build, nil
+	}
+	switch {
+	case rRelease(asked, nil) == "":
+		return "", userError("Name one of "+strings.Join(rReleases(), ", ")+", or X.Y.", "%s: there is no R %s", file, printable(asked))
+	case asked != "":
+		return "", userError("Change one of the two.", "%s asks for R %s, which DESCRIPTION, line %d (R %s) does not accept", file, asked, need.line, need.text)
+	}
+	return "", userError("Let Depends accept one of "+strings.Join(rReleases(), ", ")+".", "DESCRIPTION, line %d: there is no R that fits %q", need.line, need.text)
 }
 
-// rBase plans R itself: Debian's where it is the version that is asked for, else a build of that version.
-func (d *detector) rBase(file, asked, date string) error {
+// keepSuites takes those releases of Debian from the ones that may take the base's place whose R is not ok: "" is one that
+// is not known here.
+func (d *detector) keepSuites(ok func(version string) bool) {
+	all := d.opt.Suites
+	if all == nil {
+		all = Suites()
+	}
+	d.opt.Suites = slices.DeleteFunc(slices.Clone(all), func(s string) bool { return !ok(rOf(s)) })
+}
+
+// neededR returns what the repository's own package says of R.
+func (d *detector) neededR() (rNeed, error) {
+	if d.binder {
+		return rNeed{}, nil
+	}
+	found, err := d.exists("DESCRIPTION")
+	if err != nil || !found {
+		return rNeed{}, err
+	}
+	text, err := d.readText("DESCRIPTION")
+	return parseNeed(text), err
+}
+
+// isR reports whether a version is one that is asked for: exactly, as X.Y, as X, or as any ("").
+func isR(version, asked string) bool {
+	return asked == "" || version == asked || strings.HasPrefix(version, asked+".")
+}
+
+// rBase plans R itself: Debian's, or a build.
+func (d *detector) rBase(file, build, date string) {
 	suite, isDebian := strings.CutPrefix(d.plan.Base, "debian:")
 	own := rOf(suite)
 	in := Install{Tool: ToolR, Files: []string{}, Version: own, Prefix: rLibrary, Env: map[string]string{"R_SNAPSHOT": date}}
 	d.plan.Path = append(d.plan.Path, rServer)
 	d.variable("R_LIBS_USER", rLibrary)
-	if asked == "" || own != "" && (own == asked || strings.HasPrefix(own, asked+".")) {
+	if build == "" {
 		d.plan.Apt = append(d.plan.Apt, DebianR()...)
 		text := "R " + own + ", Debian's own"
 		if !isDebian || own == "" {
@@ -129,36 +184,29 @@ func (d *detector) rBase(file, asked, date string) error {
 		}
 		d.why(file, text+"; further packages from CRAN as of "+date)
 	} else {
-		version, ok := rRelease(asked)
-		if !ok {
-			return userError("Name one of "+strings.Join(rReleases(), ", ")+", or X.Y.", "%s: there is no R %s", file, printable(asked))
-		}
-		in.Version, in.Args = version, []string{"build"}
-		d.variable("R_HOME", "/opt/R/"+version+"/lib/R")
-		d.variable("R_DOC_DIR", "/opt/R/"+version+"/lib/R/doc")
-		d.variable("LD_LIBRARY_PATH", "/opt/R/"+version+"/lib/R/lib")
+		in.Version, in.Args = build, []string{"build"}
+		d.variable("R_HOME", "/opt/R/"+build+"/lib/R")
+		d.variable("R_DOC_DIR", "/opt/R/"+build+"/lib/R/doc")
+		d.variable("LD_LIBRARY_PATH", "/opt/R/"+build+"/lib/R/lib")
 		// What R's builds of others are linked with, and the two kernels' messages.
 		d.plan.Apt = append(d.plan.Apt, "libclang-dev", "libzmq3-dev", "psmisc")
-		d.why(file, "R "+version+", a build that Debian does not have; packages from CRAN as of "+date)
+		d.why(file, "R "+build+", a build that Debian does not have; packages from CRAN as of "+date)
 	}
 	d.why(file, "RStudio is offered where the base has rstudio-server, which Debian has not")
 	d.plan.Env = append(d.plan.Env, in)
-	return nil
 }
 
-// rRelease is the version that X.Y or X.Y.Z means.
-func rRelease(asked string) (string, bool) {
-	switch strings.Count(asked, ".") {
-	case 1:
-		i := slices.IndexFunc(rReleases(), func(v string) bool { return strings.HasPrefix(v, asked+".") })
-		if i < 0 {
-			return "", false
-		}
-		return rReleases()[i], true
-	case 2:
-		return asked, true
+// rRelease is the newest version that is asked for and accepted, or "". An exact one need not be known here.
+func rRelease(asked string, accepted specifiers) string {
+	known := rReleases()
+	if strings.Count(asked, ".") == 2 {
+		known = []string{asked}
 	}
-	return "", false
+	i := slices.IndexFunc(known, func(v string) bool { return isR(v, asked) && accepted.accepts(v) })
+	if i < 0 {
+		return ""
+	}
+	return known[i]
 }
 
 // rPackages plans what renv.lock, install.R and DESCRIPTION ask for, in this order: exact versions first.

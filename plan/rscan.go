@@ -3,6 +3,7 @@ package plan
 import (
 	"encoding/json"
 	"errors"
+	"iter"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ var (
 	rLocalRE   = regexp.MustCompile(`\b(?:source|sys\.source|readLines|readRDS|load|load_all|scan|install_local|install_deps|install_dev_deps|restore|untar|unzip|read[._][a-z0-9_.]+)\s*\(|repos\s*=\s*NULL|\bDESCRIPTION\b|\./`)
 	rMixedRE   = regexp.MustCompile(`\b(?:reticulate|system|system2|python|pip|conda|jupyter|installspec)\b`)
 	rDependRE  = regexp.MustCompile(`^\s*([A-Za-z][A-Za-z0-9.]*[A-Za-z0-9])\s*(\([^)]*\))?\s*$`)
+	rNeedRE    = regexp.MustCompile(`^\s*R\s*\(\s*(>=|<=|==|!=|>|<)\s*([0-9]+(?:[.-][0-9]+)*)\s*\)\s*$`)
 	rVersionRE = regexp.MustCompile(`^[0-9]+([.-][0-9]+)+$`)
 	rCommentRE = regexp.MustCompile(`(?m)^([^"'#\n]*)#.*$`)
 )
@@ -75,28 +77,66 @@ func assigned(text, variable string) []string {
 	return quotedNames(argumentsOf(text[at[1]:]))
 }
 
+// fieldParts yields what the fields called names have between commas in the text of a DESCRIPTION, with its line.
+func fieldParts(text string, names ...string) iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		field := ""
+		for i, line := range lines(text) {
+			if line != "" && line[0] != ' ' && line[0] != '\t' {
+				field, line, _ = strings.Cut(line, ":")
+			}
+			if !slices.Contains(names, field) {
+				continue
+			}
+			for part := range strings.SplitSeq(line, ",") {
+				if !yield(i+1, part) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // dependencies are the packages that the text of a DESCRIPTION needs in any version: those with a minimum may want a
 // newer one than Debian has.
 func dependencies(text string) []string {
 	var names []string
-	field := ""
-	for _, line := range lines(text) {
-		if line != "" && line[0] != ' ' && line[0] != '\t' {
-			var rest string
-			field, rest, _ = strings.Cut(line, ":")
-			line = rest
-		}
-		if field != "Imports" && field != "Depends" && field != "LinkingTo" {
-			continue
-		}
-		for _, part := range strings.Split(line, ",") {
-			if m := rDependRE.FindStringSubmatch(part); m != nil && m[1] != "R" && m[2] == "" {
-				names = append(names, m[1])
-			}
+	for _, part := range fieldParts(text, "Imports", "Depends", "LinkingTo") {
+		if m := rDependRE.FindStringSubmatch(part); m != nil && m[1] != "R" && m[2] == "" {
+			names = append(names, m[1])
 		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// A rNeed is what a DESCRIPTION says of R's version.
+type rNeed struct {
+	spec specifiers
+	text string // such as ">= 4.4"
+	line int    // of the first that it says
+}
+
+// parseNeed reads the text of a DESCRIPTION. What is no clause R has to complain of.
+func parseNeed(text string) rNeed {
+	var need rNeed
+	for line, part := range fieldParts(text, "Depends") {
+		m := rNeedRE.FindStringSubmatch(part)
+		if m == nil {
+			continue
+		}
+		clause, err := parseSpecifiers(m[1] + strings.ReplaceAll(m[2], "-", "."))
+		if err != nil {
+			continue
+		}
+		if need.spec == nil {
+			need.line = line
+		} else {
+			need.text += ", "
+		}
+		need.spec, need.text = append(need.spec, clause...), need.text+m[1]+" "+m[2]
+	}
+	return need
 }
 
 // parseLock parses the text of a renv.lock.
