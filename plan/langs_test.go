@@ -225,6 +225,23 @@ func TestNixPaths(t *testing.T) {
 		"[ ./a.patch ]":                                             true,
 		"(import ./x.nix)":                                          true,
 		`{ shellHook = "export PATH=bin/x:$PATH"; }`:                false,
+		"callPackage nix/x.nix { }":                                 true,
+		"{ src=a/b; }":                                              true,
+		"{ x }:nix/x.nix":                                           true,
+		"[ overlays/one.nix ]":                                      true,
+		`{ a = "b#c"; d = nix/x.nix; }`:                             true,
+		`{ a = "b \" c"; d = nix/x.nix; }`:                          true,
+		`{ a = "${"\""}"; d = nix/x.nix; }`:                         true,
+		`{ a = ''b ''' " ''${c''; d = nix/x.nix; }`:                 true,
+		`{ shellHook = ''export X=${nix/x.sh}''; }`:                 true,
+		`{ shellHook = "$${no/path}"; }`:                            false,
+		`{ shellHook = ''. ./env.sh''; }`:                           true, // it runs when the environment is made
+		`{ shellHook = '' ''${no/path} ''\n ${a.b} c/d''; }`:        false,
+		`{ a = "b"; /* nix/x.nix */ } # nix/y.nix`:                  false,
+		"import <nixpkgs/nixos>":                                    false,
+		"a // b":                                                    false,
+		"fetchTarball https://github.com/x/y.tar.gz":                false,
+		"{ a = 6 / 3; }":                                            false,
 	} {
 		p, err := plan.Detect(repo("default.nix", text), plan.Options{})
 		if err != nil || (len(p.Content) == 1) != local || len(p.Env)+len(p.Content) != 2 {
