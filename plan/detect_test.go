@@ -12,6 +12,7 @@ import (
 	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/plan"
@@ -334,19 +335,114 @@ func TestApt(t *testing.T) {
 }
 
 func TestIgnoredIsSaid(t *testing.T) {
-	got, err := plan.Detect(repo(
-		"binder/requirements.txt", "six", "binder/setup.py", "", "binder/Apt.txt", "", "binder/start", "#!/bin/sh\nexec \"$@\"\n",
-		"requirements.txt", "", "Dockerfile", "FROM x", "uv.lock", "", "notebook.ipynb", ""), plan.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, i := range got.Ignored {
-		names = append(names, i.File)
-	}
-	want := []string{"binder/Apt.txt", "binder/setup.py", "Dockerfile", "requirements.txt", "uv.lock"}
-	if diff := cmp.Diff(want, names); diff != "" {
-		t.Error(diff)
+	const (
+		binder  = "configuration is read from binder/ only"
+		env     = "environment.yml counts before it"
+		project = "[project]\nname='x'\n"
+		lock    = "[[package]]\nname='x'\nsource={virtual='.'}\n"
+		npm     = "{\"lockfileVersion\":3}"
+	)
+	for name, tt := range map[string]struct {
+		files fstest.MapFS
+		want  []plan.Decision
+	}{
+		"binder": {
+			repo("binder/requirements.txt", "six", "binder/setup.py", "", "binder/Apt.txt", "", "binder/start", "#!/bin/sh\nexec \"$@\"\n",
+				"requirements.txt", "", "Dockerfile", "FROM x", "uv.lock", "", "notebook.ipynb", ""),
+			[]plan.Decision{
+				{"binder/Apt.txt", "file names count exactly: it would have to be apt.txt"}, {"binder/setup.py", "a package is installed from the root only"},
+				{"Dockerfile", binder}, {"requirements.txt", binder}, {"uv.lock", binder},
+			},
+		},
+		"conda": {
+			repo("environment.yml", "", "environment.yaml", "", "runtime.txt", "python-3.7", "pyproject.toml", packageTOML, "setup.py", "", "uv.lock", "",
+				"requirements.txt", "", "Pipfile", "", ".python-version", "", "pixi.toml", "", "pixi.lock", ""),
+			[]plan.Decision{
+				{".python-version", env}, {"Pipfile", env}, {"environment.yaml", env}, {"pixi.lock", env}, {"pixi.toml", env}, {"pyproject.toml", env},
+				{"requirements.txt", env}, {"runtime.txt", "the conda environment has a Python of its own"}, {"setup.py", env}, {"uv.lock", env},
+			},
+		},
+		"conda and R": {
+			repo("environment.yml", "", "DESCRIPTION", "", "runtime.txt", "python-3.11"),
+			[]plan.Decision{{"runtime.txt", "the conda environment has a Python of its own"}},
+		},
+		"conda's lock": {
+			repo("conda-lock.yml", condaLock, "runtime.txt", "ruby-3.0"),
+			[]plan.Decision{
+				{"conda-lock.yml", "1 package of categories other than main and dev are not installed"},
+				{"runtime.txt", "the conda environment has a Python of its own"},
+			},
+		},
+		"pipenv": {
+			repo("Pipfile", "", "runtime.txt", "python-3.9", "pyproject.toml", packageTOML, "uv.lock", "", "requirements.txt", ""),
+			[]plan.Decision{
+				{"pyproject.toml", "Pipfile counts before it"}, {"requirements.txt", "Pipfile counts before it"},
+				{"runtime.txt", "Pipfile counts before it"}, {"uv.lock", "Pipfile counts before it"},
+			},
+		},
+		"another runtime": {
+			repo("Pipfile", "", "runtime.txt", "ruby-3.0"),
+			[]plan.Decision{{"runtime.txt", `"ruby" does not name a Python`}, {"Pipfile", "runtime.txt asks for something other than Python"}},
+		},
+		"R": {
+			repo("DESCRIPTION", "", "Pipfile", "", "default.nix/", ""),
+			[]plan.Decision{{"Pipfile", "DESCRIPTION counts before it"}, {"default.nix", "it is a directory"}},
+		},
+		"julia": {
+			repo("JuliaProject.toml", "", "Project.toml", "", "REQUIRE", "", "default.nix", "", "DESCRIPTION", "", "JuliaManifest.toml", "julia_version='1.10.0'", "Manifest.toml", "", "Pipfile", ""),
+			[]plan.Decision{
+				{"DESCRIPTION", "JuliaProject.toml counts before it"}, {"Manifest.toml", "JuliaManifest.toml counts before it"},
+				{"Pipfile", "JuliaProject.toml counts before it"}, {"Project.toml", "JuliaProject.toml counts before it"},
+				{"REQUIRE", "JuliaProject.toml counts before it"}, {"default.nix", "JuliaProject.toml counts before it"},
+			},
+		},
+		"nix": {
+			repo("default.nix", "", "requirements.txt", "", "runtime.txt", "python-3.11", "package.json", "{}", "package-lock.json", npm),
+			[]plan.Decision{
+				{"package.json", "a Nix environment brings its own Node"}, {"package-lock.json", "default.nix counts before it"},
+				{"requirements.txt", "default.nix counts before it"}, {"runtime.txt", "default.nix counts before it"},
+			},
+		},
+		"no package": {
+			repo("pyproject.toml", "[tool.x]\n", "pixi.lock", "", "install.R", "", "requirements3.txt", "", "poetry.lock", ""),
+			[]plan.Decision{
+				{"install.R", "R packages are installed only where runtime.txt asks for R with a date"},
+				{"pixi.lock", "there is no pixi.toml beside it"}, {"poetry.lock", "no rule of repo2docker reads it"},
+				{"pyproject.toml", "it is no package: a package has both [project] and [build-system], in the root, with no binder directory"},
+				{"requirements3.txt", "it is for servers beside a Python older than 3.7, and runtime.txt may not ask for that here"},
+			},
+		},
+		"a package, twice":      {repo("pyproject.toml", packageTOML, "setup.py", ""), nil},
+		"settings of a package": {repo("pyproject.toml", "[tool.x]\n", "setup.py", ""), nil},
+		"pixi and requirements": {
+			repo("requirements.txt", "", "pixi.toml", "", "pixi.lock", "", "conda-lock.yml", ""),
+			[]plan.Decision{
+				{"conda-lock.yml", "it counts only where no file that repo2docker knows says what to install, and beside an environment.yml that it is a lock of"},
+				{"pixi.lock", "it counts only where no file that repo2docker knows says what to install"},
+				{"pixi.toml", "it counts only where no file that repo2docker knows says what to install"},
+			},
+		},
+		"locks": {
+			repo("requirements.txt", "", "uv.lock", "", "pyproject.toml", project, ".python-version", "3.12", "package.json", "{}", "package-lock.json", npm, "npm-shrinkwrap.json", npm, "yarn.lock", ""),
+			[]plan.Decision{
+				{".python-version", "requirements.txt counts before it"}, {"package-lock.json", "npm-shrinkwrap.json counts before it"},
+				{"pyproject.toml", "it is no package: a package has both [project] and [build-system], in the root, with no binder directory"},
+				{"uv.lock", "requirements.txt counts before it"}, {"yarn.lock", "Node packages are installed by npm, from a package-lock.json"},
+			},
+		},
+		"a Python named twice": {
+			repo("uv.lock", lock, "pyproject.toml", project, ".python-version", "3.12", "runtime.txt", "python-3.11", "package-lock.json", npm),
+			[]plan.Decision{{".python-version", "runtime.txt counts before it"}, {"package-lock.json", "there is no package.json beside it"}},
+		},
+	} {
+		got, err := plan.Detect(tt.files, plan.Options{})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if diff := cmp.Diff(tt.want, got.Ignored, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
 	}
 }
 

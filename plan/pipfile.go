@@ -22,9 +22,6 @@ func (d *detector) pipfile() (bool, error) {
 		return false, err
 	}
 	d.plan.Pack = PackPipfile
-	if d.runtime.file != "" {
-		delete(d.used, d.runtime.file) // repo2docker does not ask it here either
-	}
 	pip, err := d.readPipenv()
 	if err != nil {
 		return false, err

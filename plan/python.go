@@ -84,7 +84,13 @@ func (d *detector) pythonPlan(p pythonSpec) error {
 		d.reads(p.project.file)
 	}
 	if p.project.file != "" {
-		d.use(p.project.file)
+		for _, name := range []string{"setup.py", "pyproject.toml"} { // its own building reads both
+			if found, err := d.exists(name); err != nil {
+				return err
+			} else if found {
+				d.use(name)
+			}
+		}
 		d.plan.Content = append(d.plan.Content, own)
 		d.why(p.project.file, "the repository is a Python package, which is installed once its files are in place")
 	}

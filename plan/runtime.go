@@ -35,7 +35,6 @@ func (d *detector) readRuntime() error {
 	}
 	r.file = file
 	d.runtime = r
-	d.use(file)
 	return nil
 }
 

@@ -85,7 +85,7 @@ func (d *detector) rootless(project string) (bool, error) {
 	if err != nil {
 		return false, userError("Mend the file: https://packaging.python.org shows its form.", "%s: %s", project, err)
 	}
-	return table(doc, "project") == nil && table(table(table(doc, "tool"), "uv"), "workspace") != nil, nil
+	return table(doc, "project") == nil && sub(doc, "tool", "uv", "workspace") != nil, nil
 }
 
 // publicRE are the names that Python's public index has had.

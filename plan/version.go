@@ -63,10 +63,7 @@ func debian(base string) (s suite, ok bool) {
 // requires-python of pyproject.toml, or of its lock file, accepts. Another Python than the base's own means another
 // Debian, or one of uv's.
 func (d *detector) pythonVersion(p pythonSpec) error {
-	if d.hasConda() {
-		if d.runtime.name == "python" {
-			d.ignore(d.runtime.file, "the conda environment has a Python of its own")
-		}
+	if d.hasConda() { // it has a Python of its own
 		return nil
 	}
 	requires, from := p.project.requires, "pyproject.toml"
