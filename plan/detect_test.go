@@ -465,10 +465,12 @@ func TestIgnorePatterns(t *testing.T) {
 	if !data.Out() || !big.Out() || keep.Out() || !log.Out() || g.Prunes("data") || !g.Prunes("log") || g.About(".git") || !g.About("data") {
 		t.Error("the patterns do not mean what they should")
 	}
-	_, err = plan.Detect(repo(".dockerignore", "[\n"), plan.Options{})
-	checkError(t, err)
-	if err == nil {
-		t.Error("a broken pattern is accepted")
+	for _, file := range []string{".dockerignore", "binder/.containerignore"} {
+		_, err = plan.Detect(repo(file, "# no data\n/data\n\n[\n"), plan.Options{})
+		checkError(t, err)
+		if err == nil || !strings.Contains(err.Error(), file+`, line 4: "[" is no pattern`) {
+			t.Errorf("a broken pattern: %v", err)
+		}
 	}
 }
 
@@ -501,6 +503,40 @@ func TestHostileTree(t *testing.T) {
 			}
 			if err != nil && strings.Contains(bindery.AsError(err).Msg, outside) {
 				t.Errorf("the message shows where the link leads: %v", err)
+			}
+		})
+	}
+	// What is beside a binder directory is not configuration, whatever it is.
+	for name, create := range map[string]func(file string) error{
+		"a Dockerfile that links out":    func(f string) error { return os.Symlink(outside, f) },
+		"a Dockerfile that is a pipe":    func(f string) error { return syscall.Mkfifo(f, 0o644) },
+		"a Dockerfile that is too large": func(f string) error { return os.WriteFile(f, make([]byte, 8<<20+1), 0o644) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.Mkdir(filepath.Join(dir, "binder"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(dir, "Dockerfile")
+			if err := create(file); err != nil {
+				t.Fatal(err)
+			}
+			detect := func() (plan.Plan, error) {
+				root, err := os.OpenRoot(dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer root.Close()
+				return plan.Detect(root.FS(), plan.Options{})
+			}
+			if got, err := detect(); err != nil || got.Pack != plan.PackDefault || len(got.Ignored) != 1 {
+				t.Errorf("beside a binder directory: %q, %v, %v", got.Pack, got.Ignored, err)
+			}
+			if err := os.Remove(filepath.Join(dir, "binder")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := detect(); err == nil {
+				t.Error("accepted as the configuration")
 			}
 		})
 	}

@@ -4,13 +4,9 @@ import "strings"
 
 // legacy refuses the Dockerfiles of the first Binder. It looks at the root only, whatever a binder directory says.
 func (d *detector) legacy() error {
-	found, err := d.exists("Dockerfile")
-	if err != nil || !found {
-		return err
-	}
 	text, err := d.readText("Dockerfile")
 	if err != nil {
-		return err
+		return nil // there is none, or, if it counts, the next to read it says what is wrong with it
 	}
 	for _, line := range lines(text) {
 		if !strings.HasPrefix(line, "FROM") {

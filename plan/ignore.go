@@ -22,10 +22,12 @@ func (d *detector) ignoreFiles() error {
 			return err
 		}
 		found := parseIgnore(text)
-		if _, err := patternmatcher.New(found); err != nil {
-			return userError("Mend the pattern: * ? [] and ! have Docker's meaning.", "%s has a pattern that means nothing", file).Because(err)
+		for _, p := range found {
+			if _, err := patternmatcher.New([]string{p.text}); err != nil {
+				return userError("Mend the pattern: * ? [] and ! have Docker's meaning.", "%s, line %d: %q is no pattern", file, p.number, printable(p.text)).Because(err)
+			}
+			patterns = append(patterns, p.text)
 		}
-		patterns = append(patterns, found...)
 		d.use(file)
 		d.why(file, counted(len(found), "pattern")+" of files that stay out of the image")
 	}
@@ -36,9 +38,9 @@ func (d *detector) ignoreFiles() error {
 }
 
 // parseIgnore returns the patterns in the text of a .dockerignore, relative to the repository.
-func parseIgnore(text string) []string {
-	var patterns []string
-	for _, line := range lines(text) {
+func parseIgnore(text string) []numbered {
+	var patterns []numbered
+	for i, line := range lines(text) {
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' {
 			continue
@@ -48,7 +50,7 @@ func parseIgnore(text string) []string {
 			not, line = "!", strings.TrimSpace(line[1:])
 		}
 		if line = strings.TrimLeft(line, "/"); line != "" {
-			patterns = append(patterns, not+line)
+			patterns = append(patterns, numbered{i + 1, not + line})
 		}
 	}
 	return patterns
