@@ -121,6 +121,28 @@ func rRepository(t testing.TB, more string) string {
 		"NAMESPACE", "export(mine)\n", "R/mine.R", "mine <- function() cat('mine\\n')\n", "man/mine.Rd", helpPage("mine"))
 }
 
+// fromGit makes a Git repository with a package in a directory, and has /tmp/restore.R install its first commit, then one from
+// a repository that is not there.
+const fromGit = `
+mkdir -p /tmp/git/sub/R; cd /tmp/git; git init -q .
+printf 'Package: zzgit\nVersion: 1.0\nTitle: A\nDescription: B.\nAuthor: Ann\nMaintainer: Ann <ann@example.org>\nLicense: MIT\n' >sub/DESCRIPTION
+echo 'export(hello)' >sub/NAMESPACE
+keep() { echo "hello <- function() cat('$1\n')" >sub/R/hello.R; git add .; git -c user.name=Ann -c user.email=ann@example.org commit -qm "$1"; }
+keep 'the locked one'
+locked=$(git rev-parse HEAD)
+keep 'a later one'
+mkdir /tmp/lock; cd /tmp/lock
+lock() {
+	printf '{\n  "R": {"Repositories": []}, "Packages": {\n    "%s": {"Package": "%s", "Version": "1.0", "Source": "git", "RemoteType": "git",\n' "$1" "$1"
+	printf '      "RemoteUrl": "file://%s", "RemoteRef": "HEAD", "RemoteSha": "%s", "RemoteSubdir": "sub"}}}\n' "$2" "$locked"
+}
+lock zzgit /tmp/git >renv.lock
+Rscript /tmp/restore.R renv.lock 2>&1
+Rscript -e 'zzgit::hello()'
+lock zzgone /tmp/gone >renv.lock
+Rscript /tmp/restore.R renv.lock 2>&1 || true
+`
+
 // R in all its forms at once: Debian's R with its kernel, a script, a lock, a package, and what comes from Debian in
 // place of CRAN.
 func TestR(t *testing.T) {
@@ -149,6 +171,18 @@ func TestR(t *testing.T) {
 	if testing.Verbose() {
 		t.Log(s.text())
 	}
+	t.Run("takes packages of a lock from Git", func(t *testing.T) {
+		restore, err := os.ReadFile("assets/restore.R")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := inside(t, e, made.Image.Name, "/bin/bash", "-lc", "cat >/tmp/restore.R <<'END'\n"+string(restore)+"END\n"+fromGit)
+		for _, want := range []string{"the locked one\n", "renv.lock, line 3: zzgone 1.0: "} {
+			if !strings.Contains(got, want) {
+				t.Errorf("no %q in\n%s", want, got)
+			}
+		}
+	})
 	t.Run("leaves no caches and no trust store", func(t *testing.T) { checkClean(t, e, made) })
 	t.Run("the same again", func(t *testing.T) {
 		if again := solve(t, e, j); again.Steps.Run != 0 {

@@ -1,5 +1,6 @@
 # Installs what a renv.lock lists, in the versions that it lists. The argument is its path.
-lock <- jsonlite::fromJSON(commandArgs(TRUE)[1], simplifyVector = FALSE)
+lockfile <- commandArgs(TRUE)[1]
+lock <- jsonlite::fromJSON(lockfile, simplifyVector = FALSE)
 here <- installed.packages()[, "Version"]
 mirror <- getOption("repos")[["CRAN"]]
 local <- file.path(tempdir(), "restore")
@@ -23,24 +24,39 @@ fetch <- function(p) {
   FALSE
 }
 
+# Where else packages come from, at the commit that the lock names.
+remote <- function(p) {
+  repo <- sprintf("%s/%s", p$RemoteUsername, p$RemoteRepo)
+  ref <- c(p$RemoteSha, p$RemoteRef)[1]
+  get <- function(how, ...) how(..., subdir = p$RemoteSubdir, upgrade = "never", dependencies = FALSE)
+  switch(p$RemoteType,
+    github = get(remotes::install_github, repo, ref = ref, host = c(p$RemoteHost, "api.github.com")[1]),
+    gitlab = get(remotes::install_gitlab, paste0(repo, "@", ref), host = c(p$RemoteHost, "gitlab.com")[1]),
+    bitbucket = get(remotes::install_bitbucket, repo, ref = ref, host = c(p$RemoteHost, "api.bitbucket.org/2.0")[1]),
+    git = , git2r = , xgit = get(remotes::install_git, p$RemoteUrl, ref = ref),
+    url = get(remotes::install_url, p$RemoteUrl))
+}
+
 want <- character()
 missing <- character()
 for (p in lock$Packages) {
   if (p$Package == "renv" || identical(unname(here[p$Package]), p$Version)) next
-  remote <- c(p$RemoteType, "")[1]
-  if (remote %in% c("github", "gitlab", "git2r", "git")) {
-    remotes::install_github(sprintf("%s/%s", p$RemoteUsername, p$RemoteRepo), ref = p$RemoteSha, upgrade = "never", dependencies = FALSE)
+  if (c(p$RemoteType, "")[1] %in% c("github", "gitlab", "bitbucket", "git", "git2r", "xgit", "url")) {
+    tryCatch(remote(p), error = function(e) {
+      line <- grep(sprintf('"%s": {', p$Package), readLines(lockfile), fixed = TRUE)
+      stop(sprintf("%s, line %d: %s %s: %s", lockfile, c(line, 1L)[1], p$Package, p$Version, conditionMessage(e)), call. = FALSE)
+    })
   } else if (fetch(p)) {
     want <- c(want, p$Package)
   } else {
     missing <- c(missing, paste(p$Package, p$Version))
   }
 }
-if (length(missing)) stop("these packages cannot be fetched: ", paste(missing, collapse = ", "))
+if (length(missing)) stop(lockfile, ": these packages cannot be fetched: ", paste(missing, collapse = ", "), call. = FALSE)
 if (length(want)) {
   # As a repository of its own they are put in order and built side by side.
   tools::write_PACKAGES(source, type = "source")
   utils::install.packages(want, lib = Sys.getenv("R_LIBS_USER"), repos = paste0("file://", local))
   built <- installed.packages(Sys.getenv("R_LIBS_USER"))[, "Package"]
-  if (length(setdiff(want, built))) stop("these packages could not be installed: ", paste(setdiff(want, built), collapse = ", "))
+  if (length(setdiff(want, built))) stop(lockfile, ": these packages could not be installed: ", paste(setdiff(want, built), collapse = ", "), call. = FALSE)
 }
