@@ -171,7 +171,7 @@ func (d *detector) lockOf(file string, env environment) (bool, error) {
 	if l == nil || err != nil {
 		return false, err
 	}
-	if lacks := l.lacks(env.specs); lacks != "" {
+	if lacks := l.lacks(env.specs, d.required(file, env.pip, map[string]bool{}), nil); lacks != "" {
 		d.use(l.file) // the reason is said here
 		d.ignore(l.file, fmt.Sprintf("it has nothing for %q of %s: lock again to have it count", printable(lacks), file))
 		return false, nil
@@ -181,11 +181,32 @@ func (d *detector) lockOf(file string, env environment) (bool, error) {
 	}
 	var local []numbered // no lock file has those
 	for _, line := range env.pip {
-		if needs, included := judge(line.text); needs && included == "" {
+		needs, included := judge(line.text)
+		option, _ := cutOption(line.text)
+		if needs && included == "" || option == "-e" || option == "--editable" {
 			local = append(local, line)
 		}
 	}
 	return true, d.condaPip(file, local)
+}
+
+// required are requirement lines of file with those of the requirement files that they include, as far as these are in
+// the repository.
+func (d *detector) required(file string, lines []numbered, seen map[string]bool) []numbered {
+	var all []numbered
+	for _, line := range lines {
+		option, value := cutOption(line.text)
+		if option != "-r" && option != "--requirement" {
+			all = append(all, line)
+			continue
+		}
+		name := path.Join(path.Dir(file), value)
+		if text, err := d.readText(name); err == nil && !seen[name] {
+			seen[name] = true
+			all = append(all, d.required(name, requirementLines(text), seen)...)
+		}
+	}
+	return all
 }
 
 // condaPython decides the interpreter. repo2docker starts from its default and lets the solver move it; here a range is

@@ -3,6 +3,7 @@ package plan
 import (
 	"encoding/hex"
 	"fmt"
+	"path"
 	"regexp"
 	goruntime "runtime"
 	"slices"
@@ -26,10 +27,14 @@ type condaLockFile struct {
 	conda    []lockedPackage
 	pip      []lockedPackage
 	local    []string // requirement lines of local packages
+	names    []string // of these
 	skipped  []string // what of it is not installed, in words
 }
 
-type lockedPackage struct{ name, version, url, sha256, md5 string }
+type lockedPackage struct {
+	name, version, url, sha256, md5 string
+	purls                           []string // what a conda package is called elsewhere, where the lock file says so
+}
 
 // condaLockText is the form of a conda-lock.yml.
 type condaLockText struct {
@@ -65,7 +70,7 @@ func parseCondaLock(text string) (*condaLockFile, error) {
 			other++
 			continue
 		}
-		at := lockedPackage{p.Name, p.Version, p.URL, p.Hash.SHA256, p.Hash.MD5}
+		at := lockedPackage{name: p.Name, version: p.Version, url: p.URL, sha256: p.Hash.SHA256, md5: p.Hash.MD5}
 		if p.Manager == "pip" {
 			l.pip = append(l.pip, at)
 			continue
@@ -97,6 +102,7 @@ type pixiLockText struct {
 		Version                            string
 		SHA256, MD5                        string
 		Editable                           bool
+		Purls                              []string
 	}
 }
 
@@ -136,7 +142,7 @@ func parsePixiLock(text string) (*condaLockFile, error) {
 				return nil, grammarError(fmt.Sprintf("names %q without saying what it is", printable(at)))
 			}
 			p := doc.Packages[i]
-			if err := l.takePixi(kind, lockedPackage{p.Name, p.Version, at, p.SHA256, p.MD5}, p.Editable); err != nil {
+			if err := l.takePixi(kind, lockedPackage{p.Name, p.Version, at, p.SHA256, p.MD5, p.Purls}, p.Editable); err != nil {
 				return nil, err
 			}
 		}
@@ -158,7 +164,7 @@ func (l *condaLockFile) takePixi(kind string, p lockedPackage, editable bool) er
 		if line == "" {
 			return grammarError(fmt.Sprintf("%q is not a directory of the repository", printable(p.url)))
 		}
-		l.local = append(l.local, line)
+		l.local, l.names = append(l.local, line), append(l.names, p.name)
 	}
 	return nil
 }
@@ -242,24 +248,81 @@ func (l *condaLockFile) requirements() ([]numbered, error) {
 	return lines, nil
 }
 
-// lacks names the first spec that the lock file does not fulfil: it was written before the last change, then.
-func (l *condaLockFile) lacks(specs []numbered) string {
+// lacks names the first spec, requirement or local package that the lock file does not fulfil: it was written before the
+// last change, then. Where packages come from is not compared: the lock file says it of each.
+func (l *condaLockFile) lacks(specs, pip, local []numbered) string {
+	conda, pypi, dirs := map[string]string{}, map[string][]string{}, map[string]bool{}
+	for _, p := range l.pip {
+		pypi[normal(p.name)] = append(pypi[normal(p.name)], p.version)
+	}
+	for _, p := range l.conda { // pip finds these too, so they are not locked for it
+		name, version := p.called()
+		conda[name] = version
+		pypi[normal(name)] = append(pypi[normal(name)], version)
+		for _, purl := range p.purls {
+			if of, ok := strings.CutPrefix(purl, "pkg:pypi/"); ok {
+				of, _, _ = strings.Cut(of, "?")
+				pypi[normal(of)] = append(pypi[normal(of)], version)
+			}
+		}
+	}
+	for _, name := range l.names {
+		pypi[normal(name)] = append(pypi[normal(name)], "")
+	}
+	for _, line := range l.local {
+		dirs[path.Clean(strings.TrimPrefix(line, "-e "))] = true
+	}
 	for _, s := range specs {
 		name, constraint := splitSpec(s.text)
-		i := slices.IndexFunc(l.conda, func(p lockedPackage) bool {
-			m := condaFileRE.FindStringSubmatch(p.url[strings.LastIndex(p.url, "/")+1:])
-			return m != nil && m[1] == name
-		})
-		if i < 0 {
+		version, found := conda[name]
+		if _, plain := numbers(version); !found || plain && !condaAccepts(constraint, version) {
 			return s.text
 		}
-		version := condaFileRE.FindStringSubmatch(l.conda[i].url[strings.LastIndex(l.conda[i].url, "/")+1:])[2]
-		if _, plain := numbers(version); plain && !condaAccepts(constraint, version) {
-			return s.text
+	}
+	for _, line := range pip {
+		if lacksPip(pypi, line.text) {
+			return line.text
+		}
+	}
+	for _, line := range local {
+		if dir := path.Clean(strings.TrimPrefix(line.text, "-e ")); dir != "." && !dirs[dir] {
+			return line.text
 		}
 	}
 	return ""
 }
+
+// called returns the name and the version in the URL of a conda package.
+func (p lockedPackage) called() (name, version string) {
+	url, _, _ := strings.Cut(p.url, "#")
+	if m := condaFileRE.FindStringSubmatch(url[strings.LastIndex(url, "/")+1:]); m != nil {
+		return m[1], m[2]
+	}
+	return "", ""
+}
+
+// namedRE is a requirement of a package by its name, without a marker.
+var namedRE = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(@[^;]*|\(?[=<>!~][^;@]*)?$`)
+
+// lacksPip reports whether a lock file, which has these versions by name, has none that fits a requirement. A marker may
+// say that it is not for here, and what has no name cannot be looked for.
+func lacksPip(versions map[string][]string, line string) bool {
+	text, _, _ := strings.Cut(line, " --") // hashes
+	m := namedRE.FindStringSubmatch(strings.TrimSpace(text))
+	if m == nil || needsFiles(text, false) {
+		return false
+	}
+	asked, err := parseSpecifiers(strings.Trim(m[2], "() "))
+	return !slices.ContainsFunc(versions[normal(m[1])], func(version string) bool {
+		version, _, _ = strings.Cut(version, "+")
+		return err != nil || !versionRE.MatchString(version) || asked.accepts(version)
+	})
+}
+
+var separatorRE = regexp.MustCompile(`[-_.]+`)
+
+// normal is the name of a Python package as indexes compare it.
+func normal(name string) string { return separatorRE.ReplaceAllString(strings.ToLower(name), "-") }
 
 // lockFile plans what a lock file has. made says so far what the file that it goes with asks for.
 func (d *detector) lockFile(l *condaLockFile, made *CondaEnvironment) error {

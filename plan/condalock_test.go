@@ -33,6 +33,15 @@ package:
 - {name: own, version: "1", manager: pip, platform: linux-64, url: "https://example.org/own-1-py3-none-any.whl", hash: {sha256: ` + sha + `}}
 `
 
+// withPip is an environment.yml with these lines for pip.
+func withPip(lines ...string) string {
+	text := environment("python=3.11") + "- pip:\n"
+	for _, l := range lines {
+		text += "  - \"" + l + "\"\n"
+	}
+	return text
+}
+
 func TestCondaLock(t *testing.T) {
 	locked := []plan.Install{
 		{Tool: plan.ToolConda, Files: []string{}, Version: "3.11", Conda: &plan.CondaEnvironment{Channels: []string{"conda-forge"}, File: "conda-lock.yml", Locked: []plan.CondaPackage{
@@ -54,11 +63,22 @@ func TestCondaLock(t *testing.T) {
 		"another channel":  {environment("python", "lab::greet"), true},
 		"build of a spec":  {environment("python=3.11=*_cpython"), true},
 		"letters in specs": {environment("python>=3.11.0a1"), true},
+		"channels":         {"channels: [bioconda]\ndependencies: [greet]\n", true}, // where packages come from, the lock file says
+		"pip":              {withPip("six", "Own>=1", "SIX~=1.16", "greet"), true},
+		"pip with extras":  {withPip("six[fast]==1.*"), true},
+		"another for pip":  {withPip("six", "newpkg"), false},
+		"new with extras":  {withPip("newpkg[x]>=1"), false},
+		"new with a hash":  {withPip("newpkg==1 --hash=sha256:" + sha), false},
+		"new by its URL":   {withPip("newpkg @ https://example.org/newpkg-1.tar.gz"), false},
+		"new in a file":    {withPip("-r more.txt"), false},
+		"a version of pip": {withPip("six>=1.17"), false},
+		"pip by its URL":   {withPip("six @ https://example.org/six-2.tar.gz"), true},
+		"what pip may not": {withPip("newpkg; python_version<'3'", "six<1; python_version<'3'", "https://example.org/x-1.whl", "-c more.txt", "six===odd"), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := repo("conda-lock.yml", condaLock)
 			if tt.environment != "" {
-				files = repo("conda-lock.yml", condaLock, "environment.yml", tt.environment)
+				files = repo("conda-lock.yml", condaLock, "environment.yml", tt.environment, "more.txt", "six\n-r more.txt\nnewpkg\n")
 			}
 			got, err := plan.Detect(files, plan.Options{})
 			if err != nil {
@@ -68,10 +88,33 @@ func TestCondaLock(t *testing.T) {
 			if tt.counts && diff != "" || !tt.counts && got.Env[0].Conda.Locked != nil {
 				t.Error(diff)
 			}
+			if said := strings.Contains(ignoredText(got), "conda-lock.yml: it has nothing for"); said == tt.counts {
+				t.Errorf("ignored: %v", got.Ignored)
+			}
 			if tt.counts && (got.Python != "3.11" || got.Pack != plan.PackConda) {
 				t.Errorf("%s, Python %s", got.Pack, got.Python)
 			}
 		})
+	}
+}
+
+// ignoredText is all that a plan says to have no effect, by line.
+func ignoredText(p plan.Plan) string {
+	var text strings.Builder
+	for _, i := range p.Ignored {
+		text.WriteString(i.File + ": " + i.Text + "\n")
+	}
+	return text.String()
+}
+
+// No lock file of conda-lock's has what pip installs editable, so that is installed beside it.
+func TestCondaLockLeavesEditables(t *testing.T) {
+	got, err := plan.Detect(repo("conda-lock.yml", condaLock, "environment.yml", withPip("six", "-e git+https://example.org/x#egg=x", "-e ./lib")), plan.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"-e git+https://example.org/x#egg=x", "-e ./lib"}, got.Content[0].Lines); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -191,6 +234,34 @@ func TestPixiLock(t *testing.T) {
 	}
 	if diff := cmp.Diff(content, got.Content, cmpopts.IgnoreFields(plan.Install{}, "Numbers")); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestPixiLockIsStale(t *testing.T) {
+	lock := strings.Replace(pixiLock, "  depends: [x]\n", "  purls: ['pkg:pypi/Py-Thing?source=hash-mapping', 'pkg:generic/x']\n", 1)
+	for dependencies, counts := range map[string]bool{
+		"six = '*'":                                       true,
+		"Six = '>=1.16,<2'":                               true,
+		"py_thing = '*'":                                  true, // conda brings it
+		"own = '>=2'":                                     true, // it is in the repository
+		"own = {path = '.', editable = true}":             true,
+		"six = {git = 'https://example.org/six'}":         true,
+		"newpkg = '*'":                                    false,
+		"newpkg = {git = 'https://example.org/x'}":        false,
+		"newpkg = {path = 'lib', editable = true}":        false,
+		"six = '>=1.17'":                                  false,
+		"six = '*'\n[dependencies]\nnewconda = '*'":       false,
+		"six = '*'\n[feature.x.pypi-dependencies]\ny='*'": true, // of no environment that is installed
+	} {
+		got, err := plan.Detect(repo("pixi.toml", "[workspace]\nchannels=['conda-forge']\n[pypi-dependencies]\n"+dependencies+"\n", "pixi.lock", lock), plan.Options{})
+		if err != nil {
+			t.Errorf("%s: %v", dependencies, err)
+			continue
+		}
+		said := strings.Contains(ignoredText(got), "pixi.lock: it has nothing for")
+		if locked := got.Env[0].Conda.Locked != nil; locked != counts || said == counts {
+			t.Errorf("%s: the lock file counts: %v; ignored: %v", dependencies, locked, got.Ignored)
+		}
 	}
 }
 

@@ -35,7 +35,7 @@ func (d *detector) pixi() (bool, error) {
 		if err != nil {
 			return true, err
 		}
-		lacks := l.lacks(m.specs)
+		lacks := l.lacks(m.specs, m.pip, m.local)
 		if lacks == "" {
 			d.reads(m.file)
 			return true, d.lockFile(l, &CondaEnvironment{Variables: m.variables})
