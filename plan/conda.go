@@ -213,9 +213,10 @@ func (d *detector) required(file string, lines []numbered, seen map[string]bool)
 // read as what it says, and the default is taken where the range has it.
 func (d *detector) condaPython(file string, specs []numbered, made *CondaEnvironment) error {
 	var asked []numbered
+	var constraints []condaConstraint
 	for _, s := range specs {
-		if name, _ := splitSpec(s.text); name == "python" {
-			asked = append(asked, s)
+		if name, version := splitSpec(s.text); name == "python" {
+			asked, constraints = append(asked, s), append(constraints, parseCondaConstraint(version))
 		}
 	}
 	if len(asked) == 0 {
@@ -223,7 +224,7 @@ func (d *detector) condaPython(file string, specs []numbered, made *CondaEnviron
 	}
 	var fit []string
 	for _, xy := range condaPythons() {
-		if acceptsAll(asked, xy) {
+		if acceptsAll(constraints, xy) {
 			fit = append(fit, xy)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 func environment(dependencies ...string) string {
 	text := "channels: [nodefaults, lab]\ndependencies:\n"
 	for _, d := range dependencies {
-		text += "- '" + d + "'\n"
+		text += "- '" + strings.ReplaceAll(d, "'", "''") + "'\n"
 	}
 	return text
 }
@@ -25,7 +25,7 @@ func environment(dependencies ...string) string {
 func TestCondaPython(t *testing.T) {
 	for _, tt := range []struct {
 		specs  string // joined by ;
-		python string // tried first; of the environment where it is not the kernel's only
+		python string // tried first, "" if there is none; of the environment where it is not the kernel's only
 		soft   bool   // another one may be taken
 		kernel bool
 	}{
@@ -45,10 +45,39 @@ func TestCondaPython(t *testing.T) {
 		{"conda-forge::python=3.12", "3.12", false, false},
 		{"python[version=3.12]", "3.12", false, false},
 		{"python[version=\">=3.12,<3.13\"]", "3.12", false, false},
+		{"python[version='>=3.8']", "3.10", true, false},
+		{"python[version='3.12.*',build='h123_0']", "3.12", false, false},
+		{"python[build=h123_0, version=3.12, md5=0]", "3.12", false, false},
+		{"python 3.12.*[build=h123_0]", "3.12", false, false},
 		{"python>=3.9", "3.10", true, false},
 		{"python >=3.11", "3.14", true, false},
 		{"python >= 3.11, < 3.13", "3.12", true, false},
-		{"python>=3.11,<3.12.0a0", "3.14", true, false}, // letters are the solver's to judge
+		{"python>=3.11,<3.12.0a0", "3.11", false, false},
+		{"python>=3.12.0rc1", "3.14", true, false},
+		{"python<3.12.0b1", "3.10", true, false},
+		{"python=3.11.0rc1", "3.11", false, false},
+		{"python==3.11.0rc1=h123_0", "3.11", false, false},
+		{"python 3.11.0rc1", "3.11", false, false},
+		{"python!=3.11.0rc1", "3.10", true, false},
+		{"python==3.11.4=h123_0", "3.11", false, false},
+		{"python ==3.11.4 h123_0", "3.11", false, false},
+		{"python=3.11.*=h123_0", "3.11", false, false},
+		{"python=3.11 h123_0", "3.11", false, false},
+		{"python = 3.11 = h123_0", "3.11", false, false},
+		{"python>=3.11,<3.12=h123_0", "3.11", false, false},
+		{"python >=3.11,<3.12 h123_0", "3.11", false, false},
+		{"python >=3.11 , <3.12", "3.11", false, false},
+		{"python==3.11.*", "3.11", false, false},
+		{"python=3.1", "", false, false}, // not 3.10
+		{"python=3.12|3.13.*", "3.13", true, false},
+		{"python 3.8.* | >=3.12,<3.13", "3.12", true, false},
+		{"python=3.11,!=3.11.3", "3.11", false, false},
+		{"python *", "3.10", true, false},
+		{"python=*=*_cpython", "3.10", true, false},
+		{"python 3.*.1", "3.10", true, false}, // the solver's to judge
+		{"conda-forge/linux-64::python==2.7.18=h123_0", "2.7", false, true},
+		{"python==2.7.18=h123_0", "2.7", false, true},
+		{"python>=3.6.0a1,<3.7", "3.6", false, true},
 		{"python~=3.11", "3.14", true, false},
 		{"python~=3.11.4", "3.11", false, false},
 		{"python<3.10", "3.9", true, false},
@@ -67,6 +96,10 @@ func TestCondaPython(t *testing.T) {
 				specs = strings.Split(tt.specs, ";")
 			}
 			got, err := plan.Detect(repo("environment.yml", environment(specs...)), plan.Options{})
+			if tt.python == "" && err != nil {
+				checkError(t, err)
+				return
+			}
 			if err != nil {
 				t.Fatal(err)
 			}

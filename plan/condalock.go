@@ -274,8 +274,8 @@ func (l *condaLockFile) lacks(specs, pip, local []numbered) string {
 	}
 	for _, s := range specs {
 		name, constraint := splitSpec(s.text)
-		version, found := conda[name]
-		if _, plain := numbers(version); !found || plain && !condaAccepts(constraint, version) {
+		text, found := conda[name]
+		if version, known := parseCondaVersion(text); !found || known && !parseCondaConstraint(constraint).accepts(version) {
 			return s.text
 		}
 	}
@@ -347,8 +347,8 @@ func (d *detector) lockFile(l *condaLockFile, made *CondaEnvironment) error {
 	}
 	d.why(l.file, fmt.Sprintf("a conda environment of %s, exactly these", counted(len(locked), "package")))
 	xy := ""
-	if v, ok := numbers(python); ok && len(v) > 1 {
-		xy = fmt.Sprintf("%d.%d", v[0], v[1])
+	if v, ok := parseCondaVersion(python); ok && len(v) > 1 {
+		xy = fmt.Sprintf("%d.%d", v[0][0].number, v[1][0].number)
 	}
 	switch {
 	case python == "":

@@ -63,6 +63,8 @@ func TestCondaLock(t *testing.T) {
 		"another channel":  {environment("python", "lab::greet"), true},
 		"build of a spec":  {environment("python=3.11=*_cpython"), true},
 		"letters in specs": {environment("python>=3.11.0a1"), true},
+		"after a release":  {environment("greet>=2.0.post1"), false},
+		"build after ==":   {environment("python==3.11.9=*_cpython"), true},
 		"channels":         {"channels: [bioconda]\ndependencies: [greet]\n", true}, // where packages come from, the lock file says
 		"pip":              {withPip("six", "Own>=1", "SIX~=1.16", "greet"), true},
 		"pip with extras":  {withPip("six[fast]==1.*"), true},

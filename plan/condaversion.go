@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"cmp"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -22,8 +24,10 @@ func old(xy string) bool {
 }
 
 var (
-	specRE    = regexp.MustCompile(`^([A-Za-z0-9_.-]+)\s*(.*)$`)
-	bracketRE = regexp.MustCompile(`version\s*=\s*['"]?([^'"\]]*)['"]?`)
+	specRE     = regexp.MustCompile(`^([A-Za-z0-9_.-]+)\s*(.*)$`)
+	bracketRE  = regexp.MustCompile(`(?:^|[,\s])version\s*=\s*(?:'([^']*)'|"([^"]*)"|([^,'"\]]*))`)
+	operatorRE = regexp.MustCompile(`\s*([=<>!~,|()]+)\s*`)
+	buildRE    = regexp.MustCompile(`([^=<>!~,|])=[^=<>!~,|]*$`)
 )
 
 // splitSpec cuts a match specification into the package's name, in lower case, and the constraint of its version. What
@@ -37,71 +41,77 @@ func splitSpec(spec string) (name, version string) {
 	if m == nil {
 		return "", ""
 	}
-	name, version = strings.ToLower(m[1]), strings.TrimSpace(m[2])
+	name, version = strings.ToLower(m[1]), operatorRE.ReplaceAllString(m[2], "$1")
 	if inner := bracketRE.FindStringSubmatch(bracket); version == "" && inner != nil {
-		return name, inner[1]
+		return name, inner[1] + inner[2] + inner[3]
 	}
-	if rest, ok := strings.CutPrefix(version, "="); ok && !strings.HasPrefix(rest, "=") && !strings.ContainsAny(rest, ",|") {
-		version, _, _ = strings.Cut(strings.TrimSpace(rest), "=") // name=version=build
-		return name, "=" + strings.TrimSpace(version)
-	}
-	if !strings.ContainsAny(version, ",|<>!~=") {
-		version, _, _ = strings.Cut(version, " ") // name version build
-	}
-	return name, version
+	version, _, _ = strings.Cut(version, " ") // the build, which may also stand behind =
+	return name, buildRE.ReplaceAllString(version, "$1")
 }
 
-// acceptsAll reports whether every spec accepts some patch version of Python xy.
-func acceptsAll(specs []numbered, xy string) bool {
+// acceptsAll reports whether every constraint accepts some version of Python xy: a release, or a version with a word in it
+// that one of them names.
+func acceptsAll(all []condaConstraint, xy string) bool {
 	const patches = 40 // more than any Python had
+	var versions []condaVersion
 	for patch := range patches {
-		version := xy + "." + strconv.Itoa(patch)
-		all := true
-		for _, s := range specs {
-			if _, constraint := splitSpec(s.text); !condaAccepts(constraint, version) {
-				all = false
-				break
+		v, _ := parseCondaVersion(xy + "." + strconv.Itoa(patch))
+		versions = append(versions, v)
+	}
+	for _, c := range all {
+		for _, terms := range c {
+			for _, t := range terms {
+				if t.known && t.version.hasWord() && t.version.hasPrefix(versions[0][:2]) && len(versions) < 2*patches {
+					versions = append(versions, t.version)
+				}
 			}
 		}
-		if all {
-			return true
-		}
 	}
-	return false
+	return slices.ContainsFunc(versions, func(v condaVersion) bool {
+		return !slices.ContainsFunc(all, func(c condaConstraint) bool { return !c.accepts(v) })
+	})
 }
 
-// condaAccepts reports whether a version of numbers fits a constraint in conda's language: alternatives by |, each of
-// terms joined by commas.
-func condaAccepts(constraint, version string) bool {
-	constraint = strings.NewReplacer(" ", "", "(", "", ")", "").Replace(constraint)
-	if constraint == "" {
+// A condaConstraint is what conda's language says of a version: alternatives by |, each of terms joined by commas.
+type condaConstraint [][]condaTerm
+
+type condaTerm struct {
+	op      string
+	version condaVersion
+	star    bool // version is a prefix
+	known   bool // else the solver knows better
+}
+
+func parseCondaConstraint(text string) condaConstraint {
+	text = strings.NewReplacer(" ", "", "(", "", ")", "").Replace(text)
+	var c condaConstraint
+	for alternative := range strings.SplitSeq(text, "|") {
+		var terms []condaTerm
+		for term := range strings.SplitSeq(alternative, ",") {
+			bare := strings.TrimLeft(term, "=<>!~")
+			t := condaTerm{op: term[:len(term)-len(bare)]}
+			bare, t.star = strings.CutSuffix(bare, "*")
+			t.version, t.known = parseCondaVersion(strings.TrimSuffix(bare, "."))
+			terms = append(terms, t)
+		}
+		c = append(c, terms)
+	}
+	return c
+}
+
+func (c condaConstraint) accepts(v condaVersion) bool {
+	return slices.ContainsFunc(c, func(terms []condaTerm) bool {
+		return !slices.ContainsFunc(terms, func(t condaTerm) bool { return !t.accepts(v) })
+	})
+}
+
+func (t condaTerm) accepts(v condaVersion) bool {
+	if !t.known {
 		return true
 	}
-	for _, alternative := range strings.Split(constraint, "|") {
-		fits := true
-		for _, term := range strings.Split(alternative, ",") {
-			fits = fits && termAccepts(term, version)
-		}
-		if fits {
-			return true
-		}
-	}
-	return false
-}
-
-func termAccepts(term, version string) bool {
-	bare := strings.TrimLeft(term, "=<>!~")
-	op := term[:len(term)-len(bare)]
-	bare, star := strings.CutSuffix(bare, "*")
-	bare = strings.TrimSuffix(bare, ".")
-	want, ok := numbers(bare)
-	if !ok {
-		return bare != "" || star || op == "" // letters: the solver knows better; and * is any
-	}
-	got, _ := numbers(version)
-	order := compare(got, want)
-	prefix := hasPrefix(got, want)
-	switch op {
+	order := v.compare(t.version)
+	prefix := v.hasPrefix(t.version)
+	switch t.op {
 	case ">=":
 		return order >= 0
 	case ">":
@@ -111,24 +121,103 @@ func termAccepts(term, version string) bool {
 	case "<":
 		return order < 0
 	case "!=":
-		return !(star && prefix) && order != 0
+		return !(t.star && prefix) && order != 0
 	case "~=":
-		return order >= 0 && len(want) > 1 && hasPrefix(got, want[:len(want)-1])
+		return order >= 0 && len(t.version) > 1 && v.hasPrefix(t.version[:len(t.version)-1])
 	case "=":
 		return prefix
 	}
-	return star && prefix || order == 0
+	return t.star && prefix || order == 0
 }
 
-// numbers splits a version made of numbers.
-func numbers(version string) ([]int, bool) {
-	var out []int
-	for _, part := range strings.Split(version, ".") {
-		n, err := strconv.Atoi(part)
-		if err != nil || n < 0 {
+// A condaVersion is a version as conda compares it: its parts, each of numbers and words.
+type condaVersion [][]condaAtom
+
+// A condaAtom is a number or a word. Words come before all numbers, so that 1.0a1 is before 1.0; dev comes before the
+// others, and post after everything: the rank says it. What a version has not is 0.
+type condaAtom struct {
+	rank, number int
+	word         string
+}
+
+var condaAtomRE = regexp.MustCompile(`[0-9]{1,18}|[a-z]+`)
+
+// parseCondaVersion does not know versions with an epoch or a local part.
+func parseCondaVersion(text string) (condaVersion, bool) {
+	var v condaVersion
+	for part := range strings.FieldsFuncSeq(strings.ToLower(text), func(r rune) bool { return strings.ContainsRune("._-", r) }) {
+		var atoms []condaAtom
+		if !startsWithDigit(part) {
+			atoms = append(atoms, condaAtom{})
+		}
+		words := condaAtomRE.FindAllString(part, -1)
+		if strings.Join(words, "") != part {
 			return nil, false
 		}
-		out = append(out, n)
+		for _, word := range words {
+			atom := condaAtom{rank: -1, word: word}
+			switch n, err := strconv.Atoi(word); {
+			case err == nil:
+				atom = condaAtom{number: n}
+			case word == "dev":
+				atom.rank = -2
+			case word == "post":
+				atom.rank = 1
+			}
+			atoms = append(atoms, atom)
+		}
+		v = append(v, atoms)
 	}
-	return out, true
+	return v, len(v) > 0
+}
+
+func (v condaVersion) hasWord() bool {
+	return slices.ContainsFunc(v, func(atoms []condaAtom) bool {
+		return slices.ContainsFunc(atoms, func(a condaAtom) bool { return a.word != "" })
+	})
+}
+
+// part returns one of the parts, or 0.
+func (v condaVersion) part(i int) []condaAtom {
+	if i < len(v) {
+		return v[i]
+	}
+	return []condaAtom{{}}
+}
+
+func (v condaVersion) compare(w condaVersion) int {
+	for i := range max(len(v), len(w)) {
+		if c := compareAtoms(v.part(i), w.part(i)); c != 0 {
+			return c
+		}
+	}
+	return 0
+}
+
+// hasPrefix reports whether v begins with prefix: 3.11.0rc1 with 3.11 and with 3.11.0, but not with 3.1.
+func (v condaVersion) hasPrefix(prefix condaVersion) bool {
+	last := len(prefix) - 1
+	for i := range last {
+		if compareAtoms(v.part(i), prefix[i]) != 0 {
+			return false
+		}
+	}
+	atoms := v.part(last)
+	return compareAtoms(atoms[:min(len(atoms), len(prefix[last]))], prefix[last]) == 0
+}
+
+func compareAtoms(a, b []condaAtom) int {
+	for i := range max(len(a), len(b)) {
+		var x, y condaAtom
+		if i < len(a) {
+			x = a[i]
+		}
+		if i < len(b) {
+			y = b[i]
+		}
+		if c := cmp.Or(cmp.Compare(x.rank, y.rank), cmp.Compare(x.number, y.number), strings.Compare(x.word, y.word)); c != 0 {
+			return c
+		}
+	}
+	return 0
 }
