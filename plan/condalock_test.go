@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -267,6 +268,75 @@ func TestPixiLockIsStale(t *testing.T) {
 	}
 }
 
+// The options that pixi gives pip are lines before the requirements; a directory of archives makes them wait for the files.
+func TestPixiOptions(t *testing.T) {
+	const text = `[workspace]
+channels = ["conda-forge"]
+[workspace.pypi-options]
+index-url = "https://base.example/simple"
+extra-index-urls = ["https://more.example/simple"]
+[dependencies]
+python = "3.12.*"
+[pypi-options]
+index-url = "https://own.example/simple"
+extra-index-urls = ["https://two.example/simple", {url = "https://three.example/simple"}]
+find-links = [{url = "https://links.example/"}]
+no-index = false
+index-strategy = "first-index"
+[pypi-dependencies]
+own = {version = "*", index = "https://four.example/simple", env-markers = "x"}
+here = {path = "lib"}
+`
+	got, err := plan.Detect(repo("pixi.toml", text), plan.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := []string{
+		"--extra-index-url https://more.example/simple", "--extra-index-url https://two.example/simple",
+		"--extra-index-url https://three.example/simple", "--find-links https://links.example/", "--index-url https://own.example/simple", "--extra-index-url https://four.example/simple",
+	}
+	env := plan.Install{Tool: plan.ToolCondaPip, Files: []string{}, From: "pixi.toml", Lines: append(slices.Clone(options), "own"), Numbers: []int{5, 10, 10, 11, 9, 15, 15}}
+	if diff := cmp.Diff(env, got.Env[1]); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(append(options, "./lib"), got.Content[0].Lines); diff != "" {
+		t.Error(diff)
+	}
+	for _, want := range []string{"line 13: index-strategy has no effect", "line 15: env-markers of own has no effect"} {
+		if !strings.Contains(ignoredText(got), want) {
+			t.Errorf("no %q in\n%s", want, ignoredText(got))
+		}
+	}
+	got, err = plan.Detect(repo("pixi.toml", strings.Replace(strings.Replace(text, `{url = "https://links.example/"}`, `{path = "wheels"}`, 1), "no-index = false", "no-index = true", 1)), plan.Options{})
+	if err != nil || len(got.Env) != 1 || !slices.Contains(got.Content[0].Lines, "--find-links ./wheels") || !slices.Contains(got.Content[0].Lines, "--no-index") {
+		t.Errorf("%+v, %v", got.Content, err)
+	}
+}
+
+// What of a pixi.toml has no effect is said, also where its lock file counts.
+func TestPixiIgnores(t *testing.T) {
+	const text = "[activation]\nscripts = ['x.sh']\n[system-requirements]\ncuda = '12'\n[feature.dev.tasks]\na = 'b'\n[feature.other.tasks]\na = 'b'\n" +
+		"[environments]\ndefault = ['dev']\nother = ['other']\n[package.build]\nbackend = 'x'\n"
+	want := []string{
+		"line 14: package has no effect", "line 5: system-requirements has no effect", "line 3: activation scripts are not run", "line 7: tasks has no effect",
+		"line 13: of the environments only default counts",
+	}
+	for name, lock := range map[string]string{"pixi.lock": pixiLock, "README.md": ""} {
+		got, err := plan.Detect(repo("pixi.toml", "[workspace]\nchannels=['conda-forge']\n"+text, name, lock), plan.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range want {
+			if !strings.Contains(ignoredText(got), "pixi.toml: "+want+"\n") {
+				t.Errorf("no %q in\n%s", want, ignoredText(got))
+			}
+		}
+		if len(got.Ignored) != len(want) {
+			t.Errorf("ignored: %v", got.Ignored)
+		}
+	}
+}
+
 func TestLockFaults(t *testing.T) {
 	pixi := func(text string) []string { return []string{"pixi.toml", "[workspace]\nchannels=['a']\n" + text} }
 	for name, tt := range map[string]struct {
@@ -289,6 +359,10 @@ func TestLockFaults(t *testing.T) {
 		"source dependency":  {pixi("[dependencies]\nx={path='y'}\n"), "line 4: x: \"path\" is not supported"},
 		"option as path":     {pixi("[pypi-dependencies]\nx={path='-x y'}\n"), "line 4: x: \"-x y\" is not a directory"},
 		"option as version":  {pixi("[pypi-dependencies]\nx=\"1 \\n--hash\"\n"), "is not a version"},
+		"index":              {pixi("[pypi-options]\nindex-url='-r x'\n"), "line 4: index-url: \"-r x\" is not the URL of an index"},
+		"more indexes":       {pixi("[pypi-options]\nextra-index-urls=['http://h/ --pre']\n"), "line 4: extra-index-urls: \"http://h/ --pre\" is not the URL"},
+		"index of a package": {pixi("[pypi-dependencies]\nx={version='*',index='file:///x'}\n"), "line 4: index: \"file:///x\" is not the URL"},
+		"links":              {pixi("[pypi-options]\nfind-links=[{path='/x'}]\n"), "line 4: find-links: \"/x\" is not a directory of the repository"},
 		"variable":           {pixi("[activation.env]\n\"A B\"='x'\n"), "is not a variable"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -189,3 +189,16 @@ func lineOf(content, name string) int {
 	}
 	return 1
 }
+
+// lineOfTable returns the number of the first line of a TOML file that begins a table called name, or gives it as a key,
+// or 1.
+func lineOfTable(content, name string) int {
+	name = `["']?` + regexp.QuoteMeta(name) + `["']?`
+	begins := regexp.MustCompile(`^\s*(\[+\s*(.*\.)?` + name + `\s*[\].]|` + name + `\s*[=.])`)
+	for i, l := range lines(content) {
+		if begins.MatchString(l) {
+			return i + 1
+		}
+	}
+	return 1
+}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -13,6 +14,7 @@ type manifest struct {
 	file      string
 	channels  []string
 	specs     []numbered
+	options   []numbered // of pip's, for the two that follow
 	pip       []numbered
 	local     []numbered // requirement lines of directories of the repository
 	variables []Variable
@@ -26,6 +28,9 @@ func (d *detector) pixi() (bool, error) {
 		return false, err
 	}
 	d.plan.Pack = PackConda
+	for _, text := range m.ignored {
+		d.ignore(m.file, text)
+	}
 	file, err := d.first("pixi.lock")
 	if err != nil {
 		return true, err
@@ -49,9 +54,6 @@ func (d *detector) pixi() (bool, error) {
 // solveManifest plans the environment without a lock file.
 func (d *detector) solveManifest(m *manifest) error {
 	d.reads(m.file)
-	for _, text := range m.ignored {
-		d.ignore(m.file, text)
-	}
 	made := &CondaEnvironment{Channels: m.channels, Variables: m.variables, Lines: map[string]int{}, File: m.file}
 	for _, s := range m.specs {
 		made.Specs = append(made.Specs, s.text)
@@ -66,10 +68,15 @@ func (d *detector) solveManifest(m *manifest) error {
 		return err
 	}
 	d.plan.Env = append(d.plan.Env, Install{Tool: ToolConda, Files: []string{}, Includes: repodata, Version: d.plan.Python, Conda: made})
-	if err := d.condaPip(m.file, m.pip); err != nil {
-		return err
+	for _, lines := range [][]numbered{m.pip, m.local} {
+		if len(lines) == 0 {
+			continue
+		}
+		if err := d.condaPip(m.file, slices.Concat(m.options, lines)); err != nil {
+			return err
+		}
 	}
-	return d.condaPip(m.file, m.local)
+	return nil
 }
 
 // readManifest returns nil where pixi manages nothing.
@@ -149,9 +156,19 @@ func parseManifest(text string, isProject bool) (*manifest, error) {
 	if isProject {
 		m.takeProject(text, sub(doc, "project"))
 	}
-	for _, feature := range features(root) {
+	all := features(root)
+	if err := m.takeOptions(text, append([]tomlTable{head}, all...)); err != nil {
+		return nil, err
+	}
+	for _, feature := range all {
 		if err := m.takeFeature(text, feature); err != nil {
 			return nil, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(sub(root, "environments"))) {
+		if name != "default" {
+			m.ignored = append(m.ignored, fmt.Sprintf("line %d: of the environments only default counts", lineOf(text, name)))
+			break
 		}
 	}
 	if isProject && doc["build-system"] != nil && !slices.ContainsFunc(m.local, func(l numbered) bool { return strings.TrimPrefix(l.text, "-e ") == "." }) {
@@ -246,10 +263,20 @@ func (m *manifest) takeFeature(text string, f tomlTable) error {
 		} else {
 			m.pip = append(m.pip, at)
 		}
+		if err := m.takeKeys(text, name, pip[name]); err != nil {
+			return err
+		}
 	}
 	activation := sub(f, "activation")
 	if activation["scripts"] != nil {
-		m.ignored = append(m.ignored, "activation scripts are not run")
+		m.ignored = append(m.ignored, fmt.Sprintf("line %d: activation scripts are not run", lineOfTable(text, "activation")))
+	}
+	for _, key := range slices.Sorted(maps.Keys(f)) {
+		switch key {
+		case "workspace", "project", "environments", "feature", "target", "dependencies", "pypi-dependencies", "pypi-options", "activation":
+		default:
+			m.ignored = append(m.ignored, fmt.Sprintf("line %d: %s has no effect", lineOfTable(text, key), printable(key)))
+		}
 	}
 	env := sub(activation, "env")
 	for _, name := range slices.Sorted(maps.Keys(env)) {
@@ -258,6 +285,81 @@ func (m *manifest) takeFeature(text string, f tomlTable) error {
 			return grammarError(fmt.Sprintf("%q is not a variable with a text", printable(name)))
 		}
 		m.variables = append(m.variables, Variable{name, value})
+	}
+	return nil
+}
+
+// takeKeys reads what else is said of a package for pip. An index of its own is asked for the others too, as a Pipfile's is.
+func (m *manifest) takeKeys(text, name string, value any) error {
+	keys, _ := value.(tomlTable)
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		switch key {
+		case "version", "extras", "path", "editable", "url", "git", "rev", "tag", "branch", "subdirectory":
+		case "index":
+			if err := m.takeOption(text, lineOf(text, name), key, keys[key]); err != nil {
+				return err
+			}
+		default:
+			m.ignored = append(m.ignored, fmt.Sprintf("line %d: %s of %s has no effect", lineOf(text, name), printable(key), printable(name)))
+		}
+	}
+	return nil
+}
+
+// takeOptions takes pixi's options for pip from tables: those of the workspace, then those of its features.
+func (m *manifest) takeOptions(text string, tables []tomlTable) error {
+	for _, table := range tables {
+		options := sub(table, "pypi-options")
+		for _, key := range slices.Sorted(maps.Keys(options)) {
+			line := lineOf(text, key)
+			switch key {
+			case "index-url", "extra-index-urls", "find-links":
+				items, ok := options[key].([]any)
+				if !ok {
+					items = []any{options[key]}
+				}
+				for _, item := range items {
+					if err := m.takeOption(text, line, key, item); err != nil {
+						return err
+					}
+				}
+			case "no-index":
+				if options[key] == true {
+					m.options = append(m.options, numbered{line, "--no-index"})
+				}
+			default:
+				m.ignored = append(m.ignored, fmt.Sprintf("line %d: %s has no effect", line, printable(key)))
+			}
+		}
+	}
+	return nil
+}
+
+// takeOption writes an index, or a place of archives, as pip has it. Of main indexes the last counts.
+func (m *manifest) takeOption(content string, line int, key string, item any) error {
+	where, _ := item.(string)
+	dir := ""
+	if t, isTable := item.(tomlTable); isTable {
+		where, dir = text(t, "url"), text(t, "path")
+	}
+	if n := lineWith(content, where+dir); where+dir != "" && n > 1 {
+		line = n
+	}
+	option := map[string]string{"index-url": "--index-url ", "find-links": "--find-links "}[key]
+	switch {
+	case dir != "" && key == "find-links":
+		if where = localLine(dir, false); where == "" {
+			return grammarError(fmt.Sprintf("line %d: %s: %q is not a directory of the repository", line, key, printable(dir)))
+		}
+	case !webRE.MatchString(where):
+		return grammarError(fmt.Sprintf("line %d: %s: %q is not the URL of an index", line, key, printable(where)))
+	}
+	if key == "index-url" {
+		m.options = slices.DeleteFunc(m.options, func(o numbered) bool { return strings.HasPrefix(o.text, option) })
+	}
+	at := numbered{line, cmp.Or(option, "--extra-index-url ") + where}
+	if !slices.ContainsFunc(m.options, func(o numbered) bool { return o.text == at.text }) {
+		m.options = append(m.options, at)
 	}
 	return nil
 }
