@@ -285,7 +285,7 @@ func (d *detector) localChannels(file string, made *CondaEnvironment) (repodata 
 		}
 		dir = strings.TrimRight(dir, "/")
 		if !fs.ValidPath(dir) || dir == "." {
-			return nil, userError("Name a directory of the repository.", "%s: the channel %s is not a directory of the repository", file, printable(channel))
+			return nil, userError("Name a directory of the repository.", "%s: the channel %s is not a directory of the repository", d.placeOf(file, channel), printable(channel))
 		}
 		found := false
 		for _, subdir := range []string{condaPlatform(), "noarch"} {
@@ -299,7 +299,7 @@ func (d *detector) localChannels(file string, made *CondaEnvironment) (repodata 
 			}
 		}
 		if !found {
-			return nil, userError("Add it to the repository, with its repodata.json.", "%s: there is no channel in the directory %s", file, printable(dir))
+			return nil, userError("Add it to the repository, with its repodata.json.", "%s: there is no channel in the directory %s", d.placeOf(file, channel), printable(dir))
 		}
 		made.Channels[i] = "file://" + repoDir + "/" + dir
 		made.Local = append(made.Local, dir)
@@ -309,6 +309,15 @@ func (d *detector) localChannels(file string, made *CondaEnvironment) (repodata 
 		d.reads(name)
 	}
 	return repodata, nil
+}
+
+// placeOf returns the first line of a file that has word in it.
+func (d *detector) placeOf(file, word string) place {
+	text, err := d.readText(file)
+	if err != nil {
+		return place{file: file} // not reached: it has been read
+	}
+	return place{file, lineWith(text, word)}
 }
 
 // condaR adds what R in a notebook needs, where the environment has R packages.

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"path"
@@ -23,6 +24,7 @@ func condaPlatform() string {
 // A condaLockFile is what a lock file has for the platform.
 type condaLockFile struct {
 	file     string
+	text     string
 	channels []string
 	conda    []lockedPackage
 	pip      []lockedPackage
@@ -55,9 +57,9 @@ func parseCondaLock(text string) (*condaLockFile, error) {
 		return nil, lockError(err)
 	}
 	if doc.Version != 1 || len(doc.Package) == 0 {
-		return nil, grammarError("is not a lock file of version 1, as conda-lock writes it")
+		return nil, lineError(lineOf(text, "version"), "it is not a lock file of version 1, as conda-lock writes it")
 	}
-	l := &condaLockFile{}
+	l := &condaLockFile{text: text}
 	for _, c := range doc.Metadata.Channels {
 		l.channels = append(l.channels, c.URL)
 	}
@@ -113,13 +115,13 @@ func parsePixiLock(text string) (*condaLockFile, error) {
 		return nil, lockError(err)
 	}
 	if doc.Version < 4 || doc.Version > 6 {
-		return nil, grammarError(fmt.Sprintf("is of version %d, and 4 to 6 are known: write it with a pixi of those", doc.Version))
+		return nil, lineError(lineOf(text, "version"), "it is of version %d, and 4 to 6 are known: write it with a pixi of those", doc.Version)
 	}
 	env, ok := doc.Environments["default"]
 	if !ok {
-		return nil, grammarError("has no environment called default")
+		return nil, lineError(lineOf(text, "environments"), "it has no environment called default")
 	}
-	l := &condaLockFile{}
+	l := &condaLockFile{text: text}
 	for _, c := range env.Channels {
 		l.channels = append(l.channels, strings.TrimRight(c.URL, "/"))
 	}
@@ -139,7 +141,7 @@ func parsePixiLock(text string) (*condaLockFile, error) {
 			}
 			i, ok := known[at]
 			if !ok {
-				return nil, grammarError(fmt.Sprintf("names %q without saying what it is", printable(at)))
+				return nil, l.fault(at, "it names %q without saying what it is", printable(at))
 			}
 			p := doc.Packages[i]
 			if err := l.takePixi(kind, lockedPackage{p.Name, p.Version, at, p.SHA256, p.MD5, p.Purls}, p.Editable); err != nil {
@@ -154,7 +156,7 @@ func (l *condaLockFile) takePixi(kind string, p lockedPackage, editable bool) er
 	remote := strings.Contains(p.url, "://")
 	switch {
 	case kind == "conda" && !remote:
-		return grammarError(fmt.Sprintf("has %q, which pixi builds from source: that is not supported", printable(p.url)))
+		return l.fault(p.url, "pixi builds %q from source: that is not supported", printable(p.url))
 	case kind == "conda":
 		l.conda = append(l.conda, p)
 	case remote:
@@ -162,11 +164,16 @@ func (l *condaLockFile) takePixi(kind string, p lockedPackage, editable bool) er
 	default:
 		line := localLine(p.url, editable)
 		if line == "" {
-			return grammarError(fmt.Sprintf("%q is not a directory of the repository", printable(p.url)))
+			return l.fault(p.url, "%q is not a directory of the repository", printable(p.url))
 		}
 		l.local, l.names = append(l.local, line), append(l.names, p.name)
 	}
 	return nil
+}
+
+// fault is an error of the last line with word in it: pixi says at the end what the packages are that it names before.
+func (l *condaLockFile) fault(word, format string, args ...any) error {
+	return lineError(1+strings.Count(l.text[:max(strings.LastIndex(l.text, word), 0)], "\n"), format, args...)
 }
 
 // localLine is the requirement line of a local package, or "" where the path is none.
@@ -202,14 +209,14 @@ func (l *condaLockFile) packages() ([]CondaPackage, string, error) {
 		}
 		scheme, _, ok := strings.Cut(where, "://")
 		if !ok || !slices.Contains([]string{"http", "https", "file"}, scheme) || !lockedURLRE.MatchString(where) {
-			return nil, "", grammarError(fmt.Sprintf("%q is not the URL of a package", printable(where)))
+			return nil, "", l.fault(where, "%q is not the URL of a package", printable(where))
 		}
 		name := condaFileRE.FindStringSubmatch(where[strings.LastIndex(where, "/")+1:])
 		if name == nil {
-			return nil, "", grammarError(fmt.Sprintf("%q is not the URL of a conda package", printable(where)))
+			return nil, "", l.fault(where, "%q is not the URL of a conda package", printable(where))
 		}
 		if !isHash(p.sha256, 32) || !isHash(p.md5, 16) || p.sha256 == "" && p.md5 == "" {
-			return nil, "", grammarError(fmt.Sprintf("%s has no hash that can be checked", printable(name[1])))
+			return nil, "", l.fault(where, "%s has no hash that can be checked", printable(name[1]))
 		}
 		if name[1] == "python" {
 			python = name[2]
@@ -217,7 +224,7 @@ func (l *condaLockFile) packages() ([]CondaPackage, string, error) {
 		all = append(all, CondaPackage{URL: where, SHA256: p.sha256, MD5: p.md5})
 	}
 	if len(all) == 0 {
-		return nil, "", grammarError("has no packages for " + condaPlatform() + ": add the platform, and lock again")
+		return nil, "", l.fault("platforms", "it has no packages for %s: add the platform, and lock again", condaPlatform())
 	}
 	return all, python, nil
 }
@@ -233,13 +240,13 @@ func (l *condaLockFile) requirements() ([]numbered, error) {
 	var lines []numbered
 	for _, p := range l.pip {
 		if p.sha256 == "" || !isHash(p.sha256, 32) || !pipNameRE.MatchString(p.name) || !pipVerRE.MatchString(p.version) {
-			return nil, grammarError(fmt.Sprintf("%s, a package for pip, has no name, version or hash that can be checked", printable(p.name)))
+			return nil, l.fault(cmp.Or(p.url, p.name), "%s, a package for pip, has no name, version or hash that can be checked", printable(p.name))
 		}
 		line := p.name + "==" + p.version
 		if !strings.HasPrefix(p.url, "https://files.pythonhosted.org/") {
 			scheme, _, ok := strings.Cut(p.url, "://")
 			if !ok || scheme != "https" && scheme != "http" && !strings.HasPrefix(scheme, "git+") || !lockedURLRE.MatchString(p.url) {
-				return nil, grammarError(fmt.Sprintf("%q is not the URL of a package", printable(p.url)))
+				return nil, l.fault(p.url, "%q is not the URL of a package", printable(p.url))
 			}
 			line = p.name + " @ " + p.url
 		}

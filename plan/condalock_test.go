@@ -349,7 +349,7 @@ func TestLockFaults(t *testing.T) {
 		"no hash":            {[]string{"conda-lock.yml", strings.ReplaceAll(strings.ReplaceAll(condaLock, sha, `""`), md5, `""`)}, "no hash"},
 		"another scheme":     {[]string{"conda-lock.yml", strings.ReplaceAll(condaLock, "https://conda.", "ftp://conda.")}, "not the URL of a package"},
 		"an option":          {[]string{"conda-lock.yml", strings.ReplaceAll(condaLock, "name: six", `name: "--six"`)}, "no name, version or hash"},
-		"lock of the future": {append(pixi(""), "pixi.lock", "version: 99\n"), "pixi.lock: is of version 99"},
+		"lock of the future": {append(pixi(""), "pixi.lock", "version: 99\n"), "pixi.lock: line 1: it is of version 99"},
 		"no default":         {append(pixi(""), "pixi.lock", "version: 6\n"), "no environment called default"},
 		"unknown package":    {append(pixi(""), "pixi.lock", "version: 6\nenvironments: {default: {packages: {linux-64: [{conda: 'https://x/y'}]}}}\n"), "without saying what it is"},
 		"bad toml":           {[]string{"pixi.toml", "[workspace\n"}, "pixi.toml: line 1 is not TOML"},

@@ -334,6 +334,74 @@ func TestApt(t *testing.T) {
 	}
 }
 
+// An error says in which line of which file its cause is, and in our words.
+func TestErrorsNameLines(t *testing.T) {
+	pixi := func(text string) []string {
+		return []string{"pixi.toml", "[dependencies]\npython='3.12.*'\n[workspace]\nchannels=['a']\n", "pixi.lock", text}
+	}
+	for name, tt := range map[string]struct {
+		files []string
+		want  string // the whole message
+	}{
+		"pixi without channels":   {[]string{"pixi.toml", "[tasks]\na='b'\n[workspace]\n"}, "pixi.toml: line 3: [workspace] names no channels"},
+		"old pixi":                {[]string{"pixi.toml", "[tasks]\na='b'\n[project]\n"}, "pixi.toml: line 3: [project] names no channels"},
+		"channels of pixi":        {[]string{"pixi.toml", "[workspace]\nchannels=[1]\n"}, "pixi.toml: line 2: channels should be names or URLs"},
+		"a channel of pixi":       {[]string{"pixi.toml", "[workspace]\nchannels=['a',\n'--b']\n"}, `pixi.toml: line 3: "--b" is not a channel: it has a name, such as conda-forge, or a URL`},
+		"platforms of pixi":       {[]string{"pixi.toml", "[workspace]\nchannels=['a']\nplatforms=['win-64']\n"}, "pixi.toml: line 3: it is not for linux-64: add that to platforms"},
+		"version of a conda-lock": {[]string{"conda-lock.yml", "metadata: {}\nversion: 2\n"}, "conda-lock.yml: line 2: it is not a lock file of version 1, as conda-lock writes it"},
+		"a URL of a conda-lock":   {[]string{"conda-lock.yml", strings.ReplaceAll(condaLock, "https://conda.", "ftp://conda.")}, `conda-lock.yml: line 8: "ftp://conda.anaconda.org/conda-forge/linux-64/python-3.11.9-h1_0_cpython.conda" is not the URL of a package`},
+		"a file of a conda-lock":  {[]string{"conda-lock.yml", strings.ReplaceAll(condaLock, "py_0.tar.bz2", "py_0.zip")}, `conda-lock.yml: line 10: "https://conda.anaconda.org/conda-forge/noarch/greet-2.0-py_0.zip" is not the URL of a conda package`},
+		"a hash of a conda-lock":  {[]string{"conda-lock.yml", strings.Replace(strings.ReplaceAll(condaLock, md5, "''"), sha, sha[1:], 1)}, "conda-lock.yml: line 8: python has no hash that can be checked"},
+		"pip of a conda-lock":     {[]string{"conda-lock.yml", strings.ReplaceAll(condaLock, "name: six", "name: '--six'")}, "conda-lock.yml: line 12: --six, a package for pip, has no name, version or hash that can be checked"},
+		"a pip URL":               {[]string{"conda-lock.yml", strings.ReplaceAll(condaLock, "https://example.org", "ftp://example.org")}, `conda-lock.yml: line 13: "ftp://example.org/own-1-py3-none-any.whl" is not the URL of a package`},
+		"platforms of conda-lock": {[]string{"conda-lock.yml", strings.ReplaceAll(condaLock, "linux-64,", "win-64,")}, "conda-lock.yml: line 6: it has no packages for linux-64: add the platform, and lock again"},
+		"version of a pixi.lock":  {pixi("# x\nversion: 99\n"), "pixi.lock: line 2: it is of version 99, and 4 to 6 are known: write it with a pixi of those"},
+		"no default":              {pixi("version: 6\nenvironments: {}\n"), "pixi.lock: line 2: it has no environment called default"},
+		"an unknown package":      {pixi("version: 6\nenvironments:\n  default: {packages: {linux-64: [{conda: 'https://x/y'}]}}\n"), `pixi.lock: line 3: it names "https://x/y" without saying what it is`},
+		"a source of pixi":        {pixi("version: 6\nenvironments: {default: {packages: {linux-64: [{conda: ./x}]}}}\npackages:\n- conda: ./x\n"), `pixi.lock: line 4: pixi builds "./x" from source: that is not supported`},
+		"a path of pixi":          {pixi("version: 6\nenvironments: {default: {packages: {linux-64: [{pypi: /x}]}}}\npackages:\n- pypi: /x\n"), `pixi.lock: line 4: "/x" is not a directory of the repository`},
+		"a channel above":         {[]string{"environment.yml", "dependencies: []\nchannels:\n- file:///home/jovyan/../x\n"}, "environment.yml, line 3: the channel file:///home/jovyan/../x is not a directory of the repository"},
+		"no channel":              {[]string{"binder/environment.yml", "dependencies: []\nchannels: [./x]\n"}, "binder/environment.yml, line 2: there is no channel in the directory binder/x"},
+		"compat of Julia":         {[]string{"Project.toml", "[deps]\n[compat]\njulia = '1.x'\n"}, `Project.toml, line 3: "1.x" is not a version of Julia`},
+		"no such Julia":           {[]string{"Project.toml", "[deps]\n[compat]\njulia = '9'\n"}, "Project.toml, line 3: there is no Julia 9"},
+		"compat a number":         {[]string{"Project.toml", "[compat]\njulia = 1\n"}, "Project.toml: line 2: [compat] julia is not a string"},
+		"Julia of a manifest":     {[]string{"Project.toml", "", "Manifest.toml", "# x\njulia_version = 'x'\n"}, `Manifest.toml: line 2: julia_version "x" is not a release`},
+		"a pattern":               {[]string{".dockerignore", "# x\n*.log\n[\n"}, `.dockerignore, line 3: "[" is a pattern that means nothing`},
+		"a bare exclamation mark": {[]string{".dockerignore", "*.log\n!\n[a\n"}, `.dockerignore, line 3: "[a" is a pattern that means nothing`},
+		"requires-python":         {[]string{"pyproject.toml", "[project]\nname='x'\nrequires-python='^3'\n"}, `pyproject.toml, line 3: requires-python: "^3" is not a version specifier`},
+		"requires a number":       {[]string{"pyproject.toml", "[project]\nname='x'\nrequires-python=3\n"}, "pyproject.toml: line 3: requires-python is not a string"},
+		"requires too much":       {[]string{"pyproject.toml", "[project]\nrequires-python='<3'\n"}, `pyproject.toml, line 2: requires-python is "<3", and there is only Python 3.8 to 3.14`},
+		"two that differ":         {[]string{"runtime.txt", "python-3.11", "pyproject.toml", "[project]\nrequires-python='<3.11'\n"}, `runtime.txt asks for Python 3.11, which pyproject.toml, line 2 (requires-python "<3.11") does not accept`},
+		"pinned":                  {[]string{"uv.lock", "[[package]]\nname='x'\nsource={virtual='.'}\n", "pyproject.toml", "[project]\nname='x'\n", ".python-version", "# x\n3.7\n"}, ".python-version, line 2 asks for Python 3.7, and there is only Python 3.8 to 3.14"},
+		"a Pipfile's Python":      {[]string{"Pipfile", "[packages]\n[requires]\npython_version='3.6'\n"}, "Pipfile, line 3 asks for Python 3.6, and there is only Python 3.8 to 3.14"},
+		"a lock's Python":         {[]string{"Pipfile.lock", "{\"_meta\":\n{\"requires\":\n{\"python_full_version\": \"3.6.1\"}}}"}, "Pipfile.lock, line 3 asks for Python 3.6, and there is only Python 3.8 to 3.14"},
+		"a Pipfile's source":      {[]string{"Pipfile", "[packages]\n[[source]]\nurl='-r x'\n"}, `Pipfile, line 3: source "-r x" is no http or https URL`},
+		"a source without a URL":  {[]string{"Pipfile", "[packages]\n[[source]]\nname='x'\n"}, `Pipfile, line 2: source "" is no http or https URL`},
+		"a Pipfile.lock":          {[]string{"Pipfile.lock", "{\n\"a\": 1,\n}"}, "Pipfile.lock: line 3 is not JSON"},
+		"a list as Pipfile.lock":  {[]string{"Pipfile.lock", "\n[]"}, "Pipfile.lock: line 2: there should be keys and values, not a list"},
+		"an empty Pipfile.lock":   {[]string{"Pipfile.lock", ""}, "Pipfile.lock: line 1 is not JSON"},
+		"package.json":            {[]string{"package.json", "{\n\"a\": x}", "package-lock.json", "{}"}, "package.json: line 2 is not JSON"},
+		"a list as package.json":  {[]string{"package.json", "[]", "package-lock.json", "{}"}, "package.json: line 1: there should be keys and values, not a list"},
+		"scripts":                 {[]string{"package.json", "{\n\"scripts\": [\"x\"]}", "package-lock.json", "{}"}, "package.json: line 2: scripts should be keys and values, not a list"},
+		"package-lock.json":       {[]string{"package.json", "{}", "package-lock.json", "{\n\n"}, "package-lock.json: line 2 is not JSON"},
+		"a version of npm's":      {[]string{"package.json", "{}", "package-lock.json", "{\n\"lockfileVersion\": \"3\"}"}, "package-lock.json: line 2: lockfileVersion should be a whole number, not text"},
+		"half a version of npm's": {[]string{"package.json", "{}", "package-lock.json", "{\n\"lockfileVersion\": 2.5}"}, "package-lock.json: line 2: lockfileVersion should be a whole number, not 2.5"},
+		"a link of npm's":         {[]string{"package.json", "{}", "package-lock.json", "{\"packages\": {\"x\":\n{\"link\": \"yes\"}}}"}, "package-lock.json: line 2: packages.link should be true or false, not text"},
+		"renv.lock":               {[]string{"renv.lock", "{\n\"R\": []}"}, "renv.lock: line 2: R should be keys and values, not a list"},
+		"R of a renv.lock":        {[]string{"renv.lock", "{\n\"R\": {\"Version\": \"x\"}}"}, `renv.lock, line 2: R's version is "x"`},
+		"a directory":             {[]string{"requirements.txt", "six\n-r sub\n", "sub/a", ""}, "requirements.txt, line 2: sub is not an ordinary file"},
+		"a directory of more":     {[]string{"requirements.txt", "-r more.txt\n", "more.txt", "\n-c sub\n", "sub/a", ""}, "more.txt, line 2: sub is not an ordinary file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := plan.Detect(repo(tt.files...), plan.Options{})
+			checkError(t, err)
+			if err == nil || err.Error() != tt.want {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+}
+
 func TestIgnoredIsSaid(t *testing.T) {
 	const (
 		binder  = "configuration is read from binder/ only"
@@ -540,6 +608,27 @@ func TestHostileTree(t *testing.T) {
 			}
 		})
 	}
+	t.Run("included", func(t *testing.T) {
+		dir := t.TempDir()
+		long := strings.Repeat("a", 300)
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		for _, name := range []string{"six.txt/b", long} {
+			for file, text := range map[string]string{"six.txt": "six", "requirements.txt": "\n-r " + name + "\n"} {
+				if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := plan.Detect(root.FS(), plan.Options{})
+			checkError(t, err)
+			if err == nil || !strings.HasPrefix(err.Error(), "requirements.txt, line 2: "+name[:9]) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
 	t.Run("link inside", func(t *testing.T) {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "r.txt"), []byte("six"), 0o644); err != nil {

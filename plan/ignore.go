@@ -22,11 +22,11 @@ func (d *detector) ignoreFiles() error {
 			return err
 		}
 		found := parseIgnore(text)
-		for _, p := range found {
-			if _, err := patternmatcher.New([]string{p.text}); err != nil {
-				return userError("Mend the pattern: * ? [] and ! have Docker's meaning.", "%s, line %d: %q is no pattern", file, p.number, printable(p.text)).Because(err)
+		for _, l := range found {
+			if _, err := patternmatcher.New([]string{l.text}); err != nil {
+				return userError("Mend the pattern: * ? [] and ! have Docker's meaning.", "%s, line %d: %q is a pattern that means nothing", file, l.number, printable(l.text))
 			}
-			patterns = append(patterns, p.text)
+			patterns = append(patterns, l.text)
 		}
 		d.use(file)
 		d.why(file, counted(len(found), "pattern")+" of files that stay out of the image")

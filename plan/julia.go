@@ -83,10 +83,10 @@ func (d *detector) juliaProject(file, manifest string) (juliaProject, error) {
 	}
 	spec, err := parseJulia(compat)
 	if err != nil {
-		return p, userError(`Write it as Julia's Pkg does: julia = "1.10", or "~1.10", or "1.6, 1.10".`, "%s: %s", file, err)
+		return p, userError(`Write it as Julia's Pkg does: julia = "1.10", or "~1.10", or "1.6, 1.10".`, "%s, line %d: %s", file, lineOf(text, "julia"), err)
 	}
 	if p.version = spec.newest(); p.version == "" {
-		return p, userError("Allow one of "+strings.Join(juliaReleases(), ", ")+".", "%s: there is no Julia %s", file, printable(compat))
+		return p, userError("Allow one of "+strings.Join(juliaReleases(), ", ")+".", "%s, line %d: there is no Julia %s", file, lineOf(text, "julia"), printable(compat))
 	}
 	return p, nil
 }
@@ -143,7 +143,7 @@ func parseJuliaProject(text string) (compat string, isPackage bool, err error) {
 	case string:
 		compat = v
 	default:
-		return "", false, grammarError("[compat] julia is not a string")
+		return "", false, lineError(lineOf(text, "julia"), "[compat] julia is not a string")
 	}
 	_, sources := doc["sources"]
 	return compat, name != "" && uuid != "" || sources, nil
@@ -157,7 +157,7 @@ func parseJuliaManifest(text string) (version string, local bool, err error) {
 	}
 	version, _ = doc["julia_version"].(string)
 	if version != "" && !juliaExactRE.MatchString(version) {
-		return "", false, grammarError(`julia_version "` + printable(version) + `" is not a release`)
+		return "", false, lineError(lineOf(text, "julia_version"), "julia_version %q is not a release", printable(version))
 	}
 	return version, manifestPathRE.MatchString(text), nil
 }

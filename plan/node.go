@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"encoding/json"
 	"path"
 	"strings"
 )
@@ -35,7 +34,7 @@ func (d *detector) node() error {
 	}
 	l, err := parseNodeLock(content)
 	if err != nil {
-		return userError("Make it anew with npm install.", "%s is not JSON", locked).Because(err)
+		return userError("Make it anew with npm install.", "%s: %s", locked, err)
 	}
 	in := Install{Tool: ToolNPM, Files: []string{locked}, Includes: []string{file}, Prefix: path.Join("/home/jovyan", path.Dir(file), "node_modules")}
 	if l.scripts {
@@ -95,8 +94,8 @@ func (d *detector) nodeScripts(file string) (bool, error) {
 	var doc struct {
 		Scripts map[string]any `json:"scripts"`
 	}
-	if err := json.Unmarshal([]byte(content), &doc); err != nil {
-		return false, userError("Mend the file.", "%s is not what npm reads", file).Because(err)
+	if err := parseJSON(content, &doc); err != nil {
+		return false, userError("Mend the file.", "%s: %s", file, err)
 	}
 	for _, name := range []string{"preinstall", "install", "postinstall", "prepare"} {
 		if _, ok := doc.Scripts[name]; ok {
@@ -121,7 +120,7 @@ func parseNodeLock(content string) (nodeLock, error) {
 		Packages        map[string]entry `json:"packages"`
 		Dependencies    map[string]entry `json:"dependencies"`
 	}
-	if err := json.Unmarshal([]byte(content), &doc); err != nil {
+	if err := parseJSON(content, &doc); err != nil {
 		return nodeLock{}, err
 	}
 	l := nodeLock{scripts: doc.LockfileVersion < 2} // version 1 does not say

@@ -1,7 +1,7 @@
 package plan
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"maps"
 	"path"
@@ -41,8 +41,11 @@ type pipenv struct {
 	wants  []wanted
 }
 
-// A wanted is the version of Python that a file asks for.
-type wanted struct{ file, python string }
+// A wanted is the version of Python that a line asks for.
+type wanted struct {
+	by     place
+	python string
+}
 
 // readPipenv reads both files; of the Pipfile beside a lock file only the Python version counts.
 func (d *detector) readPipenv() (pipenv, error) {
@@ -66,8 +69,8 @@ func (d *detector) readPipenv() (pipenv, error) {
 				return p, userError("Mend the file, or make it anew with pipenv.", "%s: %s", file, err)
 			}
 		} else {
-			if err := json.Unmarshal([]byte(content), &doc); err != nil {
-				return p, userError("Make it anew with pipenv lock.", "%s is not JSON", file).Because(err)
+			if err := parseJSON(content, &doc); err != nil {
+				return p, userError("Make it anew with pipenv lock.", "%s: %s", file, err)
 			}
 			p.locked = true
 		}
@@ -76,7 +79,12 @@ func (d *detector) readPipenv() (pipenv, error) {
 		if p.locked && name != "Pipfile" {
 			of = table(doc, "_meta")
 		}
-		p.wants = append(p.wants, wanted{file, pipenvVersion(table(of, requires))})
+		python, key := pipenvVersion(table(of, requires))
+		line := lineOf(content, key)
+		if name == "Pipfile.lock" {
+			line = lineWith(content, `"`+key+`"`)
+		}
+		p.wants = append(p.wants, wanted{place{file, line}, python})
 		if p.file == "" {
 			p.file, p.text, p.doc = file, content, doc
 		}
@@ -86,18 +94,18 @@ func (d *detector) readPipenv() (pipenv, error) {
 
 var firstVersionRE = regexp.MustCompile(`\d+(\.\d+)*`)
 
-// pipenvVersion returns the X.Y that a requires section asks for, or "".
-func pipenvVersion(requires map[string]any) string {
+// pipenvVersion returns the X.Y that a requires section asks for, or "", and the key that says it.
+func pipenvVersion(requires map[string]any) (python, key string) {
 	for _, key := range []string{"python_full_version", "python_version"} {
 		if v := firstVersionRE.FindString(text(requires, key)); v != "" {
 			parts := strings.SplitN(v, ".", 3)
 			if len(parts) == 1 {
-				return ""
+				return "", ""
 			}
-			return trimZeros(parts[0]) + "." + trimZeros(parts[1])
+			return trimZeros(parts[0]) + "." + trimZeros(parts[1]), key
 		}
 	}
-	return ""
+	return "", ""
 }
 
 func (d *detector) pipenvPython(p pipenv) error {
@@ -105,7 +113,7 @@ func (d *detector) pipenvPython(p pipenv) error {
 	d.plan.Python = own.python
 	for _, w := range p.wants {
 		if w.python != "" {
-			return d.usePython(w.python, w.file)
+			return d.usePython(w.python, w.by)
 		}
 	}
 	return nil
@@ -121,7 +129,7 @@ func (d *detector) pipenvInstalls(p pipenv) error {
 		sections, sources = []string{"default", "develop"}, tables(table(p.doc, "_meta"), "sources")
 		args = []string{"--no-deps"}
 	}
-	indexes, err := pipenvIndexes(p.file, sources)
+	indexes, err := pipenvIndexes(p, sources)
 	if err != nil {
 		return err
 	}
@@ -163,12 +171,12 @@ func (d *detector) pipenvInstalls(p pipenv) error {
 }
 
 // pipenvIndexes turns sources into options: the first takes the public index's place, the others come beside it.
-func pipenvIndexes(file string, sources []map[string]any) ([]string, error) {
+func pipenvIndexes(p pipenv, sources []map[string]any) ([]string, error) {
 	var options []string
 	for i, s := range sources {
 		url := text(s, "url")
 		if !webRE.MatchString(url) {
-			return nil, userError("Write the URL of a package index.", "%s: source %q is no http or https URL", file, printable(url))
+			return nil, userError("Write the URL of a package index.", "%s, line %d: source %q is no http or https URL", p.file, lineWith(p.text, cmp.Or(url, "source")), printable(url))
 		}
 		option := "--extra-index-url "
 		if i == 0 {

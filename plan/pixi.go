@@ -143,14 +143,15 @@ func parseManifest(text string, isProject bool) (*manifest, error) {
 		}
 	}
 	m := &manifest{}
-	head := sub(root, "workspace")
-	if head == nil {
-		head = sub(root, "project")
+	name := "workspace"
+	if root[name] == nil {
+		name = "project"
 	}
+	head := sub(root, name)
 	if head == nil {
 		return nil, grammarError("has no [workspace]")
 	}
-	if err := m.takeHead(head); err != nil {
+	if err := m.takeHead(text, name, head); err != nil {
 		return nil, err
 	}
 	if isProject {
@@ -178,26 +179,26 @@ func parseManifest(text string, isProject bool) (*manifest, error) {
 }
 
 // takeHead reads channels and platforms.
-func (m *manifest) takeHead(head tomlTable) error {
+func (m *manifest) takeHead(content, name string, head tomlTable) error {
 	channels, _ := head["channels"].([]any)
 	for _, c := range channels {
-		name, ok := c.(string)
+		channel, ok := c.(string)
 		if t, isTable := c.(tomlTable); isTable {
-			name, ok = t["channel"].(string)
+			channel, ok = t["channel"].(string)
 		}
 		if !ok {
-			return grammarError("channels should be names or URLs")
+			return lineError(lineOf(content, "channels"), "channels should be names or URLs")
 		}
-		if err := checkChannel(name); err != nil {
-			return err
+		if err := checkChannel(channel); err != nil {
+			return lineError(lineWith(content, channel), "%s", err)
 		}
-		m.channels = append(m.channels, name)
+		m.channels = append(m.channels, channel)
 	}
 	if len(m.channels) == 0 {
-		return grammarError("names no channels")
+		return lineError(lineOfTable(content, name), "[%s] names no channels", name)
 	}
 	if platforms, ok := head["platforms"].([]any); ok && !slices.Contains(platforms, any(condaPlatform())) {
-		return grammarError("is not for " + condaPlatform() + ": add it to platforms")
+		return lineError(lineOf(content, "platforms"), "it is not for %s: add that to platforms", condaPlatform())
 	}
 	return nil
 }
@@ -247,7 +248,7 @@ func (m *manifest) takeFeature(text string, f tomlTable) error {
 	for _, name := range slices.Sorted(maps.Keys(dependencies)) {
 		spec, err := condaSpec(name, dependencies[name])
 		if err != nil {
-			return grammarError(fmt.Sprintf("line %d: %s", lineOf(text, name), err))
+			return lineError(lineOf(text, name), "%s", err)
 		}
 		m.specs = append(m.specs, numbered{lineOf(text, name), spec})
 	}
@@ -255,7 +256,7 @@ func (m *manifest) takeFeature(text string, f tomlTable) error {
 	for _, name := range slices.Sorted(maps.Keys(pip)) {
 		line, local, err := pipLine(name, pip[name])
 		if err != nil {
-			return grammarError(fmt.Sprintf("line %d: %s", lineOf(text, name), err))
+			return lineError(lineOf(text, name), "%s", err)
 		}
 		at := numbered{lineOf(text, name), line}
 		if local {
@@ -282,7 +283,7 @@ func (m *manifest) takeFeature(text string, f tomlTable) error {
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		value, ok := env[name].(string)
 		if !ok || !variableRE.MatchString(name) || strings.ContainsRune(value, 0) {
-			return grammarError(fmt.Sprintf("%q is not a variable with a text", printable(name)))
+			return lineError(lineOf(text, name), "%q is not a variable with a text", printable(name))
 		}
 		m.variables = append(m.variables, Variable{name, value})
 	}
@@ -349,10 +350,10 @@ func (m *manifest) takeOption(content string, line int, key string, item any) er
 	switch {
 	case dir != "" && key == "find-links":
 		if where = localLine(dir, false); where == "" {
-			return grammarError(fmt.Sprintf("line %d: %s: %q is not a directory of the repository", line, key, printable(dir)))
+			return lineError(line, "%s: %q is not a directory of the repository", key, printable(dir))
 		}
 	case !webRE.MatchString(where):
-		return grammarError(fmt.Sprintf("line %d: %s: %q is not the URL of an index", line, key, printable(where)))
+		return lineError(line, "%s: %q is not the URL of an index", key, printable(where))
 	}
 	if key == "index-url" {
 		m.options = slices.DeleteFunc(m.options, func(o numbered) bool { return strings.HasPrefix(o.text, option) })

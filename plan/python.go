@@ -128,6 +128,7 @@ func (d *detector) pip(file string) error {
 type project struct {
 	file     string // setup.py or pyproject.toml; empty if the repository is no package
 	requires string // requires-python, even if it is no package
+	line     int    // of requires-python
 	// dependencies are those of a pyproject.toml that says all of them itself, and is a package.
 	dependencies []string
 }
@@ -156,7 +157,7 @@ func (d *detector) readProject() (project, error) {
 	if err != nil {
 		return p, userError("Mend the file: https://packaging.python.org shows its form.", "pyproject.toml: %s", err)
 	}
-	p.requires = parsed.requires
+	p.requires, p.line = parsed.requires, lineOf(text, "requires-python")
 	if isPackage {
 		p.file, p.dependencies = "pyproject.toml", parsed.dependencies
 	}
@@ -179,7 +180,7 @@ func parseProject(content string) (isPackage bool, p project, err error) {
 	case string:
 		p.requires = v
 	default:
-		return false, p, grammarError("requires-python is not a string")
+		return false, p, lineError(lineOf(content, "requires-python"), "requires-python is not a string")
 	}
 	if slices.Contains(texts(t, "dynamic"), "dependencies") {
 		return built, p, nil

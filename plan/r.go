@@ -332,7 +332,7 @@ func (d *detector) readLock(file string) (renvLock, error) {
 	}
 	if lock.version != "" && !versionRE.MatchString(lock.version) {
 		d.plan.Pack = PackR
-		return lock, userError("Write it anew, with renv::snapshot().", "%s: R's version is %q", file, printable(lock.version))
+		return lock, userError("Write it anew, with renv::snapshot().", "%s, line %d: R's version is %q", file, lineWith(text, `"Version"`), printable(lock.version))
 	}
 	if lock.version != "" { // a lock names R to the patch; Debian's of the same X.Y is as good
 		lock.version = minor(lock.version)

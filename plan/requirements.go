@@ -1,10 +1,13 @@
 package plan
 
 import (
+	"fmt"
 	"io/fs"
 	"path"
 	"regexp"
 	"strings"
+
+	bindery "github.com/bindery-hub/bindery"
 )
 
 // maxIncludes bounds how many files one requirements.txt may include.
@@ -17,24 +20,39 @@ type requirements struct {
 	local     *place // the first line that needs the repository in place; nil if none does
 }
 
-// A place is a line of a file.
+// A place is a line of a file; 0 is no line in particular.
 type place struct {
 	file string
 	line int
+}
+
+// String names the place to a person.
+func (p place) String() string {
+	if p.line == 0 {
+		return p.file
+	}
+	return fmt.Sprintf("%s, line %d", p.file, p.line)
+}
+
+// includes adds the place of an include to the error of what it includes.
+func (p place) includes(err error) error {
+	e := *bindery.AsError(err)
+	e.Msg = p.String() + ": " + e.Msg
+	return &e
 }
 
 // readRequirements reads a requirement file and everything it includes. A line is local when its installation needs
 // files of the repository other than the requirement files themselves.
 func (d *detector) readRequirements(file string) (*requirements, error) {
 	r := &requirements{}
-	return r, d.readInto(r, file)
-}
-
-func (d *detector) readInto(r *requirements, file string) error {
 	data, err := d.read(file)
 	if err != nil {
-		return err
+		return r, err
 	}
+	return r, d.readInto(r, file, data)
+}
+
+func (d *detector) readInto(r *requirements, file string, data []byte) error {
 	text, encoding := decode(data)
 	if encoding != "" {
 		if r.encodings == nil {
@@ -78,7 +96,7 @@ func (d *detector) include(r *requirements, at place, value string) (local bool,
 	}
 	info, err := d.stat(file)
 	if err != nil {
-		return false, err
+		return false, at.includes(err)
 	}
 	if info == nil {
 		return false, userError("Add the file, or take the line out.", "%s, line %d: there is no %s", at.file, at.line, printable(file))
@@ -86,7 +104,11 @@ func (d *detector) include(r *requirements, at place, value string) (local bool,
 	if r.includes = append(r.includes, file); len(r.includes) > maxIncludes {
 		return false, userError("Put them into fewer files.", "%s, line %d: more than %d requirement files include each other", at.file, at.line, maxIncludes)
 	}
-	return false, d.readInto(r, file)
+	data, err := d.read(file)
+	if err != nil {
+		return false, at.includes(err)
+	}
+	return false, d.readInto(r, file, data)
 }
 
 type numbered struct {

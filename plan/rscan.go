@@ -1,8 +1,6 @@
 package plan
 
 import (
-	"encoding/json"
-	"errors"
 	"iter"
 	"regexp"
 	"slices"
@@ -147,11 +145,8 @@ func parseLock(text string) (renvLock, error) {
 		}
 		Packages map[string]struct{ Package, Version, Source string }
 	}
-	if err := json.Unmarshal([]byte(text), &doc); err != nil {
-		if at, ok := errors.AsType[*json.SyntaxError](err); ok {
-			return renvLock{}, grammarError(where(text, int(min(at.Offset, int64(len(text))))) + " is not JSON")
-		}
-		return renvLock{}, grammarError("is not a lock file of renv")
+	if err := parseJSON(text, &doc); err != nil {
+		return renvLock{}, err
 	}
 	lock := renvLock{version: doc.R.Version}
 	for name, p := range doc.Packages {

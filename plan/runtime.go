@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -42,6 +43,11 @@ func (d *detector) readRuntime() error {
 type grammarError string
 
 func (e grammarError) Error() string { return string(e) }
+
+// lineError is a grammarError of a line.
+func lineError(line int, format string, args ...any) error {
+	return grammarError(fmt.Sprintf("line %d: ", line) + fmt.Sprintf(format, args...))
+}
 
 // parseRuntime parses the text of a runtime.txt.
 func parseRuntime(text string) (runtime, error) {

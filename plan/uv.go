@@ -185,16 +185,16 @@ func (d *detector) locked(l *lock) {
 var pinnedPythonRE = regexp.MustCompile(`^(?:cpython[@-])?(\d+)\.(\d+)(?:\.\d+)?$`)
 
 // pinnedPython returns the X.Y of the .python-version beside a uv.lock, where uv would read it.
-func (d *detector) pinnedPython() (version, file string, err error) {
-	file, err = d.first(".python-version")
+func (d *detector) pinnedPython() (version string, by place, err error) {
+	file, err := d.first(".python-version")
 	if err != nil || file == "" {
-		return "", "", err
+		return "", by, err
 	}
 	content, err := d.readText(file)
 	if err != nil {
-		return "", "", err
+		return "", by, err
 	}
-	for _, l := range lines(content) {
+	for i, l := range lines(content) {
 		l = strings.TrimSpace(l)
 		if l == "" || l[0] == '#' {
 			continue
@@ -202,9 +202,9 @@ func (d *detector) pinnedPython() (version, file string, err error) {
 		m := pinnedPythonRE.FindStringSubmatch(l)
 		if m == nil {
 			d.leave(file, printable(l)+" is not a version such as 3.12")
-			return "", "", nil
+			return "", by, nil
 		}
-		return trimZeros(m[1]) + "." + trimZeros(m[2]), file, nil
+		return trimZeros(m[1]) + "." + trimZeros(m[2]), place{file, i + 1}, nil
 	}
-	return "", "", nil
+	return "", by, nil
 }

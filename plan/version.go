@@ -66,16 +66,16 @@ func (d *detector) pythonVersion(p pythonSpec) error {
 	if d.hasConda() { // it has a Python of its own
 		return nil
 	}
-	requires, from := p.project.requires, "pyproject.toml"
+	requires, at := p.project.requires, place{"pyproject.toml", p.project.line}
 	if p.lock != nil && p.lock.requires != "" { // it holds for the project, and for the workspace's members
-		requires, from = p.lock.requires, p.lock.file
+		requires, at = p.lock.requires, place{file: p.lock.file}
 	}
 	own, _ := debian(d.plan.Base)
 	asked, err := d.runtimePython()
-	by := d.runtime.file
+	by := place{file: d.runtime.file}
 	if err == nil && asked == "" && p.lock != nil {
 		if asked, by, err = d.pinnedPython(); asked != "" {
-			d.reads(by)
+			d.reads(by.file)
 		}
 	}
 	if err != nil {
@@ -93,29 +93,29 @@ func (d *detector) pythonVersion(p pythonSpec) error {
 	}
 	spec, err := parseSpecifiers(requires)
 	if err != nil {
-		return userError("Write it as PEP 440 has it, such as >=3.11.", "%s: requires-python: %s", from, err)
+		return userError("Write it as PEP 440 has it, such as >=3.11.", "%s: requires-python: %s", at, err)
 	}
-	d.reads(from)
+	d.reads(at.file)
 	switch {
 	case d.plan.Python == "":
-		d.why(from, fmt.Sprintf("requires Python %s; the base's own is used, unseen", printable(requires)))
+		d.why(at.file, fmt.Sprintf("requires Python %s; the base's own is used, unseen", printable(requires)))
 		return nil
 	case spec.accepts(d.plan.Python):
 		return nil
 	case asked != "":
 		return userError("Change one of the two.", "%s asks for Python %s, which %s (requires-python %q) does not accept",
-			by, d.plan.Python, from, printable(requires))
+			by, d.plan.Python, at, printable(requires))
 	}
 	// The newest, not the nearest: that is what repo2docker's users have got used to.
 	all := pythons()
 	slices.Reverse(all)
 	for _, version := range all {
 		if spec.accepts(version) {
-			return d.usePython(version, from)
+			return d.usePython(version, at)
 		}
 	}
 	return userError("Let requires-python accept one of them, or write a Dockerfile.",
-		"%s: requires-python is %q, and there is only Python %s", from, printable(requires), pythonsText())
+		"%s: requires-python is %q, and there is only Python %s", at, printable(requires), pythonsText())
 }
 
 // runtimePython returns the X.Y that runtime.txt asks for, or "" when any will do.
@@ -147,9 +147,10 @@ func (d *detector) runtimePython() (string, error) {
 	return trimZeros(parts[0]) + "." + trimZeros(parts[1]), nil
 }
 
-// usePython takes Python version, because of file: the base's own if it is that, else the Debian's that has it, else
+// usePython takes Python version, because of a line: the base's own if it is that, else the Debian's that has it, else
 // one that uv brings.
-func (d *detector) usePython(version, file string) error {
+func (d *detector) usePython(version string, by place) error {
+	file := by.file
 	own, isDebian := debian(d.plan.Base)
 	s, known := d.suiteOf(version)
 	switch {
@@ -160,7 +161,7 @@ func (d *detector) usePython(version, file string) error {
 		if file == d.runtime.file {
 			remedy = "Name one of them, such as python-3.11, or write a Dockerfile."
 		}
-		return userError(remedy, "%s asks for Python %s, and there is only Python %s", file, printable(version), pythonsText())
+		return userError(remedy, "%s asks for Python %s, and there is only Python %s", by, printable(version), pythonsText())
 	case !isDebian:
 		d.why(file, "Python "+version+": the base image's own if it is that, else one that uv brings")
 	case known:
