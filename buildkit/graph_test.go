@@ -146,6 +146,18 @@ func TestPrefixesAreBranches(t *testing.T) {
 	}
 }
 
+// uv is asked for the patches of Python that will do: of a mere 3.11 it takes the base's own.
+func TestServerHasThePatch(t *testing.T) {
+	job := fullJob()
+	job.Plan.Patches = ">=3.11.4,<3.12"
+	ops, _ := marshal(t, job)
+	if !slices.ContainsFunc(ops, func(op []byte) bool {
+		return bytes.Contains(op, []byte("/server.sh")) && bytes.Contains(op, []byte(job.Plan.Patches))
+	}) {
+		t.Error("the environment is made of any Python 3.11")
+	}
+}
+
 func TestGraphKnowsNothingOfTheMachine(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://secret-proxy.example:3128")
 	t.Setenv("PIP_INDEX_URL", "https://secret-index.example/simple")

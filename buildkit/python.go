@@ -1,6 +1,7 @@
 package buildkit
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
@@ -53,7 +54,8 @@ func emptyCache() llb.State {
 }
 
 func (g *grapher) server(ready llb.State) llb.State {
-	return ready.Run(args("/bin/sh", assetsMount+"/server.sh", g.job.Plan.Python), g.withUV("Install the Jupyter servers", sharedCache)).Root()
+	python := cmp.Or(g.job.Plan.Patches, g.job.Plan.Python)
+	return ready.Run(args("/bin/sh", assetsMount+"/server.sh", python), g.withUV("Install the Jupyter servers", sharedCache)).Root()
 }
 
 // pip installs into the notebook environment. Before the first step that may run what a repository brings, one that

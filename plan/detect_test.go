@@ -119,7 +119,7 @@ func TestPythonVersion(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		base, runtime, pyproject string
-		python, want             string // want: base, or part of the error after "!"
+		python, want             string // python: X.Y, and Patches; want: base, or part of the error after "!"
 	}{
 		{"", "", "", "3.11", "debian:bookworm"},
 		{"debian:trixie", "", "", "3.13", "debian:trixie"},
@@ -153,6 +153,20 @@ func TestPythonVersion(t *testing.T) {
 		{"", "", requires(">=3.11.4"), "3.14", "debian:forky"},
 		{"", "", requires(">=3.12"), "3.14", "debian:forky"},
 		{"", "", requires("~=3.11"), "3.11", "debian:bookworm"},
+		{"", "", requires(">=3.11.4,<3.12"), "3.11 >=3.11.4,<3.12", "debian:bookworm"}, // Debian's is older, uv brings one
+		{"debian:trixie", "", requires("==3.11.*,>=3.11.4"), "3.11 >=3.11.4,<3.12", "debian:trixie"},
+		{"", "", requires("~=3.12.3"), "3.12 >=3.12.3,<3.13", "debian:bookworm"},
+		{"", "", requires("==3.12.3"), "3.12 >=3.12.3,<=3.12.3", "debian:bookworm"},
+		{"", "", requires("==3.12.*,!=3.12.0,!=3.12.5,<3.12.8"), "3.12 >=3.12.6,<=3.12.7", "debian:bookworm"},
+		{"", "", requires(">=3.12,<3.12.4"), "3.12 >=3.12.0,<=3.12.3", "debian:bookworm"},
+		{"", "", requires("==3.12.99"), "", "!there is only Python"},
+		{"", "", requires("~=3.13.2"), "3.13", "debian:trixie"}, // Debian's fits
+		{"", "", requires("~=3.13.6"), "3.13 >=3.13.6,<3.14", "debian:bookworm"},
+		{"", "", requires("==3.13.1 "), "3.13 >=3.13.1,<=3.13.1", "debian:bookworm"},
+		{"", "", requires("~=3.11.1"), "3.11", "debian:bookworm"},
+		{"", "", requires(">=3.11,<3.11.2"), "3.11 >=3.11.0,<=3.11.1", "debian:bookworm"},
+		{"", "", requires("!=3.11.2"), "3.14", "debian:forky"},
+		{"", "", requires("~=3.14.1"), "3.14 >=3.14.1,<3.15", "debian:bookworm"}, // of testing it is not known
 		{"", "", requires("<3.10"), "3.9", "debian:bullseye"},
 		{"", "", requires("==3.13.*"), "3.13", "debian:trixie"},
 		{"", "", requires("!=3.11.*"), "3.14", "debian:forky"},
@@ -182,7 +196,8 @@ func TestPythonVersion(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || got.Python != tt.python || got.Base != tt.want {
+		python, patches, _ := strings.Cut(tt.python, " ")
+		if err != nil || got.Python != python || got.Patches != patches || got.Base != tt.want {
 			t.Errorf("%q %q %q: Python %q on %q, %v; want %q on %q", tt.base, tt.runtime, tt.pyproject, got.Python, got.Base, err, tt.python, tt.want)
 		}
 	}
@@ -680,6 +695,12 @@ func TestEnvKey(t *testing.T) {
 		if key("g", files) == base {
 			t.Errorf("%s does not change the environment", name)
 		}
+	}
+	patch := func(spec string) string {
+		return key("g", repo("pyproject.toml", "[project]\nname='x'\nrequires-python='"+spec+"'\n"))
+	}
+	if patch("~=3.12.3") == patch("~=3.12.4") || patch("~=3.12.3") != patch(">=3.12.3,<3.13") {
+		t.Error("an environment does not go by the patches of Python that will do")
 	}
 	if key("h", repo("requirements.txt", "six", "apt.txt", "git")) == base {
 		t.Error("the generation does not change the environment")

@@ -23,7 +23,8 @@ func (p Plan) EnvKey(generation string, fsys fs.FS) (string, error) {
 		Path                 []string          `json:",omitempty"`
 		Variables            map[string]string `json:",omitempty"`
 		AptExtra             []string          `json:",omitempty"`
-	}{p.Base, p.Python, p.Docker, p.Apt, p.Env, p.Pack == PackDockerfile, p.Path, p.Variables, p.AptExtra}
+		Patches              string            `json:",omitempty"`
+	}{p.Base, p.Python, p.Docker, p.Apt, p.Env, p.Pack == PackDockerfile, p.Path, p.Variables, p.AptExtra, p.Patches}
 	data, err := json.Marshal(env)
 	if err != nil {
 		return "", err // nothing in it can fail to marshal

@@ -37,6 +37,7 @@ type Plan struct {
 	ConfigDir string         `json:"config_dir"`          // where the configuration files are: "", "binder" or ".binder"
 	Base      string         `json:"base"`                // "debian:SUITE" or an image reference; empty with a Dockerfile, which has its own
 	Python    string         `json:"python"`              // X.Y of the environment; empty with a Dockerfile, and when the base's own is unknown and will do
+	Patches   string         `json:"patches,omitempty"`   // which X.Y.Z will do, as uv is asked for one: empty where any does
 	Apt       []string       `json:"apt"`                 // sorted; names as apt-get install takes them
 	AptLines  map[string]int `json:"apt_lines,omitempty"` // where apt.txt names a package: no part of a key
 	AptExtra  []string       `json:"apt_extra,omitempty"` // Debian packages that are installed too where the base's archives have them: NAME, or NAME=VERSION of its authors; sorted

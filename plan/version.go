@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -8,12 +9,15 @@ import (
 )
 
 // A suite is a release of Debian that a base may be made of.
-type suite struct{ name, python string }
+type suite struct {
+	name, python string
+	release      string // of Python, to the patch; empty while it changes
+}
 
 // suites are those that can be bootstrapped, with their own Python, oldest first. The last is Debian's testing, by the
 // name that it keeps once it is released.
 func suites() []suite {
-	return []suite{{"bullseye", "3.9"}, {"bookworm", "3.11"}, {"trixie", "3.13"}, {"forky", "3.14"}}
+	return []suite{{"bullseye", "3.9", "3.9.2"}, {"bookworm", "3.11", "3.11.2"}, {"trixie", "3.13", "3.13.5"}, {"forky", "3.14", ""}}
 }
 
 // Suites returns the names of Debian's releases that a base may be made of.
@@ -100,18 +104,24 @@ func (d *detector) pythonVersion(p pythonSpec) error {
 	case d.plan.Python == "":
 		d.why(at.file, fmt.Sprintf("requires Python %s; the base's own is used, unseen", printable(requires)))
 		return nil
-	case spec.accepts(d.plan.Python):
+	case spec.accepts(d.plan.Python) && (asked != "" || own.fits(spec)):
 		return nil
 	case asked != "":
 		return userError("Change one of the two.", "%s asks for Python %s, which %s (requires-python %q) does not accept",
 			by, d.plan.Python, at, printable(requires))
 	}
-	// The newest, not the nearest: that is what repo2docker's users have got used to.
+	// The newest, not the nearest: that is what repo2docker's users have got used to. Which patch there is counts only
+	// where they would have been refused.
 	all := pythons()
 	slices.Reverse(all)
 	for _, version := range all {
 		if spec.accepts(version) {
-			return d.usePython(version, at)
+			return d.usePatch(version, spec, at)
+		}
+	}
+	for _, version := range all {
+		if spec.patches(version) != "" {
+			return d.usePatch(version, spec, at)
 		}
 	}
 	return userError("Let requires-python accept one of them, or write a Dockerfile.",
@@ -173,6 +183,24 @@ func (d *detector) usePython(version string, by place) error {
 	d.plan.Python = version
 	return nil
 }
+
+// usePatch takes a patch of Python version that the specifiers accept: Debian's where it is one, else one that uv brings.
+func (d *detector) usePatch(version string, spec specifiers, by place) error {
+	s, _ := d.suiteOf(version)
+	if own, _ := debian(d.plan.Base); own.python == version {
+		s = own
+	}
+	newest := fmt.Sprintf("%s.%d", version, mostPatches) // as uv has it
+	if s.name != "" && s.fits(spec) || s.name == "" && spec.accepts(version) && spec.accepts(newest) {
+		return d.usePython(version, by)
+	}
+	d.plan.Python, d.plan.Patches = version, spec.patches(version)
+	d.why(by.file, "Python "+d.plan.Patches+", which uv brings")
+	return nil
+}
+
+// fits reports whether the specifiers accept the suite's own Python.
+func (s suite) fits(spec specifiers) bool { return spec.accepts(cmp.Or(s.release, s.python)) }
 
 func trimZeros(digits string) string {
 	if t := strings.TrimLeft(digits, "0"); t != "" {
@@ -262,6 +290,30 @@ func (all specifiers) accepts(version string) bool {
 		}
 	}
 	return true
+}
+
+const mostPatches = 30 // no Python had more
+
+// patches returns the newest patches of Python X.Y that fulfil every clause, as specifiers, or "".
+func (all specifiers) patches(version string) string {
+	accepted := func(patch int) bool { return all.accepts(fmt.Sprintf("%s.%d", version, patch)) }
+	newest := mostPatches
+	for newest >= 0 && !accepted(newest) {
+		newest--
+	}
+	if newest < 0 {
+		return ""
+	}
+	oldest := newest
+	for oldest > 0 && accepted(oldest-1) {
+		oldest--
+	}
+	if newest < mostPatches {
+		return fmt.Sprintf(">=%s.%d,<=%s.%d", version, oldest, version, newest)
+	}
+	major, minor, _ := strings.Cut(version, ".")
+	n, _ := strconv.Atoi(minor)
+	return fmt.Sprintf(">=%s.%d,<%s.%d", version, oldest, major, n+1)
 }
 
 func (s specifier) accepts(v []int) bool {
