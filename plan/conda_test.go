@@ -85,6 +85,7 @@ func TestCondaPython(t *testing.T) {
 		{"python=3.8|=3.11", "3.11", true, false},
 		{"python>=3.9;python<3.11", "3.10", true, false},
 		{"python>3.12.50", "3.14", true, false},
+		{"python " + strings.Repeat("3.11|", 300) + "3.11", "3.10", true, false},
 		{"python=2", "2.7", false, true},
 		{"python=3.6", "3.6", false, true},
 		{"python<3.8", "3.7", true, true},

@@ -82,7 +82,11 @@ type condaTerm struct {
 	known   bool // else the solver knows better
 }
 
+// parseCondaConstraint leaves what is longer than anybody writes to the solver: judging it would take minutes.
 func parseCondaConstraint(text string) condaConstraint {
+	if len(text) > 1000 {
+		return condaConstraint{{{}}}
+	}
 	text = strings.NewReplacer(" ", "", "(", "", ")", "").Replace(text)
 	var c condaConstraint
 	for alternative := range strings.SplitSeq(text, "|") {

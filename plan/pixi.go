@@ -264,7 +264,7 @@ func (m *manifest) takeFeature(text string, f tomlTable) error {
 		} else {
 			m.pip = append(m.pip, at)
 		}
-		if err := m.takeKeys(text, name, pip[name]); err != nil {
+		if err := m.takeKeys(text, at, name, pip[name]); err != nil {
 			return err
 		}
 	}
@@ -291,17 +291,17 @@ func (m *manifest) takeFeature(text string, f tomlTable) error {
 }
 
 // takeKeys reads what else is said of a package for pip. An index of its own is asked for the others too, as a Pipfile's is.
-func (m *manifest) takeKeys(text, name string, value any) error {
+func (m *manifest) takeKeys(text string, at numbered, name string, value any) error {
 	keys, _ := value.(tomlTable)
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		switch key {
 		case "version", "extras", "path", "editable", "url", "git", "rev", "tag", "branch", "subdirectory":
 		case "index":
-			if err := m.takeOption(text, lineOf(text, name), key, keys[key]); err != nil {
+			if err := m.takeOption(text, at.number, key, keys[key]); err != nil {
 				return err
 			}
 		default:
-			m.ignored = append(m.ignored, fmt.Sprintf("line %d: %s of %s has no effect", lineOf(text, name), printable(key), printable(name)))
+			m.ignored = append(m.ignored, fmt.Sprintf("line %d: %s of %s has no effect", at.number, printable(key), printable(name)))
 		}
 	}
 	return nil

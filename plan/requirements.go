@@ -34,8 +34,8 @@ func (p place) String() string {
 	return fmt.Sprintf("%s, line %d", p.file, p.line)
 }
 
-// includes adds the place of an include to the error of what it includes.
-func (p place) includes(err error) error {
+// before puts the place of an include before the error of what it includes.
+func (p place) before(err error) error {
 	e := *bindery.AsError(err)
 	e.Msg = p.String() + ": " + e.Msg
 	return &e
@@ -96,7 +96,7 @@ func (d *detector) include(r *requirements, at place, value string) (local bool,
 	}
 	info, err := d.stat(file)
 	if err != nil {
-		return false, at.includes(err)
+		return false, at.before(err)
 	}
 	if info == nil {
 		return false, userError("Add the file, or take the line out.", "%s, line %d: there is no %s", at.file, at.line, printable(file))
@@ -106,7 +106,7 @@ func (d *detector) include(r *requirements, at place, value string) (local bool,
 	}
 	data, err := d.read(file)
 	if err != nil {
-		return false, at.includes(err)
+		return false, at.before(err)
 	}
 	return false, d.readInto(r, file, data)
 }
