@@ -24,7 +24,7 @@ func (d *detector) ignoreFiles() error {
 		found := parseIgnore(text)
 		for _, l := range found {
 			if _, err := patternmatcher.New([]string{l.text}); err != nil {
-				return userError("Mend the pattern: * ? [] and ! have Docker's meaning.", "%s, line %d: %q is a pattern that means nothing", file, l.number, printable(l.text))
+				return userError("Mend the pattern: * ? [] and ! have Docker's meaning.", "%s, line %d: %q is no pattern", file, l.number, printable(l.text))
 			}
 			patterns = append(patterns, l.text)
 		}
