@@ -119,6 +119,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Recipe.Rules = cmp.Or(c.Recipe.Rules, c.Generation)
 	c.Generation = c.Recipe.Generation()
+	c.Policy = c.Policy.WithDefaults()
 	c.Limits.Idle = cmp.Or(c.Limits.Idle, 10*time.Minute)
 	c.Limits.Age = cmp.Or(c.Limits.Age, 6*time.Hour)
 	c.Port = cmp.Or(c.Port, 8888)

@@ -116,7 +116,7 @@ func (d *Dispatcher) PlanRollout(ctx context.Context, name string, opt bindery.R
 	if err := opt.Check(); err != nil {
 		return bindery.RolloutPlan{}, err
 	}
-	f := rollout.Facts{Now: d.now(), Options: opt.WithDefaults(), Window: launchesFor, To: cmp.Or(name, d.cfg.Generation), Idle: max(cmp.Or(d.cfg.Policy.Idle, 1), 0)}
+	f := rollout.Facts{Now: d.now(), Options: opt.WithDefaults(), Window: launchesFor, To: cmp.Or(name, d.cfg.Generation), Idle: max(d.cfg.Policy.Idle, 0)}
 	d.mu.Lock()
 	f.Slots = cmp.Or(slots, d.slots())
 	g := d.generation(f.To)
@@ -193,7 +193,7 @@ func (d *Dispatcher) facts(ctx context.Context, f *rollout.Facts) (notes []strin
 // costs is what builds of each repository have cost lately, what one of unknown cost is taken for, and how many slots
 // builds that somebody waited for have held on average.
 func (d *Dispatcher) costs(ctx context.Context) (of map[string]time.Duration, otherwise time.Duration, busy float64, err error) {
-	of, otherwise = map[string]time.Duration{}, cmp.Or(d.cfg.Policy.Guess, 5*time.Minute)
+	of, otherwise = map[string]time.Duration{}, d.cfg.Policy.Guess
 	h, ok := d.cfg.Store.(Historian)
 	if !ok {
 		return of, otherwise, 0, nil

@@ -195,7 +195,7 @@ func (t *turn) tellOf(m *member) {
 	in := sched.WorkerUp{Worker: want.name, Slots: want.slots}
 	if want.free > 0 {
 		// However little there is, one build of unknown size may try: if it does not fit it says so.
-		in.Disk = max(want.free, cmp.Or(t.d.cfg.Policy.Disk, 8<<30))
+		in.Disk = max(want.free, t.d.cfg.Policy.Disk)
 	}
 	t.step(in)
 }

@@ -242,7 +242,7 @@ func (s *Scheduler) fail(b *build, o Outcome, now time.Time) {
 	quarantined := o == TooOld
 	until := now.Add(doubled(s.cfg.Remember, f.Row, s.cfg.Longest))
 	if quarantined {
-		until = now.Add(s.cfg.Isolate)
+		until = now.Add(max(s.cfg.Isolate, 0))
 	}
 	f = Failure{Key: b.Key, Build: b.ID, Row: f.Row + 1, Until: until, Forced: f.Forced, Quarantined: quarantined}
 	s.failures[b.Key] = f
@@ -255,7 +255,7 @@ func (in Forgive) apply(s *Scheduler, _ time.Time) { delete(s.failures, in.Key) 
 func (in Learn) apply(s *Scheduler, _ time.Time) { s.costs.learn(in.Repo, in.Kind, in.Cost, in.Disk) }
 
 func (in Configure) apply(s *Scheduler, _ time.Time) {
-	s.cfg, s.vacant = in.Config.withDefaults(), true
+	s.cfg, s.vacant = in.Config.WithDefaults(), true
 }
 
 func (in Tick) apply(*Scheduler, time.Time) {}

@@ -283,6 +283,9 @@ func (k *bucket) wakeFlow(s *Scheduler, f *flow, back bool, now time.Time) {
 // debt is by how much a flow that has nothing is ahead of virtual time.
 func (k *bucket) debt(s *Scheduler, f *flow, now time.Time) float64 {
 	d := max(f.tag-k.virtual, 0)
+	if s.cfg.HalfLife < 0 {
+		return d
+	}
 	return d * math.Exp2(-time.Duration(now.UnixNano()-f.left).Seconds()/s.cfg.HalfLife.Seconds())
 }
 
@@ -398,13 +401,13 @@ type debtor struct {
 }
 
 const (
-	lendEvery = 8 // times in a half-life
-	lendOver  = 1 // times LongAfter: less debt than that is never forgiven to a flow that waits
+	lendEvery = 8       // times in a half-life
+	lendOver  = 20 * 60 // slot-seconds by weight: less debt than that is never forgiven to a flow that waits
 )
 
 // lend notes that a flow is far ahead.
 func (s *Scheduler) lend(k *bucket, f *flow, now time.Time) {
-	if s.origin != nil || f.tag-k.virtual <= lendOver*s.cfg.LongAfter.Seconds() {
+	if s.origin != nil || s.cfg.HalfLife < 0 || f.tag-k.virtual <= lendOver {
 		return
 	}
 	for _, d := range s.debtors {
@@ -419,14 +422,17 @@ func (s *Scheduler) lend(k *bucket, f *flow, now time.Time) {
 
 // forgive lets a part of what is over the limit go.
 func (s *Scheduler) forgive(now time.Time) {
+	if s.cfg.HalfLife < 0 {
+		s.debtors = nil
+		return
+	}
 	keep := s.debtors[:0]
-	limit := lendOver * s.cfg.LongAfter.Seconds()
 	for _, d := range s.debtors {
-		over := d.f.tag - d.k.virtual - limit
+		over := d.f.tag - d.k.virtual - lendOver
 		if over <= 1 || d.f.busy == 0 {
 			continue // the rest is forgotten when it comes again
 		}
-		d.k.setTag(d.f, d.k.virtual+limit+over*math.Exp2(-1.0/lendEvery))
+		d.k.setTag(d.f, d.k.virtual+lendOver+over*math.Exp2(-1.0/lendEvery))
 		keep = append(keep, d)
 	}
 	if s.debtors = keep; len(keep) > 0 {

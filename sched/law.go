@@ -124,5 +124,5 @@ func (s *Scheduler) diskOf(repo string) int64 {
 	if l := s.costs.repos[repo]; l != nil && l.disk > 0 {
 		return l.disk
 	}
-	return s.cfg.Disk
+	return max(s.cfg.Disk, 0)
 }

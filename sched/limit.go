@@ -32,7 +32,7 @@ func (s *Scheduler) guard(b *build) {
 			sooner(at)
 		}
 	}
-	if !r.long && !b.Quick {
+	if !r.long && !b.Quick && s.cfg.LongAfter > 0 {
 		sooner(r.started.Add(s.cfg.LongAfter))
 	}
 	if !first.IsZero() {
@@ -50,7 +50,7 @@ func (s *Scheduler) ageLimit(b *build) time.Duration {
 // inspect stops a running build that has reached a limit; otherwise it sets the next alarm.
 func (s *Scheduler) inspect(b *build, now time.Time) {
 	r := b.run
-	if !r.started.Add(s.cfg.LongAfter).After(now) {
+	if s.cfg.LongAfter > 0 && !r.started.Add(s.cfg.LongAfter).After(now) {
 		s.markLong(b)
 	}
 	age := s.ageLimit(b)

@@ -166,7 +166,7 @@ type refName struct{ repo, ref string }
 // New returns an empty Scheduler.
 func New(cfg Config) *Scheduler {
 	s := &Scheduler{
-		cfg: cfg.withDefaults(), costs: &costs{repos: map[string]*law{}, kinds: map[string]*law{}}, planned: map[ruleKey]Rule{}, marks: map[string]uint16{},
+		cfg: cfg.WithDefaults(), costs: &costs{repos: map[string]*law{}, kinds: map[string]*law{}}, planned: map[ruleKey]Rule{}, marks: map[string]uint16{},
 		rules:   map[ruleName]Rule{},
 		stretch: stretch{early: 1, late: 1.2},
 	}
@@ -351,7 +351,7 @@ func (s *Scheduler) size(b *build) size {
 	case b.Quick:
 		return quick
 	}
-	if e := s.Estimate(b.Repo, b.Kind); e.Known && e.Quantile(0.5) > s.cfg.LongAfter {
+	if e := s.Estimate(b.Repo, b.Kind); e.Known && s.cfg.LongAfter > 0 && e.Quantile(0.5) > s.cfg.LongAfter {
 		return long
 	}
 	return short
