@@ -194,13 +194,14 @@ func (d *Dispatcher) refuse(ctx context.Context, failure error, while time.Durat
 	}
 }
 
-// failuresCount is how long after a failure stopped to answer for its key the next one is still one in a row.
+// failuresCount is how long after a failure stopped to answer for its key a restart still finds it, so that the next one
+// is one in a row: longer, where the queue remembers longer.
 const failuresCount = time.Hour
 
 // restore makes the state what the store says, then takes up what that state wants done.
 func (d *Dispatcher) restore(ctx context.Context) error {
 	now := d.now()
-	live, err := d.cfg.Store.Live(ctx, now.Add(-failuresCount))
+	live, err := d.cfg.Store.Live(ctx, now.Add(-max(failuresCount, d.cfg.Policy.Longest)))
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}

@@ -71,6 +71,7 @@ const lookAgain = time.Minute
 // while that helps nobody: it goes on, as a build of the slow lane, while long builds keep to their share of the slots;
 // and for as long as nobody wants its slot.
 func (s *Scheduler) outgrow(b *build, age time.Duration, now time.Time) {
+	s.markLong(b) // LongAfter may be later, or never
 	switch {
 	case b.Slow || b.Quick: // the slow lane's builds have slots
 		s.abort(b, TooOld, "it reached its age limit of "+words(age))

@@ -39,7 +39,7 @@ func (c canaryConfig) every() time.Duration {
 
 func (c canaryConfig) check() error {
 	if every := c.every(); every != 0 && (every < 10*time.Second || every > 24*time.Hour) {
-		return errors.New("canary.every: give 10s to 24h, or 0 for none")
+		return errors.New("canary.every: give 10s to 24h, or 0s for none")
 	}
 	if c.Repository == "" {
 		return nil

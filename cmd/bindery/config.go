@@ -29,7 +29,8 @@ import (
 // defaultConfig is read when it exists and no other file is named.
 const defaultConfig = "/etc/bindery/bindery.yaml"
 
-// A config is the configuration file. docs/configuration.md describes every key; a test compares the two.
+// A config is the configuration file. docs/configuration.md describes every key, docs/queue.md those of the
+// queue; a test compares them.
 type config struct {
 	StateDir      string   `yaml:"state_dir"`
 	Listen        string   `yaml:"listen"`
@@ -66,6 +67,7 @@ type config struct {
 
 	Pages    pagesConfig   `yaml:"pages"`
 	Sessions sessionConfig `yaml:"sessions"`
+	Queue    queueConfig   `yaml:"queue"`
 	Steps    stepConfig    `yaml:"steps"`
 	Conda    condaConfig   `yaml:"conda"`
 	Python   pythonConfig  `yaml:"python"`
@@ -236,14 +238,44 @@ func parseConfig(path string, text []byte, c *config) error {
 		if dec.Decode(new(yaml.Node)) == nil {
 			err = errors.New("more than one document")
 		} else {
-			err = c.check()
+			err = located(text, c.check())
 		}
 	}
 	if err != nil {
-		return bindery.Errorf(bindery.ErrInvalid, bindery.User, "docs/configuration.md lists the keys and their values.",
+		return bindery.Errorf(bindery.ErrInvalid, bindery.User, "docs/configuration.md lists the keys and their values, docs/queue.md those of queue.",
 			"%s: %s", path, plainYAML(err))
 	}
 	return nil
+}
+
+// located puts the number of its line before what err says of a key.
+func located(text []byte, err error) error {
+	var doc yaml.Node
+	if err == nil || yaml.Unmarshal(text, &doc) != nil || len(doc.Content) == 0 {
+		return err
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for i, line := range lines {
+		key, _, _ := strings.Cut(line, ": ")
+		if n := lineOf(doc.Content[0], strings.Split(key, ".")); n > 0 {
+			lines[i] = fmt.Sprintf("line %d: %s", n, line)
+		}
+	}
+	return errors.New(strings.Join(lines, "\n"))
+}
+
+// lineOf finds a key by the names that lead to it; 0: it is not there.
+func lineOf(n *yaml.Node, names []string) int {
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		switch {
+		case n.Content[i].Value != names[0]:
+		case len(names) == 1:
+			return n.Content[i].Line
+		default:
+			return lineOf(n.Content[i+1], names[1:])
+		}
+	}
+	return 0
 }
 
 var unknownKeyRE = regexp.MustCompile(`field (\S+) not found in type \S+`)
@@ -255,7 +287,7 @@ func plainYAML(err error) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
 		line = unknownKeyRE.ReplaceAllString(strings.TrimSpace(line), `unknown key "$1"`)
-		lines[i] = strings.NewReplacer(" into main.config", "", " into main.", " where it takes a ").Replace(line)
+		lines[i] = strings.NewReplacer(" into main.config", "", " into main.", " where it takes a ", " into time.Duration", " where it takes a duration such as 90s, 10m or 6h").Replace(line)
 	}
 	return strings.Join(lines, "; ")
 }
@@ -280,6 +312,9 @@ func (c *config) check() error {
 		return err
 	}
 	if err := c.Conda.check(); err != nil {
+		return err
+	}
+	if _, err := c.policy(); err != nil {
 		return err
 	}
 	if _, _, err := parseAllow(c.AllowSource); err != nil {

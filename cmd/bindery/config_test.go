@@ -81,7 +81,8 @@ func TestConfigReads(t *testing.T) {
 	}
 }
 
-// TestConfigIsDocumented compares the keys with the tables of docs/configuration.md.
+// TestConfigIsDocumented compares the keys with the tables of docs/configuration.md, and those of the queue with the one
+// of docs/queue.md.
 func TestConfigIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../docs/configuration.md")
 	if err != nil {
@@ -91,11 +92,18 @@ func TestConfigIsDocumented(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\|").FindAllStringSubmatch(string(text), -1) {
 		documented = append(documented, m[1])
 	}
+	queue, err := os.ReadFile("../../docs/queue.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range numberRow.FindAllStringSubmatch(string(queue), -1) {
+		documented = append(documented, "queue."+m[1])
+	}
 	keys := keysOf(reflect.TypeFor[config](), "")
 	slices.Sort(documented)
 	slices.Sort(keys)
 	if diff := cmp.Diff(keys, documented); diff != "" {
-		t.Errorf("docs/configuration.md (-code +document):\n%s", diff)
+		t.Errorf("docs/configuration.md, docs/queue.md (-code +document):\n%s", diff)
 	}
 	_, example, _ := strings.Cut(string(text), "```yaml\n")
 	example, _, _ = strings.Cut(example, "```")

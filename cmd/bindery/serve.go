@@ -239,19 +239,23 @@ func (c *serveCmd) hubParts(ctx context.Context, a *app, log *slog.Logger) (h hu
 	if h.trace, err = newTracer(a.inst.path("trace"), a.cfg.Trace, log); err != nil {
 		return h, err
 	}
-	h.hub, err = dispatch.New(c.dispatch(a, h, log))
+	policy, err := a.cfg.policy()
+	if err != nil {
+		return h, err
+	}
+	h.hub, err = dispatch.New(c.dispatch(a, h, policy, log))
 	h.people = staff{h.hub, h.crew, ""}
 	return h, err
 }
 
 // dispatch is what the dispatcher is made of.
-func (c *serveCmd) dispatch(a *app, h hubParts, log *slog.Logger) dispatch.Config {
+func (c *serveCmd) dispatch(a *app, h hubParts, policy sched.Config, log *slog.Logger) dispatch.Config {
 	return dispatch.Config{
 		Ended: h.seen.built, Resolved: h.seen.resolved,
 		Store: h.db, Worker: visitorWorker{h.parts.workers, h.crew.canary}, Connect: h.crew.connect, Minimums: h.limits.minimums,
 		Launcher: hubLauncher{h.launcher}, Recipe: a.recipe(c.Base),
 		Retention: a.cfg.Images.rule(), Prunes: a.cfg.Images.Prune, Generations: h.seen.generation,
-		Policy: sched.Config{Sessions: a.cfg.Sessions.Max, Places: a.cfg.Sessions.Places}, Wait: true, Quick: true, Trace: h.trace.sink(),
+		Policy: policy, Wait: true, Quick: true, Trace: h.trace.sink(),
 		Limits: a.cfg.Sessions.limits(), Port: sessionPort, Probe: probe, Leases: h.hubLeases, Log: log,
 	}
 }

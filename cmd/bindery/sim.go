@@ -37,7 +37,7 @@ type simRunCmd struct {
 	Contention         float64  `help:"Share by which each other build on the same worker makes a build longer." placeholder:"SHARE"`
 	Places             int      `help:"Sessions at once under the fair queue (default: as many as anybody wants)." placeholder:"N"`
 	Failing            float64  `help:"Share of specs that cannot be built." placeholder:"SHARE"`
-	MaxAge             string   `help:"Age at which fair stops a build (default: the queue's own)." placeholder:"DURATION"`
+	MaxAge             string   `help:"Age at which fair stops a build (default: queue.max_age)." placeholder:"DURATION"`
 	Autoscale          int      `help:"Add workers up to so many slots while builds wait." placeholder:"SLOTS"`
 	AutoscaleDelay     string   `help:"From the wish for a worker until it is ready (default 4m)." placeholder:"DURATION"`
 
@@ -55,7 +55,7 @@ func (c *simRunCmd) Run(ctx context.Context, a *app) error {
 	if c.Chart != "" && kind != ".svg" && kind != ".png" {
 		return usagef("--chart draws SVG or PNG: give a file name that ends in .svg or .png")
 	}
-	cfg, err := c.config()
+	cfg, err := c.config(a.cfg)
 	if err != nil {
 		return err
 	}
@@ -82,12 +82,16 @@ func (c *simRunCmd) Run(ctx context.Context, a *app) error {
 	return rep.Print(a.stdout)
 }
 
-// config reads the flags.
-func (c *simRunCmd) config() (sim.Config, error) {
+// config reads the flags. The queue has the numbers of the configuration file, as the hub that is started with it.
+func (c *simRunCmd) config(file config) (sim.Config, error) {
 	cfg := sim.Config{
 		Policies: c.Policy, Seed: c.Seed, Slots: c.Slots, Workers: c.Workers, Frontends: c.Frontends, Threads: c.Threads,
 		Old: c.OldGeneration, Scratch: c.ScratchlessWorkers, Law: sim.Law{Failing: c.Failing, Contention: c.Contention}, Disk: c.Disk << 30, Places: c.Places,
 		Autoscale: sim.Autoscale{Most: c.Autoscale}, Now: time.Now,
+	}
+	var err error
+	if cfg.Sched, err = file.policy(); err != nil {
+		return cfg, err
 	}
 	from, err := parseTime("--from", c.From)
 	if err != nil {
