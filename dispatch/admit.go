@@ -19,6 +19,7 @@ type waiter struct {
 	came time.Time
 
 	address string        // see Ask
+	quota   int           // of its repository, see Ask
 	done    chan struct{} // closed when the next two are settled
 	got     *session
 	no      sched.Refuse // why it gets no place
@@ -30,7 +31,7 @@ func (d *Dispatcher) admit(ctx context.Context, b bindery.Build, ask bindery.Ask
 		ID: sessionID(hubSession, b.Source), Build: b.ID, Image: b.Result.Image, Source: b.Source, State: bindery.SessionPending,
 		Token: Token(), Limits: d.cfg.Limits, Request: ask.Request, Requester: ask.Requester,
 	}
-	w := &waiter{rec: rec, name: cmp.Or(ask.Request, rec.ID), address: ask.Address, done: make(chan struct{})}
+	w := &waiter{rec: rec, name: cmp.Or(ask.Request, rec.ID), address: ask.Address, quota: ask.RepoQuota, done: make(chan struct{})}
 	var refused sched.Refuse
 	waits := false
 	var shared *waiter // of another call with the same request
@@ -75,7 +76,7 @@ func (d *Dispatcher) admit(ctx context.Context, b bindery.Build, ask bindery.Ask
 func (d *Dispatcher) asksFor(src bindery.Source, ask bindery.Ask) sched.AskSession {
 	return sched.AskSession{
 		Repo: src.Identity(), Owner: src.Owner(), Requester: ask.Requester,
-		RepoQuota: ask.RepoQuota, Wait: d.cfg.Wait && ask.RepoQuota == 0, Spec: src.Link(), Address: ask.Address,
+		RepoQuota: ask.RepoQuota, Wait: d.cfg.Wait, Spec: src.Link(), Address: ask.Address,
 	}
 }
 
@@ -186,7 +187,7 @@ func (d *Dispatcher) waiting() (out []sched.Session) {
 	for _, w := range all {
 		out = append(out, sched.Session{
 			ID: w.rec.ID, Repo: w.rec.Source.Identity(), Owner: w.rec.Source.Owner(), Requester: w.rec.Requester, Created: w.came,
-			Idle: w.rec.Limits.Idle, Age: w.rec.Limits.Age, Waiting: true, Spec: w.rec.Source.Link(), Address: w.address,
+			Idle: w.rec.Limits.Idle, Age: w.rec.Limits.Age, Waiting: true, RepoQuota: w.quota, Spec: w.rec.Source.Link(), Address: w.address,
 		})
 	}
 	return out

@@ -79,8 +79,8 @@ type Config struct {
 
 	Policy sched.Config   // attempts, delays, number of sessions; the zero value has sane defaults
 	Limits bindery.Limits // of a session; Idle defaults to 10 minutes, Age to 6 hours, the rest to the launcher's
-	// Wait lets launches wait for a place when there is none, rather than refuse them. An ask that brings its own quota,
-	// as BinderHub's settings have them, is refused as BinderHub would.
+	// Wait lets launches wait for a place when there is none, rather than refuse them. Over the quota that an ask brings,
+	// as BinderHub's settings have them, it is refused as BinderHub would.
 	Wait bool
 	// Quick lets the next commit of what was built before run beside the slots, as long as nothing but copying is to be
 	// done. The worker says whether that is so.

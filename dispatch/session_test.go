@@ -251,6 +251,62 @@ func TestNoPlaces(t *testing.T) {
 	})
 }
 
+// TestRepoQuota lets visitors with a quota of their repository wait for a place on a full hub; over the quota they are
+// refused at once, as BinderHub does. Both hold after a transaction that fails.
+func TestRepoQuota(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openStore(t, t.TempDir())
+		w := newWorker()
+		st := &flaky{Store: db, mode: failBefore}
+		h := run(t, st, w, newLauncher(w), func(c *dispatch.Config) {
+			c.Policy.Sessions, c.Wait = 2, true
+			c.Limits.Idle, c.Limits.Age = 24*time.Hour, 24*time.Hour
+		})
+		course := bindery.Rule{Kind: "quota", Scope: "repository", Name: ask("r").Source.Identity(), Value: 2, Reason: "a course", Who: "ann"}
+		b, a := h.make(t, "r"), ask("r")
+		a.Source, a.RepoQuota = b.Source, 1
+		other, first := h.launch(t, h.make(t, "q")), h.launch(t, b)
+		if _, err := h.Launch(t.Context(), b, a); !errors.Is(err, bindery.ErrRepoQuota) {
+			t.Errorf("over its quota on a full hub: %v", err)
+		}
+		if err := h.SetRule(t.Context(), course); err != nil {
+			t.Fatal(err)
+		}
+		var second bindery.Session
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			var err error
+			if second, err = h.Launch(t.Context(), b, a); err != nil {
+				t.Errorf("within its quota on a full hub: %v", err)
+			}
+		})
+		synctest.Wait()
+		st.mu.Lock()
+		st.at = st.n + 1
+		st.mu.Unlock()
+		if err := h.LiftRule(t.Context(), course, "ann", "over"); err == nil {
+			t.Error("no transaction failed")
+		}
+		if err := h.LiftRule(t.Context(), course, "ann", "over"); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []bindery.Session{other, first} { // who came within a quota that is no more still waits for his own
+			if second.ID != "" {
+				t.Errorf("a second session when %s ends", s.ID)
+			}
+			if err := h.StopSession(t.Context(), s.ID, "enough"); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		wg.Wait()
+		h.stop()
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestCull(t *testing.T) {
 	bubble(t, func(c *dispatch.Config) { c.Limits = bindery.Limits{Idle: 10 * time.Minute, Age: 2 * time.Hour} }, func(t *testing.T, h *hub) {
 		b := h.make(t, "r")
@@ -350,6 +406,8 @@ func TestQuotaBeforeBuild(t *testing.T) {
 		"the repository's": {nil, 1, bindery.ErrRepoQuota},
 		"the hub's":        {func(c *dispatch.Config) { c.Policy = sched.Config{Sessions: 1} }, 0, bindery.ErrHubQuota},
 		"a place to wait":  {func(c *dispatch.Config) { c.Policy, c.Wait = sched.Config{Sessions: 1}, true }, 0, ""},
+		"within a quota":   {func(c *dispatch.Config) { c.Policy, c.Wait = sched.Config{Sessions: 1}, true }, 2, ""},
+		"over a quota":     {func(c *dispatch.Config) { c.Wait = true }, 1, bindery.ErrRepoQuota},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, c.config, func(t *testing.T, h *hub) {

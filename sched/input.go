@@ -99,7 +99,7 @@ type AskSession struct {
 	Repo, Owner, Requester string
 	Idle, Age              time.Duration // culled after; 0: never
 	Wait                   bool          // for a place, if there is none
-	RepoQuota              int           // sessions of the repository at once; 0: as configured. A rule wins over it
+	RepoQuota              int           // sessions of the repository at once, over which nobody waits; 0: as configured. A rule wins over it
 	Spec, Address          string        // see Origin
 }
 

@@ -126,7 +126,7 @@ func (m *mirror) obey(now time.Time, in sched.Input, d sched.Decision) {
 
 func (m *mirror) ask(now time.Time, s sched.AskSession) {
 	m.sessions[s.Session] = &sched.Session{
-		ID: s.Session, Repo: s.Repo, Owner: s.Owner, Requester: s.Requester, Created: now, Idle: s.Idle, Age: s.Age,
+		ID: s.Session, Repo: s.Repo, Owner: s.Owner, Requester: s.Requester, Created: now, Idle: s.Idle, Age: s.Age, RepoQuota: s.RepoQuota,
 	}
 	m.admitted = append(m.admitted, s.Session)
 }

@@ -27,12 +27,12 @@ func (in AskSession) apply(s *Scheduler, now time.Time) {
 		RepoQuota: in.RepoQuota, Spec: in.Spec, Address: in.Address,
 	}
 	// Who comes later does not overtake those who wait, unless only their own quotas hold them.
-	reason, full := s.noPlace(x)
+	reason, full, waits := s.room(x, in.Wait)
 	switch {
 	case reason == "":
 		s.sessions[x.ID] = x
 		s.admit(x, now)
-	case in.Wait && len(s.lobby) < max(s.cfg.Places, 0):
+	case waits:
 		x.Waiting = true
 		s.sessions[x.ID] = x
 		s.lobby = append(s.lobby, x)
@@ -42,10 +42,32 @@ func (in AskSession) apply(s *Scheduler, now time.Time) {
 	}
 }
 
+// room says why there is no place for a session that asks, as noPlace does, and whether it waits for one. Over the quota
+// that it brought for its repository it does not, those counted who wait for the same: BinderHub, whose quota that is,
+// refuses at once.
+func (s *Scheduler) room(x *Session, wait bool) (reason string, full Scope, waits bool) {
+	reason, full = s.noPlace(x)
+	if reason == "" || !wait {
+		return reason, full, false
+	}
+	if x.RepoQuota != 0 && !s.granted(x) {
+		taken := s.places[0][x.Repo]
+		for _, y := range s.lobby {
+			if y.Repo == x.Repo {
+				taken++
+			}
+		}
+		if taken >= x.RepoQuota {
+			return fmt.Sprintf("all places of this repository are taken, or waited for (%d)", x.RepoQuota), OnRepo, false
+		}
+	}
+	return reason, full, len(s.lobby) < max(s.cfg.Places, 0)
+}
+
 // Full says whether a session that asked now would be turned away for want of a place; nothing is reserved.
 func (s *Scheduler) Full(in AskSession) (no Refuse, full bool) {
-	reason, scope := s.noPlace(&Session{Repo: in.Repo, Owner: in.Owner, Requester: in.Requester, RepoQuota: in.RepoQuota, Spec: in.Spec, Address: in.Address})
-	if scope == "" || (in.Wait && len(s.lobby) < max(s.cfg.Places, 0)) {
+	reason, scope, waits := s.room(&Session{Repo: in.Repo, Owner: in.Owner, Requester: in.Requester, RepoQuota: in.RepoQuota, Spec: in.Spec, Address: in.Address}, in.Wait)
+	if scope == "" || waits {
 		return Refuse{}, false
 	}
 	return Refuse{Session: in.Session, Reason: reason, Full: scope}, true
