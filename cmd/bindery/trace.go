@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// A tracer writes down what the scheduler was told and what it decided, one file for each run of the hub.
+// A tracer writes down what the scheduler was told and what it decided, one file for each run of the hub: its beginning, if
+// the run is long.
 type tracer struct {
 	file *os.File
 	left int64 // bytes that may still be written
@@ -65,13 +66,15 @@ func thinOut(dir string, most int64) error {
 	return errors.Join(errs...)
 }
 
-// write is called for one line after another. A trace that is full, or cannot be written, ends: what is there replays.
+// write is called for one line after another. A trace that is full, or cannot be written, ends: what is there replays. No
+// other file goes on with it, since it could not be replayed: what a hub begins with, at its start, is what is stored, and
+// a queue that has run knows more than that, such as tags, who watches, what a build avoids.
 func (t *tracer) write(line []byte) {
 	if t.left <= 0 {
 		return
 	}
 	if t.left -= int64(len(line)); t.left <= 0 {
-		t.log.Warn("the trace is full; it begins again when the hub starts", "file", t.file.Name())
+		t.log.Warn("the trace is full: what the queue does is not traced from now until the hub starts again; a larger trace in the configuration file holds more", "file", t.file.Name())
 		return
 	}
 	if _, err := t.file.Write(line); err != nil {
