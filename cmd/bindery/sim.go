@@ -14,7 +14,7 @@ import (
 )
 
 type simCmd struct {
-	Run    simRunCmd    `cmd:"" help:"Compare policies of the queue on recorded or generated demand."`
+	Run    simRunCmd    `cmd:"" help:"Compare policies of the queue on recorded or generated demand; fair goes by the configuration file's queue."`
 	Replay simReplayCmd `cmd:"" help:"Do once more what a hub's queue did, and compare the decisions."`
 }
 
