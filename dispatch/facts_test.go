@@ -65,6 +65,29 @@ func TestDiskReserved(t *testing.T) {
 	}
 }
 
+// TestRowOutlivesARestart fails a build twice, hours and a restart apart, where the queue remembers for so long: it is the
+// second in a row.
+func TestRowOutlivesARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openStore(t, t.TempDir())
+		w := newWorker()
+		w.run = func(_ bindery.BuildRequest, emit func(bindery.Event)) { emit(failed(bindery.User)) }
+		for row := 1; row <= 2; row++ {
+			h := run(t, db, w, newLauncher(w), func(c *dispatch.Config) { c.Policy.Longest = 6 * time.Hour })
+			b := h.submit(t, ask("r"))
+			h.story(t, b.ID)
+			if got := h.build(t, b.ID); got.Row != row {
+				t.Errorf("failure %d: %+v", row, got)
+			}
+			h.stop()
+			time.Sleep(3 * time.Hour)
+		}
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestSilent stops a build of which nothing is heard, and lets one live of which a step only computes.
 func TestSilent(t *testing.T) {
 	for _, computes := range []bool{true, false} {
