@@ -168,7 +168,7 @@ func TestCondaFaults(t *testing.T) {
 		"no solution":         {"dependencies:\n- greet=2.1\n- only-old\n", "environment.yml, line 2 and line 3: The environment has no solution", bindery.ErrStep, bindery.User},
 		"not a spec":          {"dependencies:\n- 'gr!!=x='\n", "environment.yml, line 2: \"gr!!=x=\" is not a dependency", bindery.ErrStep, bindery.User},
 		"no such channel":     {"channels: ['" + channelURL + "/none', nodefaults]\ndependencies: [greet]\n", "A channel does not have what it should", bindery.ErrStep, bindery.User},
-		"channel is away":     {"channels: ['http://127.0.0.1:1/x', nodefaults]\ndependencies: [greet]\n", "environment.yml, line 1: A channel could not be reached", bindery.ErrUnreachable, bindery.Transient},
+		"channel is away":     {"channels: ['http://127.0.0.1:1/x', nodefaults]\ndependencies: [greet]\n", "environment.yml, line 1: The channel http://127.0.0.1:1/x could not be reached", bindery.ErrUnreachable, bindery.Transient},
 		"no such requirement": {scienceYML("bindery-has-no-such-package==1.0"), "environment.yml, line 10", bindery.ErrStep, bindery.User},
 		"channel forbids":     {"channels: ['" + strings.Replace(channelURL, "127.0.0.1", "localhost", 1) + "/private', nodefaults]\ndependencies: [greet]\n", "A channel does not have what it should", bindery.ErrStep, bindery.User},
 	} {

@@ -119,6 +119,18 @@ def why_not(error):
     return re.sub(r" for url \(\S*\)", "", plain(lines[-1] if lines else "no reason given"))
 
 
+def whose(error, channels):
+    """The channel that an error is about, as the environment file names it."""
+    machine = Machine()
+    for url in re.findall(r"https?://[^\s)\"']+", str(error)):
+        for channel in channels:
+            mirror = machine.map.get(channel)
+            places = machine.urls(channel) + ([mirror.rstrip("/")] if mirror else [])
+            if any(url.startswith(place + "/") for place in places):
+                return "The channel " + named(channel)
+    return "A channel"
+
+
 def name_of(spec):
     """The name of the package that a spec is about."""
     return re.split(r"[\s\[=<>!~]", str(spec).rpartition("::")[2], maxsplit=1)[0]
@@ -382,7 +394,7 @@ async def step(what, file):
             what = "A package is not the one that the %s names by its hash: %s" % ("lock file" if spec.get("locked") else "channel", plain(lied.group(1)) if lied else "unknown")
             raise Failure(what, USER if spec.get("locked") else UNREACHABLE) from e
         if unreachable(e):
-            raise Failure("A channel could not be reached: %s" % why_not(e), UNREACHABLE) from e
+            raise Failure("%s could not be reached: %s" % (whose(e, spec.get("channels") or []), why_not(e)), UNREACHABLE) from e
         raise Failure("A channel does not have what it should: %s" % plain(" / ".join(str(e).splitlines()))) from e
 
 
