@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -245,13 +246,15 @@ func TestCondaPip(t *testing.T) {
 		"name":            {"requests", false, nil},
 		"included":        {"-r more.txt", false, []string{"binder/more.txt"}},
 		"upwards":         {"-r ../requirements.txt", false, []string{"requirements.txt"}},
+		"the usual name":  {"-r requirements.txt", false, []string{"binder/requirements.txt"}},
+		"as constraints":  {"-c requirements.txt", false, []string{"binder/requirements.txt"}},
 		"local":           {"-e .", true, nil},
 		"included local":  {"-r local.txt", true, []string{"binder/local.txt"}},
 		"url":             {"https://example.org/x.whl", false, nil},
 		"version control": {"git+https://example.org/x", false, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			files := repo("binder/environment.yml", pip(tt.line), "binder/more.txt", "a", "binder/local.txt", "./x", "requirements.txt", "b")
+			files := repo("binder/environment.yml", pip(tt.line), "binder/more.txt", "a", "binder/local.txt", "./x", "requirements.txt", "b", "binder/requirements.txt", "c")
 			got, err := plan.Detect(files, plan.Options{})
 			if err != nil {
 				t.Fatal(err)
@@ -267,6 +270,40 @@ func TestCondaPip(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// A requirements.txt is a file like others to a pip section: only the pip pack reads it by itself.
+func TestCondaPipIncludesRequirements(t *testing.T) {
+	for _, dir := range []string{"", "binder/"} {
+		for _, option := range []string{"-r", "-c"} {
+			files := repo(dir+"environment.yml", "dependencies: [python=3.11, pip, {pip: [six, \""+option+" requirements.txt\"]}]\n", dir+"requirements.txt", "numpy")
+			key := func() string {
+				t.Helper()
+				got, err := plan.Detect(files, plan.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if in := got.Env[1]; !slices.Equal(in.Includes, []string{dir + "requirements.txt"}) || !slices.Contains(got.Reads, dir+"requirements.txt") || len(got.Ignored) > 0 {
+					t.Errorf("%s in %q: %+v, reads %v, ignored %v", option, dir, in, got.Reads, got.Ignored)
+				}
+				k, err := got.EnvKey("g", files)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return k
+			}
+			before := key()
+			files[dir+"requirements.txt"].Data = []byte("scipy")
+			if key() == before {
+				t.Errorf("%s in %q: another requirements.txt, the same environment", option, dir)
+			}
+			files[dir+"requirements.txt"].Data = []byte("-e .")
+			got, err := plan.Detect(files, plan.Options{})
+			if err != nil || len(got.Content) != 1 || len(got.Ignored) > 0 {
+				t.Errorf("%s in %q: a local line of it: %+v, %v", option, dir, got, err)
+			}
+		}
 	}
 }
 

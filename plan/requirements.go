@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -15,6 +16,7 @@ const maxIncludes = 100
 
 // requirements is what a requirement file says, with those that it includes.
 type requirements struct {
+	file      string   // that is read first; empty where the lines come from no requirement file
 	includes  []string // files included, in order
 	encodings map[string]string
 	local     *place // the first line that needs the repository in place; nil if none does
@@ -44,7 +46,7 @@ func (p place) before(err error) error {
 // readRequirements reads a requirement file and everything it includes. A line is local when its installation needs
 // files of the repository other than the requirement files themselves.
 func (d *detector) readRequirements(file string) (*requirements, error) {
-	r := &requirements{}
+	r := &requirements{file: file}
 	data, err := d.read(file)
 	if err != nil {
 		return r, err
@@ -89,10 +91,8 @@ func (d *detector) include(r *requirements, at place, value string) (local bool,
 	if !fs.ValidPath(file) {
 		return true, nil
 	}
-	for _, known := range append([]string{d.config("requirements.txt")}, r.includes...) {
-		if known == file {
-			return false, nil
-		}
+	if file == r.file || slices.Contains(r.includes, file) {
+		return false, nil
 	}
 	info, err := d.stat(file)
 	if err != nil {
