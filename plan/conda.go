@@ -181,9 +181,8 @@ func (d *detector) lockOf(file string, env environment) (bool, error) {
 	}
 	var local []numbered // no lock file has those
 	for _, line := range env.pip {
-		needs, included := judge(line.text)
-		option, _ := cutOption(line.text)
-		if needs && included == "" || option == "-e" || option == "--editable" {
+		needs, included, _ := judge(line.text)
+		if _, editable := optionOf(line.text, "--editable"); needs && included == "" || editable {
 			local = append(local, line)
 		}
 	}
@@ -195,8 +194,8 @@ func (d *detector) lockOf(file string, env environment) (bool, error) {
 func (d *detector) required(file string, lines []numbered, seen map[string]bool) []numbered {
 	var all []numbered
 	for _, line := range lines {
-		option, value := cutOption(line.text)
-		if option != "-r" && option != "--requirement" {
+		value, ok := optionOf(line.text, "--requirement")
+		if !ok {
 			all = append(all, line)
 			continue
 		}

@@ -269,6 +269,20 @@ func TestRequirements(t *testing.T) {
 		"numpy # ./x":                        false,
 		"numpy \\\n  ; python_version<'4'":   false,
 		"-e \\\n .":                          true,
+		// Several options on a line.
+		"-i https://h/s --find-links ./wheels":                true,
+		"-i https://h/s --find-links https://h/w":             false,
+		"--index-url https://h/s --extra-index-url ./s":       true,
+		"--index-url https://h/s --extra-index-url=file:///s": true,
+		"-i https://pypi.org/simple --trusted-host h":         false,
+		"--trusted-host h -e .":                               true,
+		"--pre -f 'https://h/my wheels' --prefer-binary":      false,
+		"--pre -f\"my wheels\"":                               true,
+		"--trusted-host -f ./wheels":                          false, // -f is the host
+		"--find ./wheels":                                     true,
+		"--extra=./s":                                         true,
+		"-e git+https://h/o/r#egg=x -f ./wheels":              false, // -f has no effect
+		"--unknown ./x":                                       false,
 	} {
 		got, err := plan.Detect(repo("requirements.txt", "six\n"+line+"\n"), plan.Options{})
 		if err != nil {
@@ -311,6 +325,31 @@ func TestIncludes(t *testing.T) {
 	checkError(t, err)
 	if err == nil || !strings.Contains(err.Error(), "common/a.txt, line 1: there is no common/b.txt") {
 		t.Errorf("a missing file: %v", err)
+	}
+}
+
+// Of a line with several options, pip reads one file.
+func TestOneFileOfALine(t *testing.T) {
+	for line, want := range map[string][]string{
+		"-r a.txt -c b.txt":                     {"a.txt"},
+		"-c b.txt -r a.txt":                     {"a.txt"},
+		"-ra.txt --requirement=none.txt":        {"a.txt"},
+		"-c b.txt -i https://h.example/simple":  {"b.txt"},
+		"--pre --requirem a.txt":                     {"a.txt"},
+		"-r 'c d.txt' --pre":                    {"c d.txt"},
+		`--constraint c\ d.txt --prefer-binary`: {"c d.txt"},
+	} {
+		got, err := plan.Detect(repo("requirements.txt", "six\n"+line+"\n", "a.txt", "x", "b.txt", "y<2", "c d.txt", "z"), plan.Options{})
+		if err != nil {
+			t.Errorf("%s: %v", line, err)
+			continue
+		}
+		if diff := cmp.Diff(want, got.Env[0].Includes); diff != "" {
+			t.Errorf("%s: %s", line, diff)
+		}
+		if len(got.Ignored) != 1 || !strings.HasPrefix(got.Ignored[0].Text, "line 2: pip takes one") {
+			t.Errorf("%s: nobody says that the rest has no effect: %v", line, got.Ignored)
+		}
 	}
 }
 

@@ -68,8 +68,11 @@ func (d *detector) readInto(r *requirements, file string, data []byte) error {
 // judgeLines follows the includes among requirement lines of file, and finds the first that is local.
 func (d *detector) judgeLines(r *requirements, file string, lines []numbered) (err error) {
 	for _, l := range lines {
-		needs, included := judge(l.text)
+		needs, included, idle := judge(l.text)
 		at := place{file, l.number}
+		if len(idle) > 0 {
+			d.ignore(file, fmt.Sprintf("line %d: pip takes one package or one file of a line, so %s has no effect there", l.number, strings.Join(idle, ", ")))
+		}
 		if included != "" {
 			if needs, err = d.include(r, at, included); err != nil {
 				return err
@@ -142,42 +145,143 @@ func requirementLines(text string) []numbered {
 	return out
 }
 
-// judge says whether a requirement line needs the repository's files, and which requirement file it includes.
-func judge(line string) (local bool, included string) {
-	option, value := cutOption(line)
-	switch option {
-	case "":
-		return needsFiles(line, false), ""
-	case "-r", "--requirement", "-c", "--constraint":
-		return value != "", value
-	case "-e", "--editable", "-f", "--find-links":
-		return value != "" && needsFiles(value, true), ""
-	case "-i", "--index-url", "--extra-index-url", "--pypi-url":
-		return strings.Contains(value, "file:") || strings.HasPrefix(value, "."), ""
-	}
-	return strings.Contains(value, "file:"), ""
-}
-
-// cutOption splits an option from its value: "-r x", "-rx", "--requirement x", "--requirement=x".
-func cutOption(line string) (option, value string) {
+// judge says whether a requirement line needs the repository's files, which requirement file it includes, and which of
+// its options pip leaves out.
+func judge(line string) (local bool, included string, idle []string) {
 	if !strings.HasPrefix(line, "-") {
-		return "", ""
+		return needsFiles(line, false), "", nil
 	}
-	if !strings.HasPrefix(line, "--") && len(line) >= 2 {
-		return line[:2], unquote(strings.TrimSpace(strings.TrimPrefix(line[2:], "=")))
+	all := options(line)
+	// Of one line pip takes one package or one file, the first, and nothing beside it.
+	for _, name := range []string{"--editable", "--requirement", "--constraint"} {
+		i := slices.IndexFunc(all, func(o option) bool { return o.name == name })
+		if i < 0 {
+			continue
+		}
+		value := all[i].value
+		for _, o := range slices.Delete(all, i, i+1) {
+			if !slices.Contains(idle, o.name) {
+				idle = append(idle, o.name)
+			}
+		}
+		if name == "--editable" {
+			return value != "" && needsFiles(value, true), "", idle
+		}
+		return value != "", value, idle
 	}
-	i := strings.IndexAny(line, "= \t")
-	if i < 0 {
-		return line, ""
+	for _, o := range all {
+		switch o.name {
+		case "--find-links":
+			local = local || o.value != "" && needsFiles(o.value, true)
+		case "--index-url", "--extra-index-url":
+			local = local || strings.HasPrefix(o.value, ".")
+		}
+		local = local || strings.Contains(o.value, "file:")
 	}
-	return line[:i], unquote(strings.TrimSpace(strings.TrimLeft(line[i:], "= \t")))
+	return local, "", nil
 }
 
-func unquote(s string) string {
-	if len(s) > 1 && (s[0] == '"' || s[0] == '\'') && s[len(s)-1] == s[0] {
-		return s[1 : len(s)-1]
+// An option is one of a requirement line, by its first name, with its value.
+type option struct{ name, value string }
+
+// optionOf returns the value of the first option of a requirement line that has that name.
+func optionOf(line, name string) (value string, ok bool) {
+	if !strings.HasPrefix(line, "-") {
+		return "", false
 	}
-	return s
+	for _, o := range options(line) {
+		if o.name == name {
+			return o.value, true
+		}
+	}
+	return "", false
+}
+
+// options reads the options of a requirement line as pip does: it splits the line like a shell, and long names may be
+// cut short. What pip does not know is left out, and the installer complains about it.
+func options(line string) []option {
+	var all []option
+	words := shellWords(line)
+	for len(words) > 0 {
+		word := words[0]
+		words = words[1:]
+		if word == "--" {
+			break
+		}
+		name, value, joined := strings.Cut(word, "=")
+		if !strings.HasPrefix(word, "--") && len(word) > 1 { // -rx, and -r=x, which uv reads
+			name, value, joined = word[:2], strings.TrimPrefix(word[2:], "="), len(word) > 2
+		}
+		name, valued := optionName(name)
+		if name == "" {
+			continue
+		}
+		if valued && !joined && len(words) > 0 {
+			value, words = words[0], words[1:]
+		}
+		all = append(all, option{name, value})
+	}
+	return all
+}
+
+// optionName returns the first name of an option that pip knows in requirement files, and whether a value follows it;
+// or "".
+func optionName(name string) (first string, valued bool) {
+	valuedOptions := []string{
+		"--requirement -r", "--constraint -c", "--editable -e", "--find-links -f", "--index-url --pypi-url -i", "--extra-index-url",
+		"--no-binary", "--only-binary", "--trusted-host", "--use-feature", "--hash", "--global-option", "--config-settings -C",
+	}
+	found := 0
+	for i, names := range append(valuedOptions, "--no-index", "--prefer-binary", "--require-hashes", "--pre") {
+		for known := range strings.FieldsSeq(names) {
+			if name != known && (!strings.HasPrefix(name, "--") || len(name) < 3 || !strings.HasPrefix(known, name)) {
+				continue
+			}
+			first, _, _ = strings.Cut(names, " ")
+			valued = i < len(valuedOptions)
+			if name == known {
+				return first, valued
+			}
+			found++
+		}
+	}
+	if found != 1 { // cut too short
+		return "", false
+	}
+	return first, valued
+}
+
+// shellWords splits a line like a shell.
+func shellWords(line string) []string {
+	var words []string
+	var word strings.Builder
+	quote, inside := byte(0), false
+	for i := 0; i < len(line); i++ {
+		c := line[i]
+		switch {
+		case quote == 0 && (c == ' ' || c == '\t'):
+			if inside {
+				words = append(words, word.String())
+				word.Reset()
+			}
+			inside = false
+			continue
+		case quote == 0 && (c == '"' || c == '\''):
+			quote = c
+		case quote != 0 && c == quote:
+			quote = 0
+		case c == '\\' && i+1 < len(line) && (quote == 0 || quote == '"' && (line[i+1] == '"' || line[i+1] == '\\')):
+			i++
+			word.WriteByte(line[i])
+		default:
+			word.WriteByte(c)
+		}
+		inside = true
+	}
+	if inside {
+		words = append(words, word.String())
+	}
+	return words
 }
 
 // needsFiles reports whether a requirement is a file or directory of the repository. Where a path is what the option
