@@ -92,20 +92,27 @@ with open(files.copy("requirements.txt")) as f:
 	for line, want := range map[string][2]string{ // with an index, and without
 		"six":                               {"six", "six"},
 		"-i https://pypi.python.org/simple": {"", "--index-url https://pypi.org/simple"},
-		"--index-url=http://pypi.python.org/pypi": {"", "--index-url https://pypi.org/simple"},
-		"-i https://pypi.org/simple/ # ours":      {"", "--index-url https://pypi.org/simple"},
-		"--pypi-url https://h.example/x":          {"--index-url https://h.example/x", "--index-url https://h.example/x"},
-		"-i https://test.pypi.org/simple":         {"--index-url https://test.pypi.org/simple", "--index-url https://test.pypi.org/simple"},
-		"--extra-index-url https://pypi.io/pypi":  {"--extra-index-url http://ours/simple", "--extra-index-url https://pypi.org/simple"},
-		"-f sub":                                  {"--find-links /repo/sub", "--find-links /repo/sub"},
-		"--find-links https://h.example/w":        {"--find-links https://h.example/w", "--find-links https://h.example/w"},
-		"-rsub/more.txt":                          {"-r copies/sub/more.txt", "-r copies/sub/more.txt"},
-		"--constraint sub/more.txt # x":           {"--constraint copies/sub/more.txt", "--constraint copies/sub/more.txt"},
-		"-r https://h.example/r.txt":              {"-r https://h.example/r.txt", "-r https://h.example/r.txt"},
-		"-e ./sub":                                {"-e ./sub", "-e ./sub"},
-		"git+git://github.com/o/r.git@v1#egg=r":   {"git+https://github.com/o/r.git@v1#egg=r", "git+https://github.com/o/r.git@v1#egg=r"},
-		"x @ git+git://h.example/r":               {"x @ git+git://h.example/r", "x @ git+git://h.example/r"},
-		"-i \\\n  https://pypi.org/simple":        {"\n", "--index-url https://pypi.org/simple\n"},
+		"--index-url=http://pypi.python.org/pypi":                    {"", "--index-url https://pypi.org/simple"},
+		"-i https://pypi.org/simple/ # ours":                         {"", "--index-url https://pypi.org/simple"},
+		"--pypi-url https://h.example/x":                             {"--index-url https://h.example/x", "--index-url https://h.example/x"},
+		"-i https://test.pypi.org/simple":                            {"--index-url https://test.pypi.org/simple", "--index-url https://test.pypi.org/simple"},
+		"--extra-index-url https://pypi.io/pypi":                     {"--extra-index-url http://ours/simple", "--extra-index-url https://pypi.org/simple"},
+		"-f sub":                                                     {"--find-links /repo/sub", "--find-links /repo/sub"},
+		"--find-links https://h.example/w":                           {"--find-links https://h.example/w", "--find-links https://h.example/w"},
+		"-rsub/more.txt":                                             {"--requirement copies/sub/more.txt", "--requirement copies/sub/more.txt"},
+		"--constraint sub/more.txt # x":                              {"--constraint copies/sub/more.txt", "--constraint copies/sub/more.txt"},
+		"-r https://h.example/r.txt":                                 {"-r https://h.example/r.txt", "-r https://h.example/r.txt"},
+		"-e ./sub":                                                   {"-e ./sub", "-e ./sub"},
+		"git+git://github.com/o/r.git@v1#egg=r":                      {"git+https://github.com/o/r.git@v1#egg=r", "git+https://github.com/o/r.git@v1#egg=r"},
+		"x @ git+git://h.example/r":                                  {"x @ git+git://h.example/r", "x @ git+git://h.example/r"},
+		"-i \\\n  https://pypi.org/simple":                           {"\n", "--index-url https://pypi.org/simple\n"},
+		"--unknown -i https://pypi.org/simple":                       {"--unknown -i https://pypi.org/simple", "--unknown -i https://pypi.org/simple"},
+		"-f 'sub":                                                    {"-f 'sub", "-f 'sub"},
+		"-i https://pypi.org/simple six":                             {"", "--index-url https://pypi.org/simple"},
+		"-r sub/more.txt -c none.txt --pre":                          {"--requirement copies/sub/more.txt", "--requirement copies/sub/more.txt"},
+		"-i https://h.example/x -e 'git+git://github.com/o/r#egg=r'": {"--editable git+https://github.com/o/r#egg=r", "--editable git+https://github.com/o/r#egg=r"},
+		"--find sub":                                                 {"--find-links /repo/sub", "--find-links /repo/sub"},
+		`--extra "https://pypi.python.org/simple"`:                   {"--extra-index-url http://ours/simple", "--extra-index-url https://pypi.org/simple"},
 	} {
 		dir := repo(t, "requirements.txt", "first\n"+line+"\nlast", "sub/more.txt", "# -r ../requirements.txt\n-r ../requirements.txt\n")
 		for i, index := range []string{"http://ours/simple", ""} {
@@ -118,6 +125,36 @@ with open(files.copy("requirements.txt")) as f:
 			if diff := cmp.Diff(all, got); diff != "" {
 				t.Errorf("%q with index %q: %s", line, index, diff)
 			}
+		}
+	}
+}
+
+// A line with several options becomes several, of which those that have no room are at the end, with the number of their
+// line.
+func TestSeveralOptionsOnALine(t *testing.T) {
+	const script = `
+files = it.Files("copies", sys.argv[2])
+with open(files.copy("requirements.txt")) as f:
+    text = f.read().replace(os.getcwd(), "/repo").split("\n")
+print(json.dumps([" | ".join(text), [files.number("requirements.txt", i + 1) for i in range(len(text))], files.own_index, files.pre]))
+`
+	for _, tt := range []struct {
+		lines, index, want string
+		numbers            []any
+		ownIndex, pre      bool
+	}{
+		{"-i https://pypi.python.org/simple --trusted-host pypi.python.org", "http://ours/simple", "six | --trusted-host pypi.python.org | ", []any{1., 2., 3.}, false, false},
+		{"-i https://pypi.python.org/simple --trusted-host pypi.python.org", "", "six | --index-url https://pypi.org/simple |  |  | --trusted-host pypi.python.org", []any{1., 2., 3., 4., 2.}, false, false},
+		{"--index-url https://pypi.org/simple --extra-index-url https://h.example/s", "http://ours/simple", "six | --extra-index-url https://h.example/s | ", []any{1., 2., 3.}, false, false},
+		{"--index-url https://pypi.org/simple --extra-index-url https://h.example/s", "", "six | --index-url https://pypi.org/simple |  |  | --extra-index-url https://h.example/s", []any{1., 2., 3., 4., 2.}, false, false},
+		{"-i https://h.example/s --extra-index-url=https://pypi.org/simple --pre", "http://ours/simple", "six | --index-url https://h.example/s |  |  | --extra-index-url http://ours/simple | --pre", []any{1., 2., 3., 4., 2., 2.}, true, true},
+		{"-i https://h.example/s -i https://pypi.org/simple", "http://ours/simple", "six |  | ", []any{1., 2., 3.}, false, false},
+		{"-i https://h.example/s \\\n --find-links ./sub -f none", "http://ours/simple", "six | --index-url https://h.example/s |  |  |  | --find-links /repo/sub", []any{1., 2., 3., 4., 5., 2.}, true, false},
+		{"-i https://h.example/s \\\n --pre\n-f sub --pre\n# \\", "", "six | --index-url https://h.example/s |  | --pre | # \\ |  |  | --pre | --find-links /repo/sub", []any{1., 2., 3., 4., 5., 6., 7., 2., 4.}, true, true},
+	} {
+		dir := repo(t, "requirements.txt", "six\n"+tt.lines+"\n", "sub/x", "", "copies/x", "")
+		if diff := cmp.Diff([]any{tt.want, tt.numbers, tt.ownIndex, tt.pre}, python(t, dir, script, tt.index)); diff != "" {
+			t.Errorf("%q with index %q: %s", tt.lines, tt.index, diff)
 		}
 	}
 }

@@ -9,8 +9,10 @@ arguments are pip's. It runs with the base's Python, which may be as old as 3.8.
 """
 import codecs
 import glob
+import optparse
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -54,14 +56,41 @@ def decode(data):
         return data.decode("latin-1")
 
 
-def cut_option(line):
-    """Splits "-r x", "-rx", "--requirement x", "--requirement=x"."""
-    if not line.startswith("-"):
-        return "", line
-    if not line.startswith("--"):
-        return line[:2], line[2:].lstrip(" \t=").strip("'\"")
-    found = re.match(r"(--[A-Za-z-]+)(?:\s*=\s*|\s+)?(.*)$", line)
-    return (found.group(1), found.group(2).strip("'\"")) if found else (line, "")
+class Options(optparse.OptionParser):
+    """pip's options of requirement files, read as pip reads them: a line is split like a shell's, names may be cut short."""
+
+    def __init__(self):
+        super().__init__(add_help_option=False)
+        for names in ("--requirement -r", "--constraint -c", "--editable -e", "--find-links -f", "--index-url --pypi-url -i", "--extra-index-url",
+                      "--no-binary", "--only-binary", "--trusted-host", "--use-feature", "--hash", "--global-option", "--config-settings -C"):
+            self.add_option(*names.split(), action="callback", callback=self.found, type="string", callback_args=(names.split()[0],))
+        for name in ("--no-index", "--prefer-binary", "--require-hashes", "--pre"):
+            self.add_option(name, action="callback", callback=self.found, callback_args=(name,))
+
+    def found(self, option, said, value, parser, name):
+        if value is not None and not said.startswith("--"):
+            value = value[value.startswith("="):]  # -r=x, which uv reads
+        self.all.append((name, value))
+
+    def error(self, message):
+        raise ValueError(message)
+
+    def read(self, text):
+        """Returns what pip takes of the options of a line, (NAME, VALUE) in order, and whether that is all that is there."""
+        self.all = []
+        rest = self.parse_args(shlex.split(text), optparse.Values())[1]
+        everything = self.all
+        for alone in ("--editable", "--requirement", "--constraint"):  # one package or one file, the first, and nothing beside it
+            first = [o for o in everything if o[0] == alone][:1]
+            if first:
+                return first, everything == first and not rest
+        first_links = [o for o in everything if o[0] == "--find-links"][:1]
+        last_index = [o for o in everything if o[0] == "--index-url"][-1:]
+        taken = [o for o in everything if o[0] not in ("--find-links", "--index-url")]
+        return last_index + taken + first_links, len(everything) == 1 and not rest
+
+
+OPTIONS = Options()
 
 
 class Files:
@@ -71,6 +100,7 @@ class Files:
         self.folder, self.index = folder, index
         self.lines = []  # (file, number, text) of every logical line
         self.copies = {}
+        self.ends = {}  # of copies with more lines than their files: where those end, and the numbers of the lines after that
         self.own_index = False  # the files name an index that takes the place of the public one
         self.pre = False
 
@@ -108,44 +138,75 @@ class Files:
         return code, target
 
     def rewrite(self, name, physical):
-        """Returns as many lines as came in, so that messages name the right ones."""
-        out, i = [], 0
+        """Returns the lines of a copy. They have the numbers that they came with, so that messages name the right ones; what a
+        line with several options comes to beyond that is at the end."""
+        out, more, i = [], [], 0
         while i < len(physical):
-            start, whole = i, physical[i]
-            while whole.endswith("\\") and not whole.lstrip().startswith("#") and i + 1 < len(physical):
+            start, parts = i, []
+            while physical[i].endswith("\\") and not physical[i].lstrip().startswith("#") and i + 1 < len(physical):
+                parts.append(physical[i][:-1])
                 i += 1
-                whole = whole[:-1] + " " + physical[i]
+            whole = " ".join(parts + [physical[i]])
             i += 1
-            text = re.sub(r"(^|\s+)#.*$", "", whole).strip()
+            text = re.sub(r"(^|\s)#.*$", "", whole).strip()
             if text:
                 origin = FROM.search(whole) if name.startswith(SPEC[1:]) else None
                 self.lines.append((origin.group(1), int(origin.group(2)), text) if origin else (name, start + 1, text))
             changed = self.change(name, text)
-            out += physical[start:i] if changed == text else [changed] + [""] * (i - start - 1)
-        return out
+            if changed == [text]:
+                out += physical[start:i]
+                continue
+            out += changed[:1] + [""] * (i - start - 1)
+            more += [(start + 1, line) for line in changed[1:]]
+        if not more:
+            return out
+        # After an empty line: the last one may say that it goes on.
+        self.ends[name] = len(out) + 1, [number for number, _ in more]
+        return out + [""] + [line for _, line in more]
+
+    def number(self, name, line):
+        """Returns the number that a line of a copy has in its file."""
+        end, numbers = self.ends.get(name, (line, []))
+        return numbers[line - end - 1] if line > end else line
 
     def change(self, name, text):
-        """Returns what a logical line becomes."""
-        option, value = cut_option(text)
-        if option in ("-r", "--requirement", "-c", "--constraint") and value and "://" not in value and "${" not in value:
-            return option + " " + self.copy(os.path.join(os.path.dirname(name), value))
-        if option in ("-f", "--find-links") and value and "://" not in value:
+        """Returns what a logical line becomes: as many lines as it has options, for uv reads one on each."""
+        if text.startswith("-"):
+            try:
+                taken, whole = OPTIONS.read(text)
+            except ValueError:  # the installers complain
+                return [text]
+            lines = [self.option(name, option, value) for option, value in taken]
+            if not whole or lines != [None]:
+                lines = [plain_option(*o) if line is None else line for o, line in zip(taken, lines)]
+                return [line for line in map(self.living, lines) if line] or [""]
+        return [self.living(text)]
+
+    def option(self, name, option, value):
+        """Returns the line of an option, or None if it stays as it is."""
+        if option in ("--requirement", "--constraint") and value and "://" not in value and "${" not in value:
+            return plain_option(option, self.copy(os.path.join(os.path.dirname(name), value)))
+        if option == "--find-links" and value and "://" not in value:
             beside = os.path.join(os.path.dirname(name), value)
-            return "--find-links " + os.path.abspath(beside if os.path.exists(beside) else value)
-        if option in ("-i", "--index-url", "--pypi-url"):
-            if PUBLIC.match(value):
-                self.own_index = False
-                return "" if self.index else "--index-url https://pypi.org/simple"
-            self.own_index = True  # the last one counts
-            return "--index-url " + value
+            return plain_option(option, os.path.abspath(beside if os.path.exists(beside) else value))
+        if option == "--index-url":
+            self.own_index = not PUBLIC.match(value)  # the last one counts
+            if self.own_index:
+                return plain_option(option, value)
+            return "" if self.index else "--index-url https://pypi.org/simple"
         if option == "--extra-index-url" and PUBLIC.match(value):
-            return "--extra-index-url " + (self.index or "https://pypi.org/simple")
+            return plain_option(option, self.index or "https://pypi.org/simple")
         if option == "--pre":
             self.pre = True
-        if GONE_GIT.search(text):
-            say("git:// is served there no longer; https:// is used: %s" % text)
-            return GONE_GIT.sub(r"git+https://\1/", text)
-        return text
+        return None
+
+    @staticmethod
+    def living(text):
+        """Names servers of today."""
+        if not GONE_GIT.search(text):
+            return text
+        say("git:// is served there no longer; https:// is used: %s" % text)
+        return GONE_GIT.sub(r"git+https://\1/", text)
 
     def where(self, name):
         """Returns "FILE, line N" of the requirement called name, or None."""
@@ -156,6 +217,10 @@ class Files:
             if (found and plain(found.group(1)) == want) or (egg and plain(egg.group(1)) == want):
                 return "%s, line %d" % (file, number)
         return None
+
+
+def plain_option(option, value):
+    return option if value is None else option + " " + value
 
 
 def plain(name):
@@ -194,7 +259,7 @@ def explain(said, files, python):
     found = re.search(r"in `([^`]+)` at position (\d+)\n\s*cause: ([^\n]+)", said)
     if found and found.group(1) in files.copies:
         with open(files.copies[found.group(1)], encoding="utf-8") as f:
-            line = f.read()[:int(found.group(2))].count("\n") + 1
+            line = files.number(found.group(1), f.read()[:int(found.group(2))].count("\n") + 1)
         return "%s, line %d: it cannot be read: %s." % (found.group(1), line, found.group(3))
     rules = (
         (r"Invalid requirement: '([A-Za-z0-9][\w.-]*)([^']*)'", "it is no requirement that pip or uv can read"),
