@@ -211,11 +211,18 @@ func (d *detector) required(file string, lines []numbered, seen map[string]bool)
 // condaPython decides the interpreter. repo2docker starts from its default and lets the solver move it; here a range is
 // read as what it says, and the default is taken where the range has it.
 func (d *detector) condaPython(file string, specs []numbered, made *CondaEnvironment) error {
+	const most = 10_000 // bytes: all of it is read for each version
 	var asked []numbered
 	var constraints []condaConstraint
+	size := 0
 	for _, s := range specs {
-		if name, version := splitSpec(s.text); name == "python" {
-			asked, constraints = append(asked, s), append(constraints, parseCondaConstraint(version))
+		name, version := splitSpec(s.text)
+		if name != "python" {
+			continue
+		}
+		asked, constraints = append(asked, s), append(constraints, parseCondaConstraint(version))
+		if size += len(s.text); size > most {
+			return userError("Ask for one version, or for a range.", "%s, line %d: more is asked of Python than anybody can read", file, s.number)
 		}
 	}
 	if len(asked) == 0 {

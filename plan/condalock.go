@@ -3,14 +3,13 @@ package plan
 import (
 	"cmp"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
 	goruntime "runtime"
 	"slices"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // condaPlatform is conda's name of what images are built for.
@@ -53,7 +52,7 @@ type condaLockText struct {
 // parseCondaLock reads a conda-lock.yml.
 func parseCondaLock(text string) (*condaLockFile, error) {
 	var doc condaLockText
-	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+	if err := parseYAML(text, &doc); err != nil {
 		return nil, lockError(err)
 	}
 	if doc.Version != 1 || len(doc.Package) == 0 {
@@ -86,6 +85,9 @@ func parseCondaLock(text string) (*condaLockFile, error) {
 }
 
 func lockError(err error) error {
+	if own, ok := errors.AsType[grammarError](err); ok {
+		return own
+	}
 	if m := yamlLineRE.FindStringSubmatch(err.Error()); m != nil {
 		return grammarError("line " + m[1] + " is not as a lock file has it")
 	}
@@ -111,7 +113,7 @@ type pixiLockText struct {
 // parsePixiLock reads the default environment of a pixi.lock.
 func parsePixiLock(text string) (*condaLockFile, error) {
 	var doc pixiLockText
-	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+	if err := parseYAML(text, &doc); err != nil {
 		return nil, lockError(err)
 	}
 	if doc.Version < 4 || doc.Version > 6 {

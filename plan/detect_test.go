@@ -335,7 +335,7 @@ func TestOneFileOfALine(t *testing.T) {
 		"-c b.txt -r a.txt":                     {"a.txt"},
 		"-ra.txt --requirement=none.txt":        {"a.txt"},
 		"-c b.txt -i https://h.example/simple":  {"b.txt"},
-		"--pre --requirem a.txt":                     {"a.txt"},
+		"--pre --requirem a.txt":                {"a.txt"},
 		"-r 'c d.txt' --pre":                    {"c d.txt"},
 		`--constraint c\ d.txt --prefer-binary`: {"c d.txt"},
 	} {

@@ -18,11 +18,13 @@ type environment struct {
 	pip       []numbered
 	variables []Variable
 	ignored   []string // what it says without effect, in words
+	read      int      // bytes
 }
 
 const (
 	defaultChannel = "conda-forge"
 	maxSpecs       = 5000 // of one file; exported environments have some hundreds
+	maxChannels    = 100
 )
 
 // parseEnvironment reads an environment.yml. An error says what is wrong in which line.
@@ -30,6 +32,9 @@ func parseEnvironment(text string) (environment, error) {
 	var env environment
 	root, err := yamlRoot(text)
 	if err != nil {
+		return env, err
+	}
+	if err := env.count(root); err != nil {
 		return env, err
 	}
 	implicit := true // conda-forge is a channel even where it is not named
@@ -55,10 +60,43 @@ func parseEnvironment(text string) (environment, error) {
 	if implicit && !slices.Contains(env.channels, defaultChannel) {
 		env.channels = append(env.channels, defaultChannel)
 	}
-	if len(env.specs)+len(env.pip) > maxSpecs {
-		return env, grammarError(fmt.Sprintf("there are more than %d dependencies", maxSpecs))
-	}
 	return env, nil
+}
+
+// count counts what is in a list or a mapping before it is read: aliases let a small file say the same any number of
+// times.
+func (e *environment) count(n *yaml.Node) error {
+	for _, item := range n.Content {
+		if e.read += 1 + len(resolved(item).Value); e.read > maxConfig {
+			return grammarError(fmt.Sprintf("line %d: with its aliases written out, the file is too large", item.Line))
+		}
+	}
+	return nil
+}
+
+// full refuses more dependencies than anybody wants.
+func (e *environment) full() error {
+	if len(e.specs)+len(e.pip) > maxSpecs {
+		return grammarError(fmt.Sprintf("there are more than %d dependencies", maxSpecs))
+	}
+	return nil
+}
+
+// parseYAML parses text into doc. A mapping may not have any number of keys: the parser compares each with all others.
+func parseYAML(text string, doc any) error {
+	var root yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &root); err != nil {
+		return err
+	}
+	const most = 1000 // lock files have twenty
+	for todo := []*yaml.Node{&root}; len(todo) > 0; {
+		n := todo[len(todo)-1]
+		todo = append(todo[:len(todo)-1], n.Content...)
+		if n.Kind == yaml.MappingNode && len(n.Content) > 2*most {
+			return grammarError(fmt.Sprintf("line %d: there are more than %d keys", n.Line, most))
+		}
+	}
+	return root.Decode(doc)
 }
 
 var yamlLineRE = regexp.MustCompile(`line (\d+): (.*)`)
@@ -104,14 +142,14 @@ func pairs(n *yaml.Node) func(yield func(key, value *yaml.Node) bool) {
 }
 
 // list returns the items of a sequence; null is an empty one.
-func list(n *yaml.Node, what string) ([]*yaml.Node, error) {
+func (e *environment) list(n *yaml.Node, what string) ([]*yaml.Node, error) {
 	if isNull(n) {
 		return nil, nil
 	}
 	if n.Kind != yaml.SequenceNode {
 		return nil, grammarError(fmt.Sprintf("line %d: %s should be a list", n.Line, what))
 	}
-	return n.Content, nil
+	return n.Content, e.count(n)
 }
 
 // word returns a scalar's text on one line.
@@ -129,7 +167,7 @@ func word(n *yaml.Node, what string) (string, error) {
 
 // takeChannels reports whether conda-forge is a channel without being named: nodefaults stands against that.
 func (e *environment) takeChannels(n *yaml.Node) (implicit bool, err error) {
-	items, err := list(n, "channels")
+	items, err := e.list(n, "channels")
 	if n.Kind == yaml.ScalarNode && !isNull(n) { // one channel, and no list
 		items, err = []*yaml.Node{n}, nil
 	}
@@ -152,6 +190,9 @@ func (e *environment) takeChannels(n *yaml.Node) (implicit bool, err error) {
 		if !slices.Contains(e.channels, channel) {
 			e.channels = append(e.channels, channel)
 		}
+		if len(e.channels) > maxChannels {
+			return true, grammarError(fmt.Sprintf("line %d: there are more than %d channels", item.Line, maxChannels))
+		}
 	}
 	return implicit, nil
 }
@@ -171,7 +212,7 @@ func checkChannel(channel string) error {
 }
 
 func (e *environment) takeDependencies(n *yaml.Node) error {
-	items, err := list(n, "dependencies")
+	items, err := e.list(n, "dependencies")
 	if err != nil {
 		return err
 	}
@@ -183,7 +224,13 @@ func (e *environment) takeDependencies(n *yaml.Node) error {
 				return err
 			}
 			e.specs = append(e.specs, numbered{item.Line, text})
+			if err := e.full(); err != nil {
+				return err
+			}
 			continue
+		}
+		if err := e.count(item); err != nil {
+			return err
 		}
 		for key, value := range pairs(item) {
 			if key.Value != "pip" {
@@ -199,7 +246,7 @@ func (e *environment) takeDependencies(n *yaml.Node) error {
 }
 
 func (e *environment) takePip(n *yaml.Node) error {
-	items, err := list(n, "pip")
+	items, err := e.list(n, "pip")
 	if err != nil {
 		return err
 	}
@@ -213,6 +260,9 @@ func (e *environment) takePip(n *yaml.Node) error {
 			}
 			for _, l := range requirementLines(item.Value) {
 				e.pip = append(e.pip, numbered{item.Line + l.number - 1, l.text})
+			}
+			if err := e.full(); err != nil {
+				return err
 			}
 			continue
 		}
@@ -231,6 +281,9 @@ func (e *environment) takeVariables(n *yaml.Node) error {
 	}
 	if n.Kind != yaml.MappingNode {
 		return grammarError(fmt.Sprintf("line %d: variables should be names and values", n.Line))
+	}
+	if err := e.count(n); err != nil {
+		return err
 	}
 	for key, value := range pairs(n) {
 		if !variableRE.MatchString(key.Value) {

@@ -37,7 +37,7 @@ func (d *detector) nix() (bool, error) {
 	d.variable("GIT_SSL_CAINFO", "/etc/ssl/certs/ca-certificates.crt")
 	d.plan.Env = append(d.plan.Env, Install{Tool: ToolNix, Files: []string{}, Prefix: "/nix"})
 	shell := Install{Tool: ToolNix, Files: []string{file}, Prefix: "/nix"}
-	if nixLocalRE.MatchString(nixComments.ReplaceAllString(text, "")) || nixPath(text) {
+	if nixLocalRE.MatchString(withoutNixComments(text)) || nixPath(text) {
 		d.plan.Content = append(d.plan.Content, shell)
 		d.why(file, "a Nix environment, made once the repository is in place because it names files of it; everything runs inside of it")
 		return true, nil
@@ -47,8 +47,6 @@ func (d *detector) nix() (bool, error) {
 	d.why(file, "a Nix environment; everything runs inside of it")
 	return true, nil
 }
-
-var nixComments = regexp.MustCompile(`(?m)#.*$|(?s:/\*.*?\*/)`)
 
 // Tokens of a Nix expression (a word is a group), of a string's text, and of one in two quotes.
 var (
@@ -90,4 +88,26 @@ func nixPath(text string) bool {
 		}
 	}
 	return text != ""
+}
+
+// withoutNixComments takes out what follows a #, and what is between /* and */.
+func withoutNixComments(text string) string {
+	var out strings.Builder
+	last := strings.LastIndex(text, "*/")
+	for at := 0; at < len(text); {
+		size := 0
+		switch {
+		case text[at] == '#':
+			if size = strings.IndexByte(text[at:], '\n'); size < 0 {
+				size = len(text) - at
+			}
+		case at+2 <= last && strings.HasPrefix(text[at:], "/*"):
+			size = strings.Index(text[at+2:], "*/") + len("/**/")
+		default:
+			out.WriteByte(text[at])
+			size = 1
+		}
+		at += size
+	}
+	return out.String()
 }

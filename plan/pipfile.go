@@ -134,19 +134,19 @@ func (d *detector) pipenvInstalls(p pipenv) error {
 		return err
 	}
 	var hashed, plain, local []string
-	seen := map[string]bool{}
+	seen, lineOf := map[string]bool{}, keyLines(p.text)
 	for _, section := range sections {
 		packages := table(p.doc, section)
 		for _, name := range slices.Sorted(maps.Keys(packages)) {
 			r, err := pipenvRequirement(path.Dir(p.file), name, packages[name])
 			if err != nil {
-				return userError("Mend the entry, or lock anew with pipenv.", "%s, line %d: %q: %s", p.file, lineOf(p.text, name), printable(name), err)
+				return userError("Mend the entry, or lock anew with pipenv.", "%s, line %d: %q: %s", p.file, lineOf(name), printable(name), err)
 			}
 			if seen[r.text] { // in both sections
 				continue
 			}
 			seen[r.text] = true
-			line := fmt.Sprintf("%s # %s, line %d", r.text, p.file, lineOf(p.text, name))
+			line := fmt.Sprintf("%s # %s, line %d", r.text, p.file, lineOf(name))
 			switch {
 			case r.local:
 				local = append(local, line)
@@ -187,16 +187,24 @@ func pipenvIndexes(p pipenv, sources []map[string]any) ([]string, error) {
 	return options, nil
 }
 
-// lineOf returns the number of the line that gives name as a key, or 1.
-func lineOf(content, name string) int {
-	key := regexp.MustCompile(`^\s*(["']?` + regexp.QuoteMeta(name) + `["']?\s*[=:]|\[.*\.["']?` + regexp.QuoteMeta(name) + `["']?\])`)
+var keyRE = regexp.MustCompile(`^\s*(?:["']?([A-Za-z0-9._-]+)["']?\s*[=:]|\[.*?\.(?:"([^"]+)"|'([^']+)'|([A-Za-z0-9_-]+))\])`)
+
+// keyLines reads content once, for a function that returns the number of the line that gives name as a key, or 1.
+func keyLines(content string) func(name string) int {
+	at := map[string]int{}
 	for i, l := range lines(content) {
-		if key.MatchString(l) {
-			return i + 1
+		if m := keyRE.FindStringSubmatch(l); m != nil {
+			name := strings.Join(m[1:], "") // one of them
+			if at[name] == 0 {
+				at[name] = i + 1
+			}
 		}
 	}
-	return 1
+	return func(name string) int { return max(at[name], 1) }
 }
+
+// lineOf is keyLines for one name.
+func lineOf(content, name string) int { return keyLines(content)(name) }
 
 // lineOfTable returns the number of the first line of a TOML file that begins a table called name, or gives it as a key,
 // or 1.

@@ -142,7 +142,7 @@ func parseManifest(text string, isProject bool) (*manifest, error) {
 			return nil, nil
 		}
 	}
-	m := &manifest{}
+	m, lineOf := &manifest{}, keyLines(text)
 	name := "workspace"
 	if root[name] == nil {
 		name = "project"
@@ -155,25 +155,28 @@ func parseManifest(text string, isProject bool) (*manifest, error) {
 		return nil, err
 	}
 	if isProject {
-		m.takeProject(text, sub(doc, "project"))
+		m.takeProject(lineOf, sub(doc, "project"))
 	}
 	all := features(root)
-	if err := m.takeOptions(text, append([]tomlTable{head}, all...)); err != nil {
+	if err := m.takeOptions(text, lineOf, append([]tomlTable{head}, all...)); err != nil {
 		return nil, err
 	}
 	for _, feature := range all {
-		if err := m.takeFeature(text, feature); err != nil {
+		if err := m.takeFeature(text, lineOf, feature); err != nil {
 			return nil, err
+		}
+		if len(m.specs)+len(m.pip)+len(m.local)+len(m.variables) > maxSpecs { // a feature may be named again and again
+			return nil, grammarError(fmt.Sprintf("there are more than %d dependencies", maxSpecs))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(sub(root, "environments"))) {
 		if name != "default" {
-			m.ignored = append(m.ignored, fmt.Sprintf("line %d: of the environments only default counts", lineOf(text, name)))
+			m.ignore(func() int { return lineOf(name) }, "of the environments only default counts")
 			break
 		}
 	}
 	if isProject && doc["build-system"] != nil && !slices.ContainsFunc(m.local, func(l numbered) bool { return strings.TrimPrefix(l.text, "-e ") == "." }) {
-		m.local = append(m.local, numbered{lineOf(text, "build-backend"), "."}) // as repo2docker does
+		m.local = append(m.local, numbered{lineOf("build-backend"), "."}) // as repo2docker does
 	}
 	return m, nil
 }
@@ -231,34 +234,34 @@ func features(root tomlTable) []tomlTable {
 }
 
 // takeProject takes the dependencies of a Python project: pixi installs them by pip's rules.
-func (m *manifest) takeProject(text string, project tomlTable) {
+func (m *manifest) takeProject(lineOf func(string) int, project tomlTable) {
 	dependencies, _ := project["dependencies"].([]any)
 	for _, d := range dependencies {
 		if line, ok := d.(string); ok && !strings.ContainsAny(line, "\n\r") && !strings.HasPrefix(strings.TrimSpace(line), "-") {
-			m.pip = append(m.pip, numbered{lineOf(text, "dependencies"), strings.TrimSpace(line)})
+			m.pip = append(m.pip, numbered{lineOf("dependencies"), strings.TrimSpace(line)})
 		}
 	}
 	if requires, ok := project["requires-python"].(string); ok && !strings.ContainsAny(requires, "\n\r") {
-		m.specs = append(m.specs, numbered{lineOf(text, "requires-python"), "python " + strings.ReplaceAll(requires, " ", "")})
+		m.specs = append(m.specs, numbered{lineOf("requires-python"), "python " + strings.ReplaceAll(requires, " ", "")})
 	}
 }
 
-func (m *manifest) takeFeature(text string, f tomlTable) error {
+func (m *manifest) takeFeature(text string, lineOf func(string) int, f tomlTable) error {
 	dependencies := sub(f, "dependencies")
 	for _, name := range slices.Sorted(maps.Keys(dependencies)) {
 		spec, err := condaSpec(name, dependencies[name])
 		if err != nil {
-			return lineError(lineOf(text, name), "%s", err)
+			return lineError(lineOf(name), "%s", err)
 		}
-		m.specs = append(m.specs, numbered{lineOf(text, name), spec})
+		m.specs = append(m.specs, numbered{lineOf(name), spec})
 	}
 	pip := sub(f, "pypi-dependencies")
 	for _, name := range slices.Sorted(maps.Keys(pip)) {
 		line, local, err := pipLine(name, pip[name])
 		if err != nil {
-			return lineError(lineOf(text, name), "%s", err)
+			return lineError(lineOf(name), "%s", err)
 		}
-		at := numbered{lineOf(text, name), line}
+		at := numbered{lineOf(name), line}
 		if local {
 			m.local = append(m.local, at)
 		} else {
@@ -270,24 +273,37 @@ func (m *manifest) takeFeature(text string, f tomlTable) error {
 	}
 	activation := sub(f, "activation")
 	if activation["scripts"] != nil {
-		m.ignored = append(m.ignored, fmt.Sprintf("line %d: activation scripts are not run", lineOfTable(text, "activation")))
+		m.ignore(func() int { return lineOfTable(text, "activation") }, "activation scripts are not run")
 	}
 	for _, key := range slices.Sorted(maps.Keys(f)) {
 		switch key {
 		case "workspace", "project", "environments", "feature", "target", "dependencies", "pypi-dependencies", "pypi-options", "activation":
 		default:
-			m.ignored = append(m.ignored, fmt.Sprintf("line %d: %s has no effect", lineOfTable(text, key), printable(key)))
+			m.ignore(func() int { return lineOfTable(text, key) }, printable(key)+" has no effect")
 		}
 	}
 	env := sub(activation, "env")
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		value, ok := env[name].(string)
 		if !ok || !variableRE.MatchString(name) || strings.ContainsRune(value, 0) {
-			return lineError(lineOf(text, name), "%q is not a variable with a text", printable(name))
+			return lineError(lineOf(name), "%q is not a variable with a text", printable(name))
 		}
 		m.variables = append(m.variables, Variable{name, value})
 	}
 	return nil
+}
+
+// mostIgnored bounds what is said of one manifest: finding the line of each takes the reading of all.
+const mostIgnored = 100
+
+// ignore notes once that something on a line has no effect.
+func (m *manifest) ignore(line func() int, what string) {
+	if len(m.ignored) >= mostIgnored {
+		return
+	}
+	if text := fmt.Sprintf("line %d: %s", line(), what); !slices.Contains(m.ignored, text) {
+		m.ignored = append(m.ignored, text)
+	}
 }
 
 // takeKeys reads what else is said of a package for pip. An index of its own is asked for the others too, as a Pipfile's is.
@@ -301,18 +317,18 @@ func (m *manifest) takeKeys(text string, at numbered, name string, value any) er
 				return err
 			}
 		default:
-			m.ignored = append(m.ignored, fmt.Sprintf("line %d: %s of %s has no effect", at.number, printable(key), printable(name)))
+			m.ignore(func() int { return at.number }, fmt.Sprintf("%s of %s has no effect", printable(key), printable(name)))
 		}
 	}
 	return nil
 }
 
 // takeOptions takes pixi's options for pip from tables: those of the workspace, then those of its features.
-func (m *manifest) takeOptions(text string, tables []tomlTable) error {
+func (m *manifest) takeOptions(text string, lineOf func(string) int, tables []tomlTable) error {
 	for _, table := range tables {
 		options := sub(table, "pypi-options")
 		for _, key := range slices.Sorted(maps.Keys(options)) {
-			line := lineOf(text, key)
+			line := lineOf(key)
 			switch key {
 			case "index-url", "extra-index-urls", "find-links":
 				items, ok := options[key].([]any)
@@ -329,7 +345,7 @@ func (m *manifest) takeOptions(text string, tables []tomlTable) error {
 					m.options = append(m.options, numbered{line, "--no-index"})
 				}
 			default:
-				m.ignored = append(m.ignored, fmt.Sprintf("line %d: %s has no effect", line, printable(key)))
+				m.ignore(func() int { return line }, printable(key)+" has no effect")
 			}
 		}
 	}

@@ -185,12 +185,13 @@ func parseProject(content string) (isPackage bool, p project, err error) {
 	if slices.Contains(texts(t, "dynamic"), "dependencies") {
 		return built, p, nil
 	}
+	lineWith := wordLines(content)
 	for _, dep := range texts(t, "dependencies") {
 		dep = strings.TrimSpace(dep)
 		if needsFiles(dep, false) || !requirementRE.MatchString(dep) {
 			return built, project{requires: p.requires}, nil // left to the package's own installation, and to its complaints
 		}
-		p.dependencies = append(p.dependencies, fmt.Sprintf("%s # pyproject.toml, line %d", dep, lineWith(content, dep)))
+		p.dependencies = append(p.dependencies, fmt.Sprintf("%s # pyproject.toml, line %d", dep, lineWith(dep)))
 	}
 	return built, p, nil
 }
@@ -198,12 +199,28 @@ func parseProject(content string) (isPackage bool, p project, err error) {
 // requirementRE is a dependency on one line that no requirement file takes for an option.
 var requirementRE = regexp.MustCompile(`^[A-Za-z0-9][^\n\r#]*$`)
 
-// lineWith returns the number of the first line that has word in it, or 1.
-func lineWith(content, word string) int {
-	for i, l := range lines(content) {
-		if strings.Contains(l, word) {
-			return i + 1
-		}
+// wordLines reads content once, for a function that returns the number of the first line that has word in it, or 1.
+func wordLines(content string) func(word string) int {
+	all := lines(content)
+	content = strings.Join(all, "\n")
+	ends, end := make([]int, len(all)), -1
+	for i, l := range all {
+		end += len(l) + 1
+		ends[i] = end
 	}
-	return 1
+	left := 1 << 28 // bytes to look through: with thousands of dependencies numbers may end, and the planner must
+	return func(word string) int {
+		if left < 0 {
+			return 1
+		}
+		at := strings.Index(content, word)
+		if left -= at; at < 0 {
+			left -= len(content)
+		}
+		i, _ := slices.BinarySearch(ends, max(at, 0))
+		return i + 1
+	}
 }
+
+// lineWith is wordLines for one word.
+func lineWith(content, word string) int { return wordLines(content)(word) }

@@ -124,24 +124,26 @@ var commentRE = regexp.MustCompile(`(^|\s)#.*$`)
 // requirementLines returns the logical lines of a requirement file: continued ones joined, comments and blanks gone.
 func requirementLines(text string) []numbered {
 	var out []numbered
-	joined, start := "", 0
+	var joined strings.Builder // not one text added to another: there may be a million
+	start := 0
+	end := func() {
+		if l := strings.TrimSpace(commentRE.ReplaceAllString(joined.String(), "")); l != "" {
+			out = append(out, numbered{start, l})
+		}
+		joined.Reset()
+	}
 	for i, l := range lines(text) {
-		if joined == "" {
+		if joined.Len() == 0 {
 			start = i + 1
 		}
 		if body, more := strings.CutSuffix(l, `\`); more && !strings.HasPrefix(strings.TrimSpace(l), "#") {
-			joined += body + " "
+			joined.WriteString(body + " ")
 			continue
 		}
-		l = strings.TrimSpace(commentRE.ReplaceAllString(joined+l, ""))
-		joined = ""
-		if l != "" {
-			out = append(out, numbered{start, l})
-		}
+		joined.WriteString(l)
+		end()
 	}
-	if joined = strings.TrimSpace(commentRE.ReplaceAllString(joined, "")); joined != "" {
-		out = append(out, numbered{start, joined})
-	}
+	end()
 	return out
 }
 

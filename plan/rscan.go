@@ -11,6 +11,8 @@ var (
 	rCallRE    = regexp.MustCompile(`\b(?:install\.packages|pkg_install|p_load|BiocManager::install)\s*\(`)
 	rNameRE    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9.]*[A-Za-z0-9]$`)
 	rQuotedRE  = regexp.MustCompile(`"([^"\n]*)"|'([^'\n]*)'`)
+	rVectorRE  = regexp.MustCompile(`([A-Za-z.][A-Za-z0-9._]*)\s*(?:<-|=)\s*c\s*\(`)
+	rInsideRE  = regexp.MustCompile(`^[A-Za-z0-9._]$`)
 	rWordRE    = regexp.MustCompile(`[A-Za-z.][A-Za-z0-9._]*`)
 	rLocalRE   = regexp.MustCompile(`\b(?:source|sys\.source|readLines|readRDS|load|load_all|scan|install_local|install_deps|install_dev_deps|restore|untar|unzip|read[._][a-z0-9_.]+)\s*\(|repos\s*=\s*NULL|\bDESCRIPTION\b|\./`)
 	rMixedRE   = regexp.MustCompile(`\b(?:reticulate|system|system2|python|pip|conda|jupyter|installspec)\b`)
@@ -25,11 +27,15 @@ var (
 // What it misses costs time, not truth: the script itself is run all the same.
 func scanR(text string) (packages []string, local, mixed bool) {
 	text = rCommentRE.ReplaceAllString(text, "$1")
+	assigned := vectors(text)
 	for _, at := range rCallRE.FindAllStringIndex(text, 100) {
 		call := argumentsOf(text[at[1]:])
 		packages = append(packages, quotedNames(call)...)
 		for _, word := range rWordRE.FindAllString(call, 20) {
-			packages = append(packages, assigned(text, word)...)
+			if at, ok := assigned[word]; ok {
+				packages = append(packages, quotedNames(argumentsOf(text[at:]))...)
+				delete(assigned, word) // once will do
+			}
 		}
 	}
 	slices.Sort(packages)
@@ -66,13 +72,15 @@ func quotedNames(text string) []string {
 	return names
 }
 
-// assigned are the names in a vector that is assigned to a variable: pkgs <- c("a", "b").
-func assigned(text, variable string) []string {
-	at := regexp.MustCompile(`(?m)(?:^|[^A-Za-z0-9._])` + regexp.QuoteMeta(variable) + `\s*(?:<-|=)\s*c\s*\(`).FindStringIndex(text)
-	if at == nil {
-		return nil
+// vectors are the variables that a vector is assigned to, pkgs <- c("a", "b"), each with where the first begins.
+func vectors(text string) map[string]int {
+	all := map[string]int{}
+	for _, m := range rVectorRE.FindAllStringSubmatchIndex(text, -1) {
+		if name := text[m[2]:m[3]]; all[name] == 0 && (m[2] == 0 || !rInsideRE.MatchString(text[m[2]-1:m[2]])) {
+			all[name] = m[1]
+		}
 	}
-	return quotedNames(argumentsOf(text[at[1]:]))
+	return all
 }
 
 // fieldParts yields what the fields called names have between commas in the text of a DESCRIPTION, with its line.

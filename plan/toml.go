@@ -3,6 +3,8 @@ package plan
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -24,6 +26,9 @@ func parseTOML(text string) (map[string]any, error) {
 			return nil, grammarError("is nested too deeply")
 		}
 	}
+	if manyKeys(text) {
+		return nil, grammarError("has too many keys")
+	}
 	var doc map[string]any
 	if err := toml.Unmarshal([]byte(text), &doc); err != nil {
 		if at, ok := errors.AsType[*toml.DecodeError](err); ok {
@@ -33,6 +38,43 @@ func parseTOML(text string) (map[string]any, error) {
 		return nil, grammarError("is not TOML")
 	}
 	return doc, nil
+}
+
+var (
+	tomlStringRE  = regexp.MustCompile(`"(?:[^"\\\n]|\\.)*"|'[^'\n]*'`)
+	tomlPackageRE = regexp.MustCompile(`^\[\[?package\.`)
+)
+
+// manyKeys reports whether the parser would take long: it compares each key with those before it, to find those that are
+// there twice. Each package of a uv.lock is one for itself. Where it cannot tell, manyKeys counts too many.
+func manyKeys(text string) bool {
+	const most = 1 << 30 // comparisons: some seconds
+	severalLines := strings.Contains(text, `"""`) || strings.Contains(text, "'''")
+	all, own, cost, inPackage := 0, 0, 0, false
+	for line := range strings.SplitSeq(text, "\n") {
+		line = strings.TrimSpace(line)
+		if !severalLines {
+			line = tomlStringRE.ReplaceAllString(line, "")
+		}
+		keys := strings.Count(line, "=") + strings.Count(line, ".")
+		switch {
+		case line == "[[package]]" && !severalLines:
+			all, own, inPackage = all-own, 0, true
+		case strings.HasPrefix(line, "["):
+			inPackage = tomlPackageRE.MatchString(line)
+		}
+		if strings.HasPrefix(line, "[") {
+			keys++
+		}
+		all += keys
+		if inPackage {
+			own += keys
+		}
+		if cost += keys * all; cost > most {
+			return true
+		}
+	}
+	return false
 }
 
 // table returns the table called key of t, or nil.

@@ -54,9 +54,11 @@ func (d *detector) readUVLock() (*lock, error) {
 			return nil, nil
 		}
 	}
+	seen := map[string]bool{}
 	for _, p := range packages {
 		url := text(table(p, "source"), "registry")
-		if webRE.MatchString(url) && !publicRE.MatchString(url) && !slices.Contains(l.indexes, url) {
+		if webRE.MatchString(url) && !publicRE.MatchString(url) && !seen[url] {
+			seen[url] = true
 			l.indexes = append(l.indexes, url)
 		}
 	}
