@@ -125,7 +125,7 @@ func (b *Builder) Plan(ctx context.Context, src bindery.Source, base string) (pl
 		return plan.Plan{}, ended(ctx, err)
 	}
 	defer t.close()
-	p, err := plan.Detect(t.root.FS(), plan.Options{Base: cmp.Or(base, b.cfg.Base), Suites: b.cfg.Suites})
+	p, err := plan.Detect(t.files(ctx), plan.Options{Base: cmp.Or(base, b.cfg.Base), Suites: b.cfg.Suites})
 	return p, ended(ctx, err)
 }
 
@@ -145,7 +145,7 @@ func (b *Builder) recipe(req bindery.BuildRequest) bindery.Recipe {
 
 // job plans what t's files ask for, and names it.
 func (b *Builder) job(ctx context.Context, req bindery.BuildRequest, r bindery.Recipe, t *tree, emit func(bindery.Event)) (plan.Job, error) {
-	p, err := plan.Detect(t.root.FS(), plan.Options{Base: cmp.Or(r.Base, plan.DefaultBase), Suites: r.Suites})
+	p, err := plan.Detect(t.files(ctx), plan.Options{Base: cmp.Or(r.Base, plan.DefaultBase), Suites: r.Suites})
 	if err != nil {
 		return plan.Job{}, err
 	}
@@ -157,7 +157,7 @@ func (b *Builder) job(ctx context.Context, req bindery.BuildRequest, r bindery.R
 		return plan.Job{}, err
 	}
 	job := plan.Job{Plan: p, Dir: t.dir, Source: req.Source, Labels: b.labels(req.Source), Push: req.Push, OCI: req.OCI, Export: req.Export}
-	if job.EnvKey, err = p.EnvKey(b.cfg.Generation, t.root.FS()); err != nil {
+	if job.EnvKey, err = p.EnvKey(b.cfg.Generation, t.files(ctx)); err != nil {
 		return plan.Job{}, err
 	}
 	if p.Pack == plan.PackDockerfile { // any step of it may read any file
@@ -276,6 +276,26 @@ type tree struct {
 	root  *os.Root
 	close func()
 }
+
+// files are the tree's, as the planner reads them: none once ctx is over, so that planning ends with it.
+func (t *tree) files(ctx context.Context) fs.FS { return files{t.root.FS(), ctx.Err} }
+
+type files struct {
+	fs.FS
+	over func() error // nil until then
+}
+
+// Stat comes before everything that the planner does with a file.
+func (f files) Stat(name string) (fs.FileInfo, error) {
+	if err := f.over(); err != nil {
+		return nil, err
+	}
+	return fs.Stat(f.FS, name)
+}
+
+func (f files) Lstat(name string) (fs.FileInfo, error) { return fs.Lstat(f.FS, name) }
+
+func (f files) ReadLink(name string) (string, error) { return fs.ReadLink(f.FS, name) }
 
 // fetch gets the files of src and opens the directory that is to be built.
 func (b *Builder) fetch(ctx context.Context, src bindery.Source, say func(string)) (*tree, error) {

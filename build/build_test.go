@@ -351,3 +351,23 @@ func benchmark(b *testing.B, dir string) {
 		}
 	}
 }
+
+// ending is a source after whose fetching nobody waits for the build any more.
+type ending struct {
+	sources
+	end context.CancelFunc
+}
+
+func (s ending) Fetch(ctx context.Context, src bindery.Source, scratch string, say func(string)) (string, error) {
+	defer s.end()
+	return s.sources.Fetch(ctx, src, scratch, say)
+}
+
+// Planning ends with the build, between two files.
+func TestPlanningEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	b, _ := newBuilder(t, ending{sources{files: fstest.MapFS{"requirements.txt": {Data: []byte("six")}}}, cancel}, &engine{})
+	if p, err := b.Plan(ctx, gitSource("1"), ""); !errors.Is(err, bindery.ErrCancelled) || len(p.Env) > 0 {
+		t.Errorf("%+v, %v", p.Env, err)
+	}
+}

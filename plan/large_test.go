@@ -34,7 +34,6 @@ func TestLargeFiles(t *testing.T) {
 	}{
 		"a line that goes on":     {[]string{"requirements.txt", strings.Repeat("a\\\n", 500_000)}, ""},
 		"a section that goes on":  {[]string{"environment.yml", "dependencies:\n- pip:\n  - |\n" + strings.Repeat("    a\\\n", 300_000)}, ""},
-		"options":                 {[]string{"requirements.txt", "-f https://h.example/f " + strings.Repeat("--pre ", 100_000)}, ""},
 		"entries of Pipenv":       {[]string{"Pipfile.lock", "{\"default\": {\n" + numbers(50_000, `"k%d": {"version": "==1"},`) + `"z": "*"}}`}, ""},
 		"dependencies of pixi":    {[]string{"pixi.toml", pixi + numbers(5_000, "k%d = '*'")}, ""},
 		"more of pixi":            {[]string{"pixi.toml", pixi + numbers(5_001, "k%d = '*'")}, "there are more than 5000 dependencies"},
