@@ -54,7 +54,7 @@ func TestLargeFiles(t *testing.T) {
 		"arrays of tables":        {[]string{"Project.toml", numbers(200_000, "[[k%d]]")}, "has too many keys"},
 		"keys on a line":          {[]string{"Pipfile", "a = {" + strings.ReplaceAll(numbers(200_000, "k%d = 1,"), "\n", " ") + "z = 1}\n"}, "has too many keys"},
 		"keys behind a package":   {[]string{"pixi.toml", numbers(100_000, "k%d = '''\n[[package]]\n'''")}, "has too many keys"},
-		"packages of uv":          {[]string{"uv.lock", "[[package]]\nname = 'x'\nsource = {virtual = '.'}\n" + numbers(20_000, "[[package]]\nname = 'k'\nversion = '1.2.3'\nsource = {registry = 'https://h.example/%d'}"), "pyproject.toml", ""}, ""},
+		"packages of uv":          {[]string{"uv.lock", "[[package]]\nname = 'x'\nsource = {virtual = '.'}\n" + numbers(100_000, "[[package]]\nsource = {registry = 'https://h.example/%d'}"), "pyproject.toml", ""}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := plan.Detect(repo(tt.files...), plan.Options{})
