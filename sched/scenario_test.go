@@ -61,6 +61,8 @@ func (p *player) do(t *testing.T, line string) []string {
 	switch words[0] {
 	case "standing":
 		return p.standing()
+	case "failures":
+		return p.failures()
 	case "wake":
 		return []string{fmt.Sprintf("wake %s", p.s.NextWake().Format("15:04:05.999"))}
 	case "restore":
@@ -86,6 +88,18 @@ func (p *player) standing() (out []string) {
 			}
 			out = append(out, text)
 		}
+	}
+	return out
+}
+
+// failures says for how long those that are remembered answer.
+func (p *player) failures() (out []string) {
+	for _, f := range p.m.state().Failures {
+		text := fmt.Sprintf("%s: %d in a row, answers for %s", f.Key, f.Row, f.Until.Sub(p.now))
+		if f.Quarantined {
+			text += ", in quarantine"
+		}
+		out = append(out, text)
 	}
 	return out
 }
