@@ -2,6 +2,7 @@ package sched_test
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bindery-hub/bindery/sched"
@@ -16,6 +17,7 @@ type mirror struct {
 	order    []string // of submission
 	failures map[string]sched.Failure
 	failed   []string // keys, oldest first
+	spent    []sched.Spent
 	sessions map[string]*sched.Session
 	admitted []string
 	wrong    []string
@@ -93,11 +95,15 @@ func (m *mirror) obey(now time.Time, in sched.Input, d sched.Decision) {
 		}
 		m.live(d.Build, d).Slow = true
 	case sched.Done:
+		m.spend(now, d.Build)
 		m.end(d.Build, d)
 		delete(m.failures, m.builds[d.Build].Key)
 	case sched.Drop:
 		m.end(d.Build, d)
 	case sched.Fail:
+		if d.Outcome == sched.UserFault {
+			m.spend(now, d.Build)
+		}
 		m.end(d.Build, d)
 		key := m.builds[d.Build].Key
 		m.failures[key] = sched.Failure{Key: key, Build: d.Build, Row: d.Row, Until: d.Until, Quarantined: d.Quarantined}
@@ -143,6 +149,21 @@ func (m *mirror) live(id string, d sched.Decision) *row {
 func (m *mirror) end(id string, d sched.Decision) {
 	r := m.live(id, d)
 	r.over, r.Running = true, false
+}
+
+// spend notes what a build took that ends by its own doing.
+func (m *mirror) spend(now time.Time, id string) {
+	if r := m.builds[id]; r.Running && !r.Quick {
+		m.spent = append(m.spent, sched.Spent{Class: r.Class, Owner: r.Owner, Requester: r.Requester, Cost: now.Sub(r.Started), At: now})
+	}
+}
+
+func (m *mirror) spentSince(at time.Time) []sched.Spent {
+	i := slices.IndexFunc(m.spent, func(x sched.Spent) bool { return x.At.After(at) })
+	if i < 0 {
+		return nil
+	}
+	return m.spent[i:]
 }
 
 // forget is what a restart does: rows do not say whom a build avoids.

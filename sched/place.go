@@ -391,14 +391,12 @@ func (s *Scheduler) charge(b *build, tag float64, now time.Time) {
 	part := c / float64(1+len(b.askers))
 	b.run.paid = make([]float64, 0, 2+len(b.askers))
 	for i, f := range s.payers(b, k, now) {
-		paid := part / s.weight(OnRequester, f.name)
-		start := tag
-		switch i {
-		case 0:
+		paid, start := part/s.weight(OnRequester, f.name), k.due(s, f, now)
+		if i == 0 {
 			paid = c / s.weight(OnOwner, f.name)
-		case 1:
-		default:
-			start = k.due(s, f, now)
+		}
+		if i < 2 {
+			start = max(start, tag) // the tag of a build that is restored says nothing of what they had used
 		}
 		k.pay(f, paid, start+paid)
 		b.run.paid = append(b.run.paid, paid)

@@ -36,6 +36,9 @@ type player struct {
 	s   *sched.Scheduler
 	m   *mirror
 	now time.Time
+
+	flows []sched.Flow // as written down
+	at    time.Time    // when
 }
 
 // do carries out one command: words, then options as name=value.
@@ -65,8 +68,13 @@ func (p *player) do(t *testing.T, line string) []string {
 		return p.failures()
 	case "wake":
 		return []string{fmt.Sprintf("wake %s", p.s.NextWake().Format("15:04:05.999"))}
+	case "write-usage":
+		p.flows, p.at = p.s.Usage(p.now), p.now
+		return p.usage()
 	case "restore":
-		p.s.Restore(p.now, p.m.state())
+		st := p.m.state()
+		st.Flows, st.FlowsAt, st.Spent = p.flows, p.at, p.m.spentSince(p.at)
+		p.s.Restore(p.now, st)
 		return nil
 	}
 	in := input(t, words[0], args, opt, p.now)
@@ -88,6 +96,14 @@ func (p *player) standing() (out []string) {
 			}
 			out = append(out, text)
 		}
+	}
+	return out
+}
+
+// usage says who is ahead, as it was written down.
+func (p *player) usage() (out []string) {
+	for _, f := range p.flows {
+		out = append(out, fmt.Sprintf("%s %s is ahead by %v seconds", f.Scope, f.Name, f.Ahead))
 	}
 	return out
 }
