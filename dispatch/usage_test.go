@@ -65,6 +65,63 @@ func TestUsageOutlives(t *testing.T) {
 	}
 }
 
+// TestUsageSinceOutlives restarts a hub on which usage was written down a moment ago: what has been spent since then
+// counts, and what runs is charged once. The slot is free for the one of two who has used less.
+func TestUsageSinceOutlives(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		busy, other time.Duration // that their builds take
+		runs        bool          // busy's build runs when the hub is restarted
+		first       string
+	}{
+		{"it ended since", time.Hour, 10 * time.Minute, false, "other"},
+		{"it runs, and ends soon", 30 * time.Second, 4 * time.Minute, true, "busy"},
+		{"it runs, and for long", time.Hour, 4 * time.Minute, true, "other"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			change := func(c *dispatch.Config) { c.Policy.Stall = -1 }
+			bubble(t, change, func(t *testing.T, h *hub) {
+				h.w.set(func() { h.w.slots = 3 })
+				time.Sleep(6 * time.Second)
+				end := func(b bindery.Build, repo string) {
+					h.w.emit(b.ID, 1, built(repo))
+					synctest.Wait()
+				}
+				again := func() {
+					synctest.Wait()
+					h.stop()
+					h = run(t, h.st, h.w, h.l, change)
+					time.Sleep(6 * time.Second)
+				}
+				defer func() { h.stop() }()
+				other := h.submit(t, askOf("other", "first"))
+				time.Sleep(tt.other)
+				end(other, "first")
+				busy := h.submit(t, askOf("busy", "second"))
+				time.Sleep(tt.busy - 12*time.Second)
+				h.submit(t, askOf("third", "x")) // so usage is written down
+				blocker := h.submit(t, askOf("fourth", "y"))
+				time.Sleep(6 * time.Second)
+				if tt.runs {
+					again()
+					end(busy, "second")
+				} else {
+					end(busy, "second")
+					again()
+				}
+				h.submit(t, askOf("fifth", "z"))
+				ids := map[string]string{"busy": h.submit(t, askOf("busy", "next")).ID, "other": h.submit(t, askOf("other", "next")).ID}
+				end(blocker, "y")
+				for who, id := range ids {
+					if got := h.build(t, id); (got.State == bindery.BuildRunning) != (who == tt.first) {
+						t.Errorf("%s: %s; %s has used less", who, got.State, tt.first)
+					}
+				}
+			})
+		})
+	}
+}
+
 // TestSlowLaneOutlives restarts the hub while a build runs in the slow lane, and when it is in quarantine.
 func TestSlowLaneOutlives(t *testing.T) {
 	limits := func(c *dispatch.Config) {
