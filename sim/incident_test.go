@@ -43,12 +43,25 @@ func TestIncident(t *testing.T) {
 	if fair.Builds.Killed != 0 || fair.Builds.NoSpace != 0 || fair.Builds.Stopped != 0 || fair.Builds.Repeated != 0 {
 		t.Errorf("fair: %+v", fair.Builds)
 	}
-	if p, f := pool.Others.AfterFirstHour.P99, fair.Others.AfterFirstHour.P99; f > p/20 {
+	// Nobody but the demo's own visitors waits behind it: p99 of others, and the longest wait of an owner's for a first
+	// slot. A generated day has busier hours than the recorded one.
+	late, first, longest := 2.25, 12.0, 55*time.Minute
+	if cfg.Workload.Name == "recorded launches" {
+		late, first, longest = 1.25, 6, 40*time.Minute
+	}
+	if f := fair.Others; f.AfterFirstHour.P99 > late || f.FirstVisitors.P99 > first {
+		t.Errorf("slowdown p99 of visitors after the first hour %v, want at most %v; of other specs' first ones %v, at most %v",
+			f.AfterFirstHour.P99, late, f.FirstVisitors.P99, first)
+	}
+	if p, f := pool.Others.AfterFirstHour.P99, fair.Others.AfterFirstHour.P99; f > p/100 {
 		t.Errorf("slowdown of visitors after the first hour: p99 %v in the pool, %v in the fair queue", p, f)
+	}
+	if p, f := pool.Starvation.Seconds, fair.Starvation.Seconds; f > longest.Seconds() || f > p/3 {
+		t.Errorf("an owner has no slot for %v s in the fair queue, want at most %v; for %v s in the pool", f, longest, p)
 	}
 }
 
-// bursts checks that builds come in bursts four hours apart, with next to none running before each.
+// bursts checks that builds come in bursts four hours apart, with one or two running before each: down to one.
 func bursts(t *testing.T, r *sim.Result) {
 	t.Helper()
 	per := int(time.Hour.Seconds() / r.Series.Step)
@@ -59,14 +72,19 @@ func bursts(t *testing.T, r *sim.Result) {
 		}
 		return all
 	}
+	least := 100
 	for _, h := range []float64{4, 8, 12} {
 		before, after := running(h-1, h), running(h, h+0.5)
-		if slices.Min(before) > 4 {
+		least = min(least, slices.Min(before))
+		if slices.Min(before) > 2 {
 			t.Errorf("at least %d builds run in the hour before %v h", slices.Min(before), h)
 		}
-		if slices.Max(after) < 3*slices.Min(before) || slices.Max(after) < 10 {
+		if slices.Max(after) < 20 {
 			t.Errorf("no burst after %v h: before %v, after %v", h, before, after)
 		}
+	}
+	if least != 1 {
+		t.Errorf("running builds fall to %d, not to one", least)
 	}
 }
 
