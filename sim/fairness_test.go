@@ -2,6 +2,8 @@ package sim_test
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,21 +22,55 @@ func bystanders(length, every time.Duration) []crowd {
 	return all
 }
 
-// TestWatchersAreFree has a thousand visitors of one build. Others wait as if there was one.
+// strangers are people who ask for builds of their own at random, as often as two slots can just serve: they wait at times.
+func strangers(length time.Duration, seed uint64) (all []crowd) {
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	for at := time.Duration(0); at < length-time.Hour; at += time.Duration(rnd.ExpFloat64() * 6.5 * float64(time.Minute)) {
+		i := len(all)
+		all = append(all, crowd{spec: fmt.Sprintf("gh/by%d/stander/main", i), cost: time.Duration(6+i%7) * time.Minute, n: 1, at: at})
+	}
+	return all
+}
+
+// TestWatchersAreFree has a thousand visitors of one build, on two slots that others wait for as well. These wait as if
+// there was one visitor; and as if there was none, where one build more is little. In a thread pool they would wait longer.
 func TestWatchersAreFree(t *testing.T) {
-	const length = 4 * time.Hour
-	p99 := func(watchers int) (float64, *sim.Result) {
-		crowds := append(bystanders(length, 4*time.Minute), crowd{spec: "gh/a/popular/main", cost: time.Hour, n: watchers, gap: time.Second})
-		r := run(t, sim.Config{Workload: gather(length, crowds...), Policies: []string{sim.Fair}, Seed: 1, Slots: 4}).Policies[sim.Fair]
-		return r.BuildWait["attended"]["medium"].P99, r
-	}
-	one, _ := p99(1)
-	many, r := p99(1000)
-	if r.Builds.Started != len(bystanders(length, 4*time.Minute))+1 || r.Builds.Started != r.Builds.Finished || r.Launches.Served != r.Launches.Asked {
-		t.Errorf("%+v %+v", r.Builds, r.Launches)
-	}
-	if many > one*1.05+1 {
-		t.Errorf("others' p99 wait is %v s, with 1,000 watchers of another build %v s", one, many)
+	for _, tt := range []struct {
+		length, cost time.Duration
+		little       bool
+	}{{8 * time.Hour, 2 * time.Hour, false}, {48 * time.Hour, 25 * time.Minute, true}} {
+		for seed := range uint64(3) {
+			others := strangers(tt.length, seed)
+			waits := func(watchers int) (fair, pool sim.Spread) {
+				popular := crowd{spec: "gh/a/popular/main", cost: tt.cost, n: watchers, at: tt.length / 3, gap: time.Second}
+				rep := run(t, sim.Config{
+					Workload: gather(tt.length, append(slices.Clip(others), popular)...), Policies: []string{sim.Fair, sim.Pool2019},
+					Seed: 1, Slots: 2, Threads: 4, Frontends: 1, Mute: true,
+				})
+				r := rep.Policies[sim.Fair]
+				if want := len(others) + min(watchers, 1); r.Builds.Started != want {
+					t.Errorf("%d watchers: %+v, want %d started", watchers, r.Builds, want)
+				}
+				return r.BuildWait["attended"]["medium"], rep.Policies[sim.Pool2019].BuildWait["attended"]["medium"]
+			}
+			none, _ := waits(0)
+			one, poolOne := waits(1)
+			many, poolMany := waits(1000)
+			t.Logf("%s: p99 of others' waits %.0f s, with one visitor of another build %.0f s, with 1,000 %.0f s; in a pool with one %.0f s, with 1,000 %.0f s",
+				tt.length, none.P99, one.P99, many.P99, poolOne.P99, poolMany.P99)
+			if none.P99 < 60 || none.N != many.N {
+				t.Errorf("others do not wait: %+v, %+v", none, many)
+			}
+			if many.P99 > one.P99*1.05 || many.P50 > one.P50*1.05 || many.Max > one.Max*1.05 {
+				t.Errorf("others wait longer for the watchers of a build: %+v, for one %+v", many, one)
+			}
+			if tt.little && many.P99 > none.P99*1.05 {
+				t.Errorf("others wait longer for the watchers of a build: %+v, without it %+v", many, none)
+			}
+			if !tt.little && poolMany.P99 < 2*poolOne.P99 {
+				t.Errorf("in a pool they would not: %+v, for one %+v", poolMany, poolOne)
+			}
+		}
 	}
 }
 
