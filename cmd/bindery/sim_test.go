@@ -15,7 +15,7 @@ import (
 func TestSimRun(t *testing.T) {
 	simulate := func(args ...string) map[string]any {
 		t.Helper()
-		status, out, complaints := try(t, append(strings.Fields("sim run --for 3h --scale 0.3 --slots 2 --json"), args...)...)
+		status, out, complaints := try(t, append(strings.Fields("sim run --for 2h --scale 0.2 --slots 2 --json"), args...)...)
 		if status != exitOK || complaints != "" {
 			t.Fatalf("status %d: %s", status, complaints)
 		}
@@ -76,10 +76,10 @@ func TestSimRun(t *testing.T) {
 	if _, err := png.Decode(file); err != nil {
 		t.Error(err)
 	}
-	slow := simulate("--policy", "fair", "--wipe", "2019-03-17T08:00Z", "--cost", "gh/jupyterlab/jupyterlab-demo=3h")
+	slow := simulate("--policy", "fair", "--wipe", "2019-03-17T08:00Z", "--cost", "gh/jupyterlab/jupyterlab-demo=2h")
 	fast := simulate("--policy", "fair", "--wipe", "2019-03-17T08:00Z", "--cost", "gh/jupyterlab/jupyterlab-demo=1s")
 	if slow, fast := at(slow, "policies.fair.launches.served").(float64), at(fast, "policies.fair.launches.served").(float64); slow >= fast {
-		t.Errorf("%v launches are served where the demo takes three hours, %v where it takes a second", slow, fast)
+		t.Errorf("%v launches are served where the demo takes two hours, %v where it takes a second", slow, fast)
 	}
 	status, out, _ := try(t, strings.Fields("sim run --for 3h --scale 0.1 --policy fifo,fair")...)
 	if head, _, _ := strings.Cut(out, "specs served"); status != exitOK || !strings.Contains(head, "generated launches from 2019-03-17T08:00:00Z for 3 h: 8 slots, seed 1") || strings.Index(head, "fifo") > strings.Index(head, "fair") {
