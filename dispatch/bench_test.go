@@ -39,8 +39,8 @@ func (idle) Events(ctx context.Context, _ string, _ int, _ int64) iter.Seq2[bind
 	return func(func(bindery.Event, error) bool) { <-ctx.Done() }
 }
 
-// BenchmarkSubmitToStart submits builds from many visitors at once and counts those that are stored as started: four
-// rows each, on the disk before they are acknowledged. The attempts themselves do nothing.
+// BenchmarkSubmitToStart submits builds from many visitors at once and counts those that are stored as started: two
+// rows each, the record and an event, on the disk before they are acknowledged. The attempts themselves do nothing.
 func BenchmarkSubmitToStart(b *testing.B) {
 	h := real(b, func(c *dispatch.Config) {
 		c.Worker.(*worker).slots = b.N + 1 // before anybody asks
