@@ -31,7 +31,7 @@ func TestUsageOutlives(t *testing.T) {
 		for _, f := range wrote {
 			by := f.Ahead
 			f.Ahead = 0
-			if math.Abs(ahead[f]-by) > 0.11 {
+			if by > 1.1 && math.Abs(ahead[f]-by) > 0.11 { // by a second or less is not written down
 				t.Fatalf("%s %s of class %s was ahead by %v, and by %v when restored\n%s", f.Scope, f.Name, f.Class, by, ahead[f], strings.Join(w.log, "\n"))
 			}
 			delete(ahead, f)
