@@ -44,8 +44,8 @@ func (in Submit) apply(s *Scheduler, now time.Time) {
 	s.builds[b.ID], s.keys[b.Key] = b, b
 	s.decide(Queue{Build: b.ID, Forced: s.failures[b.Key].Forced})
 	s.supersede(b, now)
-	if f := s.bucket(b.Class).flows[byOwner][b.Owner]; f == nil || f.busy == 0 {
-		s.arrivals.count(now, 1) // who has builds waiting already overtakes nobody with one more
+	if k := s.bucket(b.Class); k.idle(byOwner, b.Owner) && k.idle(byRequester, b.Requester) {
+		s.arrivals.count(now, 1) // who has builds waiting already overtakes nobody with one more, whoever owns it
 	}
 	s.enqueue(b, now)
 }

@@ -162,7 +162,7 @@ func (k *bucket) join(s *Scheduler, b *build, now time.Time) {
 		k.lanes[z][name] = l
 	}
 	for d, f := range l.flow {
-		k.occupy(s, side(d), f, b.Attempt > 0, now)
+		k.occupy(s, side(d), f, b.Attempt > 0 || s.origin != nil, now)
 	}
 	b.lane = l
 	if k.waiting == 0 {
@@ -264,6 +264,12 @@ func (k *bucket) flow(s *Scheduler, d side, name string, now time.Time) *flow {
 		k.flows[d][name] = f
 	}
 	return f
+}
+
+// idle reports whether nothing of a flow waits or runs.
+func (k *bucket) idle(d side, name string) bool {
+	f := k.flows[d][name]
+	return f == nil || f.busy == 0
 }
 
 // wakeFlow makes ready a flow that had nothing: what it used too much is forgotten by half-lives, and what it did not

@@ -11,18 +11,19 @@ import (
 	bindery "github.com/bindery-hub/bindery"
 )
 
-// A forecast says when what waits will start. It comes from playing the scheduler itself forward again and again, each
+// A forecast says when what waits will start, and in which order. It comes from playing the scheduler itself forward again and again, each
 // time over other costs and other newcomers. It is never read by a decision.
 type forecast struct {
 	at    time.Time
 	steps int64
 	seen  map[string]outlook // by build
-	known int                // builds that were looked at
+	far   []int64            // spots of those who are not in it, in order; nil: not looked at yet
 	blind bool               // there are no slots: only the order is known
 }
 
 type outlook struct {
 	position         int
+	told             bool    // it starts in most plays, and those say when
 	from, likely, to float64 // seconds after the forecast was made
 }
 
@@ -46,7 +47,7 @@ type lookahead struct {
 	starts map[string]float64
 	order  []string
 	ghosts int
-	most   int
+	most   int       // newcomers that may still come: those who wait are played to the end
 	next   time.Time // a newcomer comes
 	every  float64   // mean seconds between two
 }
@@ -82,11 +83,12 @@ func (s *Scheduler) outlooks(now time.Time) *forecast {
 		return v
 	}
 	chosen := s.nearest()
-	f := &forecast{at: now, steps: s.steps, seen: make(map[string]outlook, len(chosen)), known: len(chosen), blind: s.slots == 0}
+	f := &forecast{at: now, steps: s.steps, seen: make(map[string]outlook, len(chosen)), blind: s.slots == 0}
 	s.view = f
 	first := s.play(chosen, now, 0)
 	for i, id := range first.order {
 		f.seen[id] = outlook{position: i + 1}
+		s.builds[id].seen = s.steps
 	}
 	if f.blind || len(chosen) == 0 {
 		return f
@@ -100,10 +102,11 @@ func (s *Scheduler) outlooks(now time.Time) *forecast {
 	}
 	for id, o := range f.seen {
 		x := starts[id]
-		slices.Sort(x)
-		for len(x) < plays {
-			x = append(x, math.Inf(1)) // it did not start in that one
+		if len(x) <= plays/2 {
+			continue
 		}
+		slices.Sort(x)
+		o.told = true
 		o.from, o.likely, o.to = at(x, 0.05), at(x, 0.5), at(x, 0.95)
 		f.seen[id] = o
 	}
@@ -114,21 +117,22 @@ func (s *Scheduler) outlooks(now time.Time) *forecast {
 func at(x []float64, p float64) float64 {
 	i := p * float64(len(x)-1)
 	lo := int(i)
-	if lo+1 >= len(x) || math.IsInf(x[lo+1], 1) {
+	if lo+1 >= len(x) {
 		return x[lo]
 	}
 	return x[lo] + (i-float64(lo))*(x[lo+1]-x[lo])
 }
 
-// nearest chooses the waiting builds that a forecast looks at: of the flows with the lowest tags the first ones.
+// nearest chooses the waiting builds that a forecast looks at: of the flows with the lowest tags the first ones, of each
+// as many, or all that it has.
 func (s *Scheduler) nearest() (chosen []*build) {
 	for _, k := range s.buckets {
 		for z := range k.lots {
 			posts := k.lots[z].first(mostAhead, nil)
-			for _, p := range posts {
-				lanes := p.lanes.first(max(1, mostAhead/len(posts)), nil)
-				for _, l := range lanes {
-					chosen = l.builds.first(max(1, mostAhead/len(posts)/len(lanes)), chosen)
+			for i, n := range shares(mostAhead, posts, (*post).waiting) {
+				lanes := posts[i].lanes.first(n, nil)
+				for j, m := range shares(n, lanes, (*lane).waiting) {
+					chosen = lanes[j].builds.first(m, chosen)
 				}
 			}
 		}
@@ -151,11 +155,89 @@ func (s *Scheduler) nearest() (chosen []*build) {
 	return chosen[:min(len(chosen), mostAhead)]
 }
 
+// position says which in the line a waiting build is. Who is not in a forecast comes after all who are, by class, then in
+// order of coming; what is held comes last.
+func (s *Scheduler) position(f *forecast, b *build) int {
+	if o, ok := f.seen[b.ID]; ok {
+		return o.position
+	}
+	if f.far == nil {
+		f.far = s.beyond(f)
+	}
+	held := b.lane == nil && s.paused(b) || b.lane != nil && b.lane.at < 0
+	i, _ := slices.BinarySearch(f.far, spot(rank(b.Class), held, b))
+	return len(f.seen) + i + 1
+}
+
+// beyond lists the spots of those who are not in a forecast.
+func (s *Scheduler) beyond(f *forecast) []int64 {
+	far := make([]int64, 0, s.Waiting())
+	for i, k := range s.buckets {
+		for z := range k.lanes {
+			for _, l := range k.lanes[z] {
+				for _, b := range l.builds {
+					if b.seen != f.steps {
+						far = append(far, spot(i, l.at < 0, b))
+					}
+				}
+			}
+		}
+	}
+	if s.later > 0 {
+		for _, b := range s.builds {
+			if b.delayed && b.seen != f.steps {
+				far = append(far, spot(rank(b.Class), s.paused(b), b))
+			}
+		}
+	}
+	slices.Sort(far)
+	return far
+}
+
+// spot is a number that is lower for what comes first.
+func spot(rank int, held bool, b *build) int64 {
+	if held {
+		rank = 3
+	}
+	return int64(rank)<<48 + b.order
+}
+
+// shares deals room out to those who have so many waiting, one to each in turn.
+func shares[T any](room int, to []T, waiting func(T) int) []int {
+	has, gets := make([]int, len(to)), make([]int, len(to))
+	for i, x := range to {
+		has[i] = waiting(x)
+	}
+	for dealt := true; dealt; {
+		dealt = false
+		for i := range to {
+			if room > 0 && gets[i] < has[i] {
+				gets[i]++
+				room--
+				dealt = true
+			}
+		}
+	}
+	return gets
+}
+
+func (l *lane) waiting() int { return len(l.builds) }
+
+// waiting counts no further than a forecast looks.
+func (p *post) waiting() (n int) {
+	for _, l := range p.lanes {
+		if n += len(l.builds); n >= mostAhead {
+			break
+		}
+	}
+	return n
+}
+
 // play runs a fork of the scheduler until all chosen builds have started.
 func (s *Scheduler) play(chosen []*build, now time.Time, n int) *lookahead {
 	a := &lookahead{
 		now: now, began: now, rng: mixed(s.cfg.Seed ^ uint64(s.steps)<<16 ^ uint64(n)), mean: n == 0,
-		wanted: make(map[string]bool, len(chosen)), starts: make(map[string]float64, len(chosen)), most: 4*len(chosen) + 200,
+		wanted: make(map[string]bool, len(chosen)), starts: make(map[string]float64, len(chosen)), most: len(chosen) + 100,
 	}
 	if r := s.arrivals.perSecond(now); r > 0.0001 && !a.mean {
 		a.every = 1 / r
@@ -163,7 +245,7 @@ func (s *Scheduler) play(chosen []*build, now time.Time, n int) *lookahead {
 	}
 	f := s.fork(a, chosen)
 	f.place(now)
-	for len(a.wanted) > 0 && a.most > 0 {
+	for len(a.wanted) > 0 {
 		at := time.Time{}
 		if len(a.runs) > 0 {
 			at = a.runs[0].at
@@ -195,13 +277,18 @@ func (s *Scheduler) play(chosen []*build, now time.Time, n int) *lookahead {
 	return a
 }
 
-func (a *lookahead) arrive() { a.next = a.now.Add(seconds(-math.Log(a.uniform()) * a.every)) }
+// arrive draws when the next newcomer comes, if one does.
+func (a *lookahead) arrive() {
+	a.next = time.Time{}
+	if a.ghosts < a.most {
+		a.next = a.now.Add(seconds(-math.Log(a.uniform()) * a.every))
+	}
+}
 
 // newcomer lets somebody come of whom nothing is known.
 func (s *Scheduler) newcomer() {
 	a := s.ahead
 	a.ghosts++
-	a.most--
 	name := fmt.Sprint("\x00", a.ghosts)
 	s.order++
 	b := &build{order: s.order, at: -1, Build: Build{ID: name, Key: name, Repo: name, Owner: name, Requester: name, Class: bindery.Attended, Created: a.now}}
@@ -277,7 +364,6 @@ func (a *lookahead) run(s *Scheduler, b *build) {
 	default:
 		left = e.rest(ran, a.uniform())
 	}
-	a.most--
 	heap.Push(&a.runs, end{at: a.now.Add(left), b: b, run: b.run, n: len(a.starts) + len(a.runs)})
 }
 

@@ -73,6 +73,7 @@ type Session struct {
 type build struct {
 	Build
 	order    int64
+	seen     int64   // steps when the last forecast was made that knows its position
 	since    float64 // when it was submitted, in seconds; earlier the more watchers it has
 	watchers int32
 	at       int32 // its place in its lane

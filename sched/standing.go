@@ -19,15 +19,11 @@ func (s *Scheduler) Standing(now time.Time, id string) (bindery.Standing, bool) 
 		return bindery.Standing{}, true
 	}
 	f := s.outlooks(now)
-	o, seen := f.seen[id]
-	st := bindery.Standing{Position: o.position}
-	if !seen {
-		// It is held, has come since, or is behind so many that nobody counts them.
-		st.Position = max(s.Waiting(), f.known+1)
-	}
+	st := bindery.Standing{Position: s.position(f, b)}
 	st.Reason = s.reason(b, st.Position-1, now)
-	if !seen || f.blind || math.IsInf(o.likely, 1) {
-		return st, true
+	o, told := f.seen[id]
+	if !told || !o.told {
+		return st, true // it is held, or has come since, or so many are ahead that nobody looked when it starts
 	}
 	early, late := (o.likely-o.from)*s.stretch.early, (o.to-o.likely)*s.stretch.late
 	after := func(x float64) time.Time {

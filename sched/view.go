@@ -2,7 +2,6 @@ package sched
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 
@@ -77,20 +76,15 @@ func (s *Scheduler) see(b *build) Seen {
 
 func (s *Scheduler) viewWaiting(now time.Time, most int) (out []Seen, more int) {
 	f := s.outlooks(now)
-	// Whoever is in no forecast is held back, or so far behind that nobody counts: he comes last, in order of coming.
-	place := func(b *build) int {
-		if o, ok := f.seen[b.ID]; ok {
-			return o.position
-		}
-		return mostAhead + 1
-	}
 	var waiting []*build
-	for b := range maps.Values(s.builds) {
+	at := map[*build]int{}
+	for _, b := range s.builds {
 		if b.run == nil {
 			waiting = append(waiting, b)
+			at[b] = s.position(f, b)
 		}
 	}
-	slices.SortFunc(waiting, func(a, b *build) int { return cmp.Or(place(a)-place(b), cmp.Compare(a.order, b.order)) })
+	slices.SortFunc(waiting, func(a, b *build) int { return cmp.Or(at[a]-at[b], cmp.Compare(a.order, b.order)) })
 	for _, b := range waiting[:min(len(waiting), most)] {
 		x := s.see(b)
 		x.Standing, _ = s.Standing(now, b.ID)
