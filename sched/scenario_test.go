@@ -87,14 +87,23 @@ func (p *player) do(t *testing.T, line string) []string {
 	return out
 }
 
+// standing says where each build stands, and each session that waits for a place.
 func (p *player) standing() (out []string) {
+	say := func(id string, st bindery.Standing) {
+		text := fmt.Sprintf("%s: %d, %s", id, st.Position, st.Reason)
+		if !st.From.IsZero() {
+			text += fmt.Sprintf("; in %s to %s, likely %s", st.From.Sub(p.now), st.To.Sub(p.now), st.Likely.Sub(p.now))
+		}
+		out = append(out, text)
+	}
 	for _, b := range p.m.state().Builds {
 		if st, ok := p.s.Standing(p.now, b.ID); ok {
-			text := fmt.Sprintf("%s: %d, %s", b.ID, st.Position, st.Reason)
-			if !st.From.IsZero() {
-				text += fmt.Sprintf("; in %s to %s, likely %s", st.From.Sub(p.now), st.To.Sub(p.now), st.Likely.Sub(p.now))
-			}
-			out = append(out, text)
+			say(b.ID, st)
+		}
+	}
+	for _, x := range p.m.state().Sessions {
+		if st, ok := p.s.SessionStanding(p.now, x.ID); ok && st.Position > 0 {
+			say(x.ID, st)
 		}
 	}
 	return out

@@ -147,8 +147,9 @@ type Scheduler struct {
 	vacant   bool       // a place may have become free since the lobby was asked
 	places   [3]map[string]int
 	admitted int
-	ends     rate // of sessions
-	arrivals rate // of builds
+	stays    []stay // of sessions that have ended, oldest first
+	hall     *hall  // how those who wait for a place stood when that was looked at
+	arrivals rate   // of builds
 
 	alarms alarms
 	set    int64 // alarms set so far
@@ -185,7 +186,7 @@ func (s *Scheduler) clear() {
 	}
 	s.later, s.order, s.virtual, s.taken, s.longs, s.slows, s.quicks = 0, 0, 0, 0, 0, 0, 0
 	s.failures, s.sessions, s.lobby, s.admitted = map[string]Failure{}, map[string]*Session{}, nil, 0
-	s.alarms, s.out, s.view, s.debtors, s.clock = nil, nil, nil, nil, time.Time{}
+	s.alarms, s.out, s.view, s.hall, s.debtors, s.clock = nil, nil, nil, nil, nil, time.Time{}
 }
 
 // Restore replaces everything but the policy and which workers are up.

@@ -103,11 +103,16 @@ func (s *Scheduler) noPlace(x *Session) (reason string, full Scope) {
 	if most := max(s.cfg.Sessions, 0); s.admitted >= most {
 		return fmt.Sprintf("all places for sessions are taken (%d)", most), OnHub
 	}
+	reason, quota := s.ownFull(x)
+	return reason, quota.scope
+}
+
+// ownFull says which quota narrower than the hub's leaves no place for a session, in words, and names it.
+func (s *Scheduler) ownFull(x *Session) (reason string, full ruleName) {
 	limits := []int{s.cfg.RepoSessions, s.cfg.OwnerSessions, s.cfg.RequesterSessions}
 	scopes := []Scope{OnRepo, OnOwner, OnRequester}
-	full = s.broadFull(x)
-	if full != "" {
-		return "all places of what an operator's quota is about are taken", full
+	if r := s.broadFull(x); r != nil {
+		return "all places of what an operator's quota is about are taken", r.name()
 	}
 	own := s.granted(x)
 	for i, name := range []string{x.Repo, x.Owner, x.Requester} {
@@ -125,10 +130,10 @@ func (s *Scheduler) noPlace(x *Session) (reason string, full Scope) {
 			most, bound = int(r.Value), true
 		}
 		if bound && s.places[i][name] >= max(most, 0) {
-			return fmt.Sprintf("all places of this %s are taken (%d)", scopes[i], max(most, 0)), scopes[i]
+			return fmt.Sprintf("all places of this %s are taken (%d)", scopes[i], max(most, 0)), ruleName{Quota, scopes[i], name}
 		}
 	}
-	return "", ""
+	return "", ruleName{}
 }
 
 // granted reports whether an operator's own quota is about the repository, the owner or the spec of a session: then
@@ -142,14 +147,14 @@ func (s *Scheduler) granted(x *Session) bool {
 	return slices.ContainsFunc(s.broad, func(r *broad) bool { return r.Kind == Quota && r.Scope == OnSpec && r.concerns(x.target()) })
 }
 
-// broadFull is the scope of a broad quota that leaves no place for a session; empty: none.
-func (s *Scheduler) broadFull(x *Session) Scope {
+// broadFull is a broad quota that leaves no place for a session; nil: none does.
+func (s *Scheduler) broadFull(x *Session) *broad {
 	for _, r := range s.broad {
 		if r.Kind == Quota && r.concerns(x.target()) && r.places >= int(r.Value) {
-			return r.Scope
+			return r
 		}
 	}
-	return ""
+	return nil
 }
 
 // recount counts the places that broad quotas are about.
@@ -244,7 +249,9 @@ func (in SessionEnded) apply(s *Scheduler, now time.Time) {
 	}
 	s.reserve(x, -1)
 	s.vacant = true
-	s.ends.count(now, 1)
+	if s.stays = append(s.stays, stay{x, now.Sub(x.Created)}); len(s.stays) > mostStays {
+		s.stays = s.stays[1:]
+	}
 }
 
 // deadline is when a session is culled, if nothing happens, with the reason; zero: never.

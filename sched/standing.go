@@ -3,6 +3,7 @@ package sched
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,6 +76,8 @@ func (s *Scheduler) reason(b *build, ahead int, now time.Time) string {
 		return "No person waits for it, and persons take every slot; " + others(ahead)
 	case b.Class == bindery.Background && s.slots-s.taken > 0:
 		return "It takes only slots that nobody else needs; " + others(ahead)
+	case s.taken < s.slots && s.shunned(b):
+		return "The workers that have a slot free failed it before, so it waits for another one; " + others(ahead)
 	case s.taken < s.slots:
 		return "No worker has room on its disk for it; " + others(ahead)
 	}
@@ -92,6 +95,13 @@ func (s *Scheduler) reason(b *build, ahead int, now time.Time) string {
 		text = fmt.Sprintf("Who asks has a share of the slots already (%d of %d); ", s.running[2][b.Requester], s.slots)
 	}
 	return text + others(ahead)
+}
+
+// shunned reports whether there is room for a build where it does not go any more.
+func (s *Scheduler) shunned(b *build) bool {
+	return s.avoidable(b) && slices.ContainsFunc(s.workers, func(w *worker) bool {
+		return w.up && w.busy() < w.slots && w.fits(s.diskOf(b.Repo)) && slices.Contains(b.avoid, w.name)
+	})
 }
 
 func others(n int) string {
@@ -113,18 +123,14 @@ func (s *Scheduler) SessionStanding(now time.Time, id string) (bindery.Standing,
 	if !x.Waiting {
 		return bindery.Standing{}, true
 	}
-	reason, _ := s.noPlace(x)
-	st := bindery.Standing{Reason: "Waiting for a place: " + reason}
-	for i, y := range s.lobby {
-		if y == x {
-			st.Position = i + 1
-		}
-	}
-	if r := s.ends.perSecond(now); r > 0.0001 && s.stayed(x.target()) == "" {
-		// So many places must become free; sessions end independently of each other.
+	h := s.lookAtLobby(now, x)
+	w := h.of[x]
+	st := bindery.Standing{Position: w.position, Reason: "Waiting for a place: " + w.reason}
+	if r, known := h.ends[w.quota].perSecond(); known {
+		// So many places must become free. Sessions end independently of each other; how often is a guess from few.
 		n := float64(st.Position)
-		width := 1.645 * math.Sqrt(n)
-		after := func(n float64) time.Time { return now.Add(seconds(max(n, 0) / r)).Truncate(time.Second) }
+		width := 1.645 * math.Sqrt(n+n*n/h.ends[w.quota].ended)
+		after := func(n float64) time.Time { return now.Add(seconds(n / r)).Truncate(time.Second) }
 		st.From, st.Likely, st.To = after(max(n-width, 0.05*n)), after(n), after(n+width+1)
 	}
 	return st, true
