@@ -315,6 +315,9 @@ func (f *fair) forecast(id string) {
 	b.told, f.looked = f.r.now, f.r.now
 	if !ok || st.From.IsZero() {
 		f.r.meter.silent++
+		if st.Position > 1000 {
+			f.r.meter.distant++
+		}
 		return
 	}
 	since := func(t time.Time) time.Duration { return t.Sub(f.r.w.From) }

@@ -30,6 +30,7 @@ type meter struct {
 	samples []Sample
 	etas    []eta
 	silent  int // times that a waiting build was told nothing
+	distant int // of these, so many that a thousand were ahead
 }
 
 // Flows are all owners, or all requesters: who asked for a spec first is its requester.

@@ -133,7 +133,8 @@ type ETA struct {
 	MedianOfAll   float64 `json:"median_error_of_all"`
 	MedianSeconds float64 `json:"median_error_seconds"`
 
-	Silent int `json:"silent"` // times that nothing could be said
+	Silent  int `json:"silent"`  // times that nothing could be said
+	Distant int `json:"distant"` // of these, so many since a thousand builds or more were ahead
 }
 
 // Series is the state of the room at equal steps.
@@ -305,7 +306,7 @@ func quantile(sorted []float64, q float64) float64 {
 }
 
 func (m *meter) honesty() ETA {
-	e := ETA{Silent: m.silent, Samples: len(m.etas)}
+	e := ETA{Silent: m.silent, Distant: m.distant, Samples: len(m.etas)}
 	if e.Samples == 0 {
 		return e
 	}
