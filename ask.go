@@ -36,7 +36,7 @@ type Standing struct {
 	Reason   string `json:"reason"`   // why it waits, in words
 
 	// When it starts: in nine cases of ten between From and To. Zero when nothing can be said: nothing builds, or a
-	// person holds it back.
+	// person holds it back, or a thousand builds are ahead.
 	From   time.Time `json:"from,omitzero"`
 	Likely time.Time `json:"likely,omitzero"`
 	To     time.Time `json:"to,omitzero"`
