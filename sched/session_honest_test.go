@@ -22,7 +22,7 @@ func TestSessionsHonest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, 2))
-			s, now := sched.New(tt.cfg), start
+			s := sched.New(tt.cfg)
 			gap := func(mean float64) time.Duration { return time.Duration(rng.ExpFloat64() * mean * float64(time.Second)) }
 			type promise struct{ from, to time.Time }
 			told, lasts := map[string]promise{}, map[string]time.Duration{}
@@ -44,13 +44,13 @@ func TestSessionsHonest(t *testing.T) {
 			for len(events) > 0 {
 				e := slices.MinFunc(events, func(a, b event) int { return a.at.Compare(b.at) })
 				events = slices.Delete(events, slices.Index(events, e), slices.Index(events, e)+1)
-				now = e.at
+				now := e.at
 				for _, d := range s.Step(now, e.in) {
 					d, ok := d.(sched.Admit)
 					if !ok {
 						continue
 					}
-					events = append(events, event{now.Add(lasts[d.Session]), sched.SessionEnded{Session: d.Session}})
+					events = append(events, event{now.Add(lasts[d.Session]), sched.SessionEnded(d)})
 					if p, ok := told[d.Session]; ok {
 						if all++; !now.Before(p.from) && !now.After(p.to.Add(time.Second)) {
 							in++
