@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -81,6 +82,41 @@ func TestResume(t *testing.T) {
 	})
 	if _, e := open(t, at+"&after="+url.QueryEscape(last)).rest(); e["token"] == ready["token"] {
 		t.Error("an ended session was given again")
+	}
+}
+
+// TestSeenByAnotherLink: what somebody has seen counts for the link that led there. Any other is looked up, and goes on
+// only when it leads to the same build.
+func TestSeenByAnotherLink(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h)
+	repo := ts.URL + strings.TrimSuffix(specPath, "main")
+	first := open(t, repo+"main")
+	id := h.theBuild(t)
+	h.say(id, "one\n", "two\n")
+	h.finish(id)
+	first.rest()
+	goesOn := []string{"building: two\n", "built: Found built image, launching...\n"}
+	for ref, want := range map[string]struct {
+		commit string
+		lines  []string
+	}{
+		"main": {commit, goesOn}, commit: {commit, goesOn}, "a-tag-of-it": {commit, goesOn},
+		"another": {strings.Repeat("e", 40), []string{"waiting: Waiting for build to start...\n"}},
+	} {
+		s := open(t, repo+ref+"?after="+id+".2")
+		if ref == "another" {
+			h.until(t, "its build", func() bool { return len(h.builds) == 2 })
+			for other := range h.builds {
+				if other != id {
+					h.finish(other)
+				}
+			}
+		}
+		lines, e := s.rest()
+		if persistent, _ := e["binder_persistent_request"].(string); !strings.HasSuffix(persistent, "/"+want.commit) || !slices.Equal(lines[:len(want.lines)], want.lines) {
+			t.Errorf("%s: %q, %v; want %q of %s", ref, lines, e, want.lines, want.commit)
+		}
 	}
 }
 

@@ -199,25 +199,37 @@ func (wa *watch) attach(ctx context.Context, src bindery.Source) (bindery.Build,
 	if err := wa.s.banned(ctx, wa.ask); err != nil {
 		return bindery.Build{}, err
 	}
-	if wa.seen != "" {
-		b, err := wa.s.cfg.Builds.Build(ctx, wa.seen)
-		if err == nil && sameSource(b.Source, src) {
-			wa.ask.Source = b.Source
-			return b, nil
+	b, known := wa.known(ctx, src)
+	if !known {
+		resolved, err := wa.resolve(ctx, src)
+		if err != nil {
+			return bindery.Build{}, err
 		}
-		wa.after = 0
-	}
-	resolved, err := wa.resolve(ctx, src)
-	if err != nil {
-		return bindery.Build{}, err
+		wa.ask.Source = resolved
 	}
 	if wa.buildOnly && !wa.s.cfg.APIOnly {
 		const text = "Building but not launching is not permitted when the API only mode is not enabled"
 		return bindery.Build{}, &refusal{http.StatusBadRequest, text + "\n", bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Leave build_only out.", text)}
 	}
-	wa.ask.Source, wa.ask.Launches = resolved, !wa.buildOnly
+	if known {
+		wa.ask.Source = b.Source
+		return b, nil
+	}
+	wa.ask.Launches = !wa.buildOnly
 	b, err := wa.s.cfg.Builds.Submit(ctx, wa.ask)
+	if b.ID != wa.seen { // else another link has led to the same build, and what was seen of it was seen
+		wa.after = 0
+	}
 	return b, cmp.Or(fullQuota(err), err)
+}
+
+// known is the build that the client says it has seen, when that was asked for by the same link.
+func (wa *watch) known(ctx context.Context, src bindery.Source) (bindery.Build, bool) {
+	if wa.seen == "" {
+		return bindery.Build{}, false
+	}
+	b, err := wa.s.cfg.Builds.Build(ctx, wa.seen)
+	return b, err == nil && sameLink(b.Source, src)
 }
 
 // resolve asks what the ref is. GitHub's default branches were renamed while old links say master: those mean HEAD.
@@ -250,13 +262,16 @@ func (wa *watch) named(b bindery.Build) bindery.Source {
 	return src
 }
 
-// sameSource reports whether a build is of the source that a link names, which is not resolved: of a DOI it is not yet
-// known where it leads to.
-func sameSource(built, asked bindery.Source) bool {
-	if built.Provider != asked.Provider {
+// sameLink reports whether a build was asked for by a link like the one that asks now, which is not resolved: of a DOI it
+// is not yet known where it leads to. A link to the very commit is as good.
+func sameLink(built, asked bindery.Source) bool {
+	if built.Provider != asked.Provider || built.Subdir != asked.Subdir {
 		return false
 	}
-	return built.Identity() == asked.Identity() || (asked.IsArchive() && asked.Ref != "" && built.Ref == asked.Ref)
+	if asked.IsArchive() && asked.Ref != "" {
+		return built.Ref == asked.Ref
+	}
+	return built.Identity() == asked.Identity() && (built.Ref == asked.Ref || built.Commit == asked.Ref)
 }
 
 func buildFailure(b bindery.Build) error {

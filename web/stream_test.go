@@ -213,6 +213,7 @@ func TestStandingIsTold(t *testing.T) {
 
 func TestFailures(t *testing.T) {
 	step := bindery.Errorf(bindery.ErrStep, bindery.User, "Look at its last lines.", "postBuild ended with exit code 7")
+	built := bindery.BuildKey(bindery.Source{Provider: "git", URL: "https://example.org/o/r", Ref: "main", Commit: commit}, "g")
 	for _, c := range []struct {
 		name   string
 		path   string
@@ -226,6 +227,10 @@ func TestFailures(t *testing.T) {
 		{"provider", "/build/nosuch/o/r/main", nil, nil, map[string]any{"message": "No provider found for prefix nosuch\n"}},
 		{"local provider", "/build/local/%2Fetc/main", nil, nil, map[string]any{"message": "No provider found for prefix local\n"}},
 		{"build only", specPath + "?build_only=True", nil, nil, map[string]any{"message": "Building but not launching is not permitted when the API only mode is not enabled\n", "status_code": 400.0}},
+		{"build only, of a build that was seen", specPath + "?build_only=true&after=b-" + built[:8] + ".1", nil, func(h *hub) {
+			b, _ := h.Submit(context.Background(), bindery.Ask{Source: bindery.Source{Provider: "git", URL: "https://example.org/o/r", Ref: "main", Commit: commit}})
+			h.finish(b.ID)
+		}, map[string]any{"message": "Building but not launching is not permitted when the API only mode is not enabled\n", "status_code": 400.0}},
 		{"ref", specPath, nil, func(h *hub) {
 			h.resolve = func(bindery.Source) error { return bindery.Errorf(bindery.ErrRefNotFound, bindery.User, "", "no") }
 		}, map[string]any{"message": "Could not resolve ref for git:https%3A%2F%2Fexample.org%2Fo%2Fr/main. Double check your URL and that your repo is public.\n"}},
