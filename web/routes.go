@@ -52,7 +52,7 @@ func (s *Server) pageRoutes(page func(pattern string, h handler)) {
 	}
 	s.loginRoutes(page)
 	for _, name := range plainNames {
-		if _, ok := s.assets.byName[name]; ok && name != "robots.txt" && name != "favicon.ico" {
+		if name != "robots.txt" && name != "favicon.ico" {
 			page("GET /"+name, s.assets.plain(name))
 		}
 	}

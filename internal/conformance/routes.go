@@ -185,6 +185,8 @@ func (h Hub) pages(t *testing.T) {
 		{"/badge.svg", 200, "image/svg+xml"}, {"/badge_logo.svg", 200, "image/svg+xml"}, {"/assets/images/badge.svg", 200, "image/svg+xml"},
 		{"/logo_social.png", 200, "image/png"}, {"/static/images/badge.svg", 200, "image/svg+xml"}, {"/static/images/logo_social.png", 200, "image/png"},
 		{"/static/images/logo_square.png", 200, "image/png"},
+		// BinderHub has these routes and lost the files.
+		{"/favicon_building.ico", 200, "image/x-icon"}, {"/favicon_success.ico", 200, "image/x-icon"}, {"/favicon_fail.ico", 200, "image/x-icon"},
 		{"/favicon.ico", 200, "image/"}, {"/no/such/page", 404, "text/html"}, {"/v2/nosuchprovider/x/y/z", 404, "text/html"},
 	} {
 		a := h.ask(t, "GET", c.path, "Accept", "text/html")
