@@ -45,6 +45,15 @@ func call[Req, Resp any](do endpoint[Req, Resp], read func(r *http.Request, in *
 	}
 }
 
+// headOnly answers a HEAD, whose headers are set: what would go on, or be long, is not begun, and nobody watches.
+func headOnly(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method != http.MethodHead {
+		return false
+	}
+	w.WriteHeader(http.StatusOK)
+	return true
+}
+
 // requestKey finds the request again where an answer holds URLs, which depend on how the hub was reached.
 type requestKey struct{}
 

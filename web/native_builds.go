@@ -105,6 +105,9 @@ func (s *Server) buildEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if streamHeaders(w.Header()); headOnly(w, r) {
+		return nil
+	}
 	st, ctx := s.newSender(w, r)
 	defer st.close()
 	for {
@@ -211,6 +214,9 @@ func (s *Server) buildLog(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
+	if headOnly(w, r) {
+		return nil
+	}
 	w.WriteHeader(http.StatusOK)
 	rc := http.NewResponseController(w)
 	_ = rc.Flush() // so that the follower of an empty log has an answer

@@ -33,6 +33,9 @@ func (s *Server) exportEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
+	if headOnly(w, r) {
+		return nil
+	}
 	w.WriteHeader(http.StatusOK)
 	out := bufio.NewWriterSize(flushed{w, http.NewResponseController(w), s.cfg.WriteTimeout}, 32<<10)
 	for line, err := range lines {

@@ -123,6 +123,11 @@ func (s *Server) sessionLog(w http.ResponseWriter, r *http.Request) error {
 	if s.cfg.SessionLog == nil {
 		return bindery.Errorf(bindery.ErrNotFound, bindery.User, "Ask its launcher.", "The logs of sessions are not kept here")
 	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if headOnly(w, r) {
+		return nil
+	}
 	log, err := s.cfg.SessionLog(r.Context(), sess.ID, r.URL.Query().Get("follow") == "1")
 	if err != nil {
 		return err
@@ -130,8 +135,6 @@ func (s *Server) sessionLog(w http.ResponseWriter, r *http.Request) error {
 	stop := context.AfterFunc(r.Context(), func() { _ = log.Close() }) // ends a read that waits
 	defer stop()
 	defer log.Close()
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusOK)
 	rc := http.NewResponseController(w)
 	_ = rc.Flush()                                          // so that the follower of an empty log has an answer

@@ -123,6 +123,9 @@ const samplePlan = `{"pack":"python","config_dir":"binder","base":"debian:bookwo
 
 // storyStream plays what the pages of a launch and of a build would be told, up to where it is to stay.
 func (s *Server) storyStream(w http.ResponseWriter, r *http.Request) error {
+	if streamHeaders(w.Header()); headOnly(w, r) {
+		return nil
+	}
 	st, ctx := s.newSender(w, r)
 	defer st.close()
 	at := s.cfg.Now()

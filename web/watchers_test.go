@@ -6,15 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/web"
 )
 
@@ -126,6 +130,54 @@ func TestSlowReaderIsCutOff(t *testing.T) {
 	}
 	if strings.Contains(string(b), `"phase":"ready"`) || sessions != 1 {
 		t.Errorf("the slow reader got a session; %d were launched", sessions)
+	}
+}
+
+// A looked hub counts who reads of it what may go on for ever.
+type looked struct {
+	*hub
+	readers atomic.Int64
+}
+
+func (l *looked) Events(ctx context.Context, id string, after int64) iter.Seq2[bindery.Event, error] {
+	l.readers.Add(1)
+	return l.hub.Events(ctx, id, after)
+}
+
+// TestHEADIsNobody: whoever asks for the headers gets them, and does not watch.
+func TestHEADIsNobody(t *testing.T) {
+	l := &looked{hub: newHub()}
+	public := newServer(t, l.hub, func(c *web.Config) {
+		c.Builds, c.Dev, c.Tokens = l, true, []web.Token{{Hash: web.HashToken("good")}}
+		c.SessionLog = func(ctx context.Context, _ string, _ bool) (io.ReadCloser, error) {
+			l.readers.Add(1)
+			r, w := io.Pipe()
+			context.AfterFunc(ctx, func() { _ = w.Close() })
+			return r, nil
+		}
+		c.Export = func(context.Context, string, time.Time, time.Time) (iter.Seq2[[]byte, error], error) {
+			return func(func([]byte, error) bool) { l.readers.Add(1) }, nil
+		}
+	}).Public()
+	b, err := l.Submit(t.Context(), bindery.Ask{Source: bindery.Source{Provider: bindery.ProviderGit, URL: "https://example.org/o/r", Commit: commit}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.say(b.ID, "it lives\n")
+	l.sessions["s1"] = bindery.Session{ID: "s1", State: bindery.SessionReady}
+	for path, mime := range map[string]string{
+		"/api/v1/builds/" + b.ID + "/events": "text/event-stream", "/api/v1/builds/" + b.ID + "/log": "text/plain; charset=utf-8", "/api/v1/builds/" + b.ID + "/log?follow=1": "text/plain; charset=utf-8",
+		"/api/v1/sessions/s1/log?follow=1": "text/plain; charset=utf-8", "/api/v1/events": "application/x-ndjson", "/storybook/stream/waiting": "text/event-stream",
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		r := httptest.NewRequestWithContext(ctx, "HEAD", path, nil)
+		r.Header.Set("Authorization", "Bearer good")
+		w := httptest.NewRecorder()
+		public.ServeHTTP(w, r)
+		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != mime || w.Body.Len() > 0 || ctx.Err() != nil || l.readers.Swap(0) > 0 {
+			t.Errorf("HEAD %s: %d %s, %q; it was cut off: %v", path, w.Code, w.Header().Get("Content-Type"), w.Body, ctx.Err())
+		}
+		cancel()
 	}
 }
 
