@@ -48,11 +48,12 @@ func TestReports(t *testing.T) {
 		return all[len(all)-1]
 	}
 	at := ts.URL + "/build/git/https%3A%2F%2Fexample.org%2Fo%2F"
-	open(t, at+"new/main", "Origin", "https://elsewhere.example").rest()
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	open(t, at+"new/main", "Origin", "https://elsewhere.example", "Traceparent", trace).rest()
 	rep := next()
 	if rep.Status != "success" || rep.Cached || rep.Build == "" || rep.Session != "s1" || rep.Built <= 0 || rep.Started <= 0 || rep.Token || rep.Source.Commit != commit ||
 		rep.RequestOrigin != "https://elsewhere.example" || rep.Spec != "https%3A%2F%2Fexample.org%2Fo%2Fnew/main" || rep.Repo != "https://example.org/o/new" ||
-		rep.Origin != strings.TrimPrefix(ts.URL, "http://") || rep.Class != bindery.Unattended || rep.Evidence == "" {
+		rep.Origin != strings.TrimPrefix(ts.URL, "http://") || rep.Class != bindery.Unattended || rep.Evidence == "" || rep.Parent != trace {
 		t.Errorf("new: %+v", rep)
 	}
 	open(t, at+"new/main", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "cors").rest()

@@ -125,7 +125,7 @@ func (s *Server) alone(line *chunkWire, wa *watch) {
 // slim is what a stream needs of its request for as long as it lives.
 func slim(ctx context.Context, r *http.Request) *http.Request {
 	h := http.Header{}
-	for _, name := range []string{"Origin", "Sec-Fetch-Site"} {
+	for _, name := range []string{"Origin", "Sec-Fetch-Site", "Traceparent"} {
 		if v := r.Header.Values(name); len(v) > 0 {
 			h[name] = v
 		}
