@@ -9,8 +9,10 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -180,6 +182,30 @@ func TestHeadersComeBeforeAnythingIsKnown(t *testing.T) {
 	}
 	close(release)
 	h.theBuild(t)
+}
+
+// TestKeepaliveByDefault is BinderHub's interval, of a hub whose configuration says nothing of it, as bindery serve's does.
+func TestKeepaliveByDefault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, m := newHub(), newMemoryNet()
+		srv := &http.Server{Handler: newServer(t, h).Public()}
+		go func() { _ = srv.Serve(m) }()
+		var last time.Time
+		var gaps []time.Duration
+		c := m.dial("GET "+specPath+" HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n", func(b []byte) {
+			if strings.Contains(string(b), ":keepalive\n\n") {
+				gaps = append(gaps, time.Since(last))
+			}
+			last = time.Now()
+		})
+		time.Sleep(90 * time.Second)
+		synctest.Wait()
+		if want := []time.Duration{25 * time.Second, 25 * time.Second, 25 * time.Second}; !slices.Equal(gaps, want) {
+			t.Errorf("comments come %v after what was sent before, want %v", gaps, want)
+		}
+		c.hangUp()
+		_ = srv.Close()
+	})
 }
 
 func TestStandingIsTold(t *testing.T) {
