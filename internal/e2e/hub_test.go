@@ -33,6 +33,7 @@ type hub struct {
 	subnet   netip.Prefix
 	config   string // path of its configuration file
 	listen   string
+	base     string // path that it is below
 	sessions string // where sessions are served
 	log      string // path
 	serve    *exec.Cmd
@@ -54,6 +55,7 @@ python: {downloads: '%s/list.json'}
 sessions: {memory: 1G}
 slots: 2
 canary: {every: 0s}
+image_prefix: r.io/p/bh-
 allow_origin: '*'
 api_tokens: [%x]
 trusted_proxies: [127.0.0.0/8]
@@ -220,7 +222,7 @@ func (h *hub) start(t testing.TB) {
 		if !h.running() {
 			t.Fatalf("the hub ended at start:\n%s", h.tail())
 		}
-		resp, err := http.Get("http://" + h.listen + "/health")
+		resp, err := http.Get("http://" + h.listen + h.base + "/health")
 		if err != nil {
 			return false
 		}
