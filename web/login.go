@@ -194,9 +194,13 @@ func (e errText) Error() string { return bindery.Printable(string(e)) }
 func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
 	s.setCookie(w, r, userCookie, "", -time.Second)
 	visitOf(r.Context()).caller.user = ""
-	return s.write(w, r, http.StatusOK, "error", pageData{Title: "Signed out · Bindery", Body: api.Problem{
-		Status: http.StatusOK, Title: "Signed out", Message: "You are signed out here", Remedy: "Sessions that run go on until they end by themselves.", RequestID: visitOf(r.Context()).id,
-	}})
+	return s.write(w, r, http.StatusOK, "error", signedOut(visitOf(r.Context()).id))
+}
+
+func signedOut(request string) pageData {
+	return pageData{Title: "Signed out · Bindery", Body: api.Problem{
+		Status: http.StatusOK, Title: "Signed out", Message: "You are signed out here", Remedy: "Sessions that run go on until they end by themselves.", RequestID: request,
+	}}
 }
 
 // loginRoutes are there in login mode only.

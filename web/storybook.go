@@ -26,6 +26,7 @@ func (s *Server) stories(r *http.Request) map[string]story {
 	out := map[string]story{
 		"about":      {page: "about", data: pageData{Title: "About", Body: aboutBody{"v9", "<p>This hub is run by the <strong>department</strong>.</p>"}}},
 		"signed-in":  {page: "about", data: pageData{Title: "About", User: "jane.doe@example.org", Body: aboutBody{Generation: "v9"}}},
+		"signed-out": {page: "error", data: signedOut("abcdef")},
 		"error":      {page: "error", data: pageData{Title: "Not Found", Body: problem}},
 		"banner":     {page: "about", data: pageData{Title: "About", Banner: `<p>The hub restarts <strong>at noon</strong>. <a href="/status">Status</a></p>`, Body: aboutBody{Generation: "v9"}}},
 		"status-bad": {page: "status", data: s.statusPageData(statusBody{Health: []healthEntry{{Service: "Worker"}, {Service: "disk", OK: true}}})},
@@ -43,7 +44,7 @@ func (s *Server) stories(r *http.Request) map[string]story {
 		}
 		out[name] = story{page: "start", data: pageData{Title: "Bindery", Data: startData{Hub: s.hubURL(r), Providers: b.Providers}, Body: b}}
 	}
-	for _, state := range []string{"waiting", "building", "failed", "ready"} {
+	for _, state := range []string{"waiting", "building", "lobby", "failed", "ready", "refused", "limited", "left", "lost"} { // left: once it is cancelled
 		out["launch-"+state] = story{page: "launch", data: pageData{
 			Title: "Launch", Body: launchBody{Source: src, Name: shortName(src.URL), Link: src.URL},
 			Data: launchData{Stream: s.cfg.Base + "/storybook/stream/" + state, Start: "/", Builds: "/builds/", Icons: s.icons()},
@@ -121,8 +122,25 @@ const samplePlan = `{"pack":"python","config_dir":"binder","base":"debian:bookwo
 "reads":["binder/apt.txt","binder/requirements.txt"],"why":[{"file":"binder/requirements.txt","text":"makes a Python environment"},
 {"file":"","text":"Python 3.11 is the base's own"}],"ignored":[{"file":"requirements.txt","text":"is not read: binder/ is there"}]}`
 
+// sampleRefusal is why a launch is not begun; nil: it is.
+func sampleRefusal(state string) error {
+	switch state {
+	case "refused":
+		const text = "Sorry, jane/a-rather-long-name-of-a-course is not allowed to launch. Please contact admins for more info!"
+		return &refusal{0, text, bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Ask the operator of this hub.", text)}
+	case "limited":
+		const text = "Rate limit exceeded. Try again in 1742 seconds."
+		return &refusal{http.StatusTooManyRequests, text + "\n", bindery.Errorf(bindery.ErrRateLimit, bindery.User, "Wait, or open the link in a browser.", text)}
+	}
+	return nil
+}
+
 // storyStream plays what the pages of a launch and of a build would be told, up to where it is to stay.
 func (s *Server) storyStream(w http.ResponseWriter, r *http.Request) error {
+	state := r.PathValue("state")
+	if state == "lost" && r.URL.Query().Has("after") { // it stays lost for who comes back
+		return notFound(w, r)
+	}
 	if streamHeaders(w.Header()); headOnly(w, r) {
 		return nil
 	}
@@ -130,9 +148,16 @@ func (s *Server) storyStream(w http.ResponseWriter, r *http.Request) error {
 	defer st.close()
 	at := s.cfg.Now()
 	soon, later := at.Add(2*time.Minute+time.Second), at.Add(6*time.Minute-time.Second)
-	state := r.PathValue("state")
 	say := func(phase bindery.Phase, text string) { _ = st.send("b-sample.1", event{Phase: phase, Message: text}) } // a page that has gone needs none
+	if err := sampleRefusal(state); err != nil {
+		_ = st.send("", failure(err))
+		<-ctx.Done()
+		return nil
+	}
 	say(bindery.PhaseWaiting, "Waiting for build to start...\n")
+	if state == "lost" {
+		return nil
+	}
 	if state == "waiting" || state == string(bindery.BuildQueued) {
 		_ = st.send("", event{Phase: bindery.PhaseWaiting, Position: 3, Reason: "Every slot is taken (2); 2 builds are ahead", From: &soon, Likely: &soon, To: &later})
 		<-ctx.Done()
@@ -142,13 +167,16 @@ func (s *Server) storyStream(w http.ResponseWriter, r *http.Request) error {
 	_ = st.send("b-sample.1", bindery.Event{Seq: 1, Phase: bindery.PhaseBuilding, Plan: json.RawMessage(samplePlan)})
 	step := bindery.Step{ID: "1", Name: "uv pip install -r requirements.txt", Started: at.Add(-time.Minute), Current: 3, Total: 9}
 	say(bindery.PhaseBuilding, "\x1b[1mStep 4/9\x1b[0m: \x1b[32muv pip install\x1b[0m\n\x1b[33mwarning\x1b[0m: no cache\n\x1b[31merror\x1b[0m: none \x1b[44m blue \x1b[0m\n")
-	if state == "failed" || state == string(bindery.BuildSucceeded) {
+	if state == "failed" || state == "lobby" || state == string(bindery.BuildSucceeded) {
 		step.Ended, step.Failed = at, state == "failed"
 	}
 	_ = st.send("b-sample.2", event{Phase: bindery.PhaseBuilding, Step: &step})
 	switch state {
 	case "failed":
 		_ = st.send("", failure(bindery.Errorf(bindery.ErrStep, bindery.User, "Read the last lines of the log.", "pip install ended with exit code 1")))
+	case "lobby":
+		say(bindery.PhaseBuilt, "Built image, launching...\n")
+		_ = st.send("", s.standing(bindery.PhaseLaunching, "Waiting to launch", bindery.Standing{Position: 2, Reason: "Every place is taken (40); 1 launch is ahead", From: soon, Likely: soon, To: later}))
 	case "ready":
 		say(bindery.PhaseLaunching, "Launching server...\n")
 		_ = st.send("", readyEvent{Phase: bindery.PhaseReady, Message: "ready", URL: s.hubURL(r) + "/storybook/nowhere/"})
