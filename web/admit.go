@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/api"
 )
 
 // admit checks a request in BinderHub's order as far as that needs nothing but the request: network, Accept, token,
@@ -27,14 +28,17 @@ func (wa *watch) admit(h http.Header) error {
 	}
 	q := r.URL.Query()
 	wa.ask = bindery.Ask{Requester: v.caller.Requester, RepoQuota: s.rules.quota(wa.spec), Address: v.caller.address()}
+	wa.seen, wa.after = cursor(r.Header.Get("Last-Event-Id"), q.Get("after"))
 	user := ""
 	if t := q.Get("build_token"); t != "" {
-		id, who, err := s.checkBuildToken(r, t, wa.spec)
+		claims, err := s.checkBuildToken(r, t, wa.spec)
 		if err != nil {
 			return &refusal{http.StatusForbidden, "Invalid build token\n", err}
 		}
-		wa.token, user = true, who
-		wa.ask.Request = bindery.Key("launch", "token", id)
+		wa.token, user = true, claims.User
+		// Who comes back has been away for as long as his build took.
+		wa.page = claims.Net == block(v.caller.addr) && (claims.fresh(s.cfg.Now()) || wa.seen != "")
+		wa.ask.Request = bindery.Key("launch", "token", claims.ID)
 	} else if id := q.Get("request"); isRequestID(id) {
 		wa.ask.Request = bindery.Key("launch", wa.ask.Requester, id)
 	}
@@ -44,15 +48,19 @@ func (wa *watch) admit(h http.Header) error {
 	wa.ask.Class, wa.ask.Evidence = s.agents.classOf(r, wa.token)
 	wa.buildOnly = strings.EqualFold(q.Get("build_only"), "true")
 	wa.numbered = q.Has("ids") || r.Header.Get("Last-Event-Id") != ""
-	wa.seen, wa.after = cursor(r.Header.Get("Last-Event-Id"), q.Get("after"))
 	wa.ask.Retry = wa.after == 0 && strings.EqualFold(q.Get("retry"), "true")
 	return wa.limit(h)
 }
 
-// limit counts the request, unless it carries a token of our page or of the API, or comes from this very machine.
+// pageLimit is how many times the limit for programs a block of addresses may launch by our pages: a class behind one
+// address passes, and a program that loads a page before each launch does not get far.
+const pageLimit = 30
+
+// limit counts the request: that of a page of ours by its block of addresses, as long as that has something left. Nobody
+// counts tokens of the API that may launch, who has signed in, and this very machine.
 func (wa *watch) limit(h http.Header) error {
 	c := visitOf(wa.r.Context()).caller
-	if wa.token || c.Scope != "" || c.addr.IsLoopback() {
+	if c.Scope.Includes(api.ScopeLaunch) || c.here || wa.s.gate != nil { // signedIn lets nobody else come here
 		return nil
 	}
 	paid := ""
@@ -60,6 +68,9 @@ func (wa *watch) limit(h http.Header) error {
 		paid = bindery.Key("paid", wa.ask.Request, wa.spec.String())
 	}
 	now := wa.s.cfg.Now()
+	if wa.page && wa.s.pageLimiter.take(block(c.addr), paid, now).ok {
+		return nil
+	}
 	a := wa.s.limiter.take(identity(c.addr), paid, now)
 	a.tell(h, now)
 	if a.ok {

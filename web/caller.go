@@ -23,6 +23,7 @@ type Caller struct {
 	Scope     api.Scope // of the token that came with it; admin by the hub's socket
 	Admin     bool      // Scope is admin
 	Local     bool      // by the hub's socket
+	here      bool      // from this very machine, with no proxy between
 	addr      netip.Addr
 	bearer    string
 	secure    bool   // came by https
@@ -62,9 +63,11 @@ func (s *Server) callerOf(r *http.Request, local bool) Caller {
 	}
 	c := Caller{bearer: bearer, secure: r.TLS != nil, user: s.gate.userOf(r)}
 	peer := peerOf(r.RemoteAddr)
-	if slices.ContainsFunc(s.cfg.Proxies, func(p netip.Prefix) bool { return p.Contains(peer) }) {
+	if s.isProxy(peer) {
 		peer = s.forwarded(r, peer)
 		c.secure = c.secure || lastOf(r.Header.Values("X-Forwarded-Proto")) == "https"
+	} else {
+		c.here = peer.IsLoopback()
 	}
 	c.addr, c.IP, c.Requester = peer, peer.String(), block(peer)
 	if t, ok := s.token(bearer); ok {
@@ -82,20 +85,33 @@ func (c Caller) address() string {
 	return c.IP
 }
 
-// forwarded walks X-Forwarded-For from its end, past our proxies, to the first address that none of them is.
+func (s *Server) isProxy(a netip.Addr) bool {
+	return slices.ContainsFunc(s.cfg.Proxies, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// forwarded walks X-Forwarded-For from its end, past our proxies, to the first address that none of them is. At a hop
+// that is no address the last proxy stands for whoever came by it.
 func (s *Server) forwarded(r *http.Request, peer netip.Addr) netip.Addr {
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for _, hop := range slices.Backward(hops) {
-		a, err := netip.ParseAddr(strings.TrimSpace(hop))
-		if err != nil {
+	for _, text := range slices.Backward(hops) {
+		a, ok := hopOf(strings.TrimSpace(text))
+		if !ok {
 			return peer
 		}
-		peer = a.Unmap()
-		if !slices.ContainsFunc(s.cfg.Proxies, func(p netip.Prefix) bool { return p.Contains(peer) }) {
+		if peer = a; !s.isProxy(peer) {
 			return peer
 		}
 	}
 	return peer
+}
+
+// hopOf reads one hop. Some proxies add the port that they were reached from.
+func hopOf(text string) (netip.Addr, bool) {
+	if ap, err := netip.ParseAddrPort(text); err == nil {
+		return ap.Addr().Unmap().WithZone(""), true
+	}
+	a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"))
+	return a.Unmap().WithZone(""), err == nil
 }
 
 // token compares the bearer token with all that are configured, in constant time.

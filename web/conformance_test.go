@@ -3,7 +3,10 @@ package web_test
 import (
 	"context"
 	"net/netip"
+	"regexp"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,7 +67,7 @@ const limitWindow = 30 * time.Minute
 
 // conform is the configuration that the tables speak of.
 func conform(c *web.Config) {
-	c.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	c.Proxies = []netip.Prefix{netip.MustParsePrefix(conformance.Proxy + "/32")}
 	one := 1
 	c.Keepalive = 200 * time.Millisecond
 	c.ImagePrefix = "r.io/p/bh-"
@@ -227,6 +230,11 @@ func TestForwardedAddresses(t *testing.T) {
 		"a proxy, a lie before":   {"127.0.0.0/8", []string{"X-Forwarded-For", "1.1.1.1, 203.0.113.1"}, "203.0.113.1"},
 		"two proxies":             {"127.0.0.0/8", []string{"X-Forwarded-For", "203.0.113.1, 127.0.0.9"}, "203.0.113.1"},
 		"a proxy, rubbish":        {"127.0.0.0/8", []string{"X-Forwarded-For", "<script>"}, "127.0.0.1"},
+		"a proxy, a port":         {"127.0.0.0/8", []string{"X-Forwarded-For", "203.0.113.1:54321"}, "203.0.113.1"},
+		"a proxy, IPv6 and port":  {"127.0.0.0/8", []string{"X-Forwarded-For", "[2001:db8::1]:443"}, "2001:db8::1"},
+		"a proxy, IPv6 in []":     {"127.0.0.0/8", []string{"X-Forwarded-For", "[2001:db8::1]"}, "2001:db8::1"},
+		"a proxy, a zone":         {"127.0.0.0/8", []string{"X-Forwarded-For", "fe80::1%eth7"}, "fe80::1"},
+		"a proxy after a port":    {"127.0.0.0/8", []string{"X-Forwarded-For", "203.0.113.1, 127.0.0.9:80"}, "203.0.113.1"},
 		"a proxy, IPv6":           {"127.0.0.0/8", []string{"X-Forwarded-For", "2001:db8::1"}, "2001:db8::1"},
 		"a proxy, mapped":         {"127.0.0.0/8", []string{"X-Forwarded-For", "::ffff:203.0.113.1"}, "203.0.113.1"},
 		"a proxy, only lies":      {"127.0.0.0/8", []string{"X-Real-Ip", "203.0.113.1"}, "127.0.0.1"},
@@ -239,10 +247,100 @@ func TestForwardedAddresses(t *testing.T) {
 	}
 }
 
+// TestWhoIsCounted has a program ask once more than the limit allows. Every request is refused, by the limit or, being
+// for something banned, by what is asked after it.
+func TestWhoIsCounted(t *testing.T) {
+	for name, c := range map[string]struct {
+		trusted string
+		header  []string
+		counted bool
+	}{
+		"this machine":                  {"192.0.2.0/24", nil, false},
+		"a proxy of this machine":       {"127.0.0.0/8", nil, true},
+		"who comes by it":               {"127.0.0.0/8", []string{"X-Forwarded-For", "203.0.113.1"}, true},
+		"who comes by it, with a port":  {"127.0.0.0/8", []string{"X-Forwarded-For", "203.0.113.1:54321"}, true},
+		"who comes by it, nobody knows": {"127.0.0.0/8", []string{"X-Forwarded-For", "unknown"}, true},
+		"who comes by it, by his word":  {"127.0.0.0/8", []string{"X-Forwarded-For", "127.0.0.1"}, true},
+		"a token that may read":         {"127.0.0.0/8", []string{"Authorization", "Bearer reader"}, true},
+		"a token that may launch":       {"127.0.0.0/8", []string{"Authorization", "Bearer launcher"}, false},
+		"a token that may do all":       {"127.0.0.0/8", []string{"Authorization", "Bearer boss"}, false},
+	} {
+		ts := serve(t, newHub(), conform, trust(c.trusted), func(c2 *web.Config) {
+			for _, tk := range []web.Token{{Name: "reader", Scope: "read"}, {Name: "launcher", Scope: "launch"}, {Name: "boss", Scope: "admin"}} {
+				tk.Hash = web.HashToken(tk.Name)
+				c2.Tokens = append(c2.Tokens, tk)
+			}
+		})
+		var last map[string]any
+		for range 4 {
+			last, _ = open(t, ts.URL+"/build/"+bannedSpec, c.header...).event()
+		}
+		if (last["status_code"] == 429.0) != c.counted {
+			t.Errorf("%s: %v", name, last)
+		}
+	}
+}
+
+const bannedSpec = "git/https%3A%2F%2Fexample.org%2Fo%2Fbanned/main"
+
+// TestPagesAreCounted has programs load a page before each launch, and people use pages in the ways that they do.
+func TestPagesAreCounted(t *testing.T) {
+	var late atomic.Int64
+	ts := serve(t, newHub(), conform, trust("127.0.0.0/8"), func(c *web.Config) {
+		c.Now = func() time.Time { return now.Add(time.Duration(late.Load())) }
+	})
+	from := func(ip string) []string {
+		return []string{"X-Forwarded-For", ip, "Origin", "https://evil.example", "User-Agent", "python-requests"}
+	}
+	page := func(ip string) string {
+		_, text := ask(t, "GET", ts.URL+"/v2/"+bannedSpec, "", from(ip)...)
+		m := regexp.MustCompile(`"buildToken":"([^"]+)"`).FindStringSubmatch(text)
+		if m == nil {
+			t.Fatalf("no token in %s", text)
+		}
+		return m[1]
+	}
+	passed := func(token, ip, more string) bool {
+		e, _ := open(t, ts.URL+"/build/"+bannedSpec+"?build_token="+token+more, from(ip)...).event()
+		if e["status_code"] != nil && e["status_code"] != 429.0 {
+			t.Fatalf("refused: %v", e)
+		}
+		return e["status_code"] == nil
+	}
+	count := func(what string, most, want int, launch func(i int) bool) {
+		t.Helper()
+		n := 0
+		for i := range most {
+			if launch(i) {
+				n++
+			}
+		}
+		if n != want {
+			t.Errorf("%s: %d of %d pass, want %d", what, n, most, want)
+		}
+	}
+	one := page("203.0.113.1")
+	count("one launch that comes back", 200, 200, func(int) bool { return passed(one, "203.0.113.1", "") })
+	count("pages carried elsewhere", 10, 3, func(int) bool { return passed(page("203.0.113.1"), "198.18.0.1", "") })
+	count("a phone that has another address now", 10, 10, func(int) bool { return passed(one, "198.18.1.1", "") })
+	count("a class, from the addresses of its school", 60, 60, func(i int) bool {
+		ip := "198.18.2." + strconv.Itoa(i)
+		return passed(page(ip), ip, "")
+	})
+	count("a program that loads pages", 150, 90+3, func(int) bool { return passed(page("198.18.3.1"), "198.18.3.1", "") })
+	hoard := make([]string, 10)
+	for i := range hoard {
+		hoard[i] = page("198.18.4.1")
+	}
+	late.Store(int64(11 * time.Minute))
+	count("pages that were kept", len(hoard), 3, func(i int) bool { return passed(hoard[i], "198.18.4.1", "") })
+	count("who comes back late", len(hoard), 10, func(i int) bool { return passed(hoard[i], "198.18.4.1", "&after=b-1.7") })
+}
+
 // TestComingBackIsNotCharged has one launch break and come back more often than the limit allows.
 func TestComingBackIsNotCharged(t *testing.T) {
 	h := newHub()
-	ts := serve(t, h, conform)
+	ts := serve(t, h, conform, trust("127.0.0.0/8"))
 	at := ts.URL + specPath + "?request=" + strings.Repeat("r", 22)
 	from := []string{"X-Forwarded-For", "203.0.113.5"}
 	for i := range 10 {

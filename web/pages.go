@@ -88,7 +88,8 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", policyFor(text))
-	h.Set("Cache-Control", "no-store") // pages hold tokens
+	h.Set("Cache-Control", "no-store")   // pages hold tokens
+	h.Del("Access-Control-Allow-Origin") // so no page elsewhere reads them, though it may launch
 	w.WriteHeader(status)
 	_, _ = w.Write(text) // a client that has gone is not our error
 	return nil

@@ -348,7 +348,7 @@ func TestOrigins(t *testing.T) {
 	}
 	for allow, versions := range map[string]string{"": "*", "https://course.example": "https://course.example"} {
 		ts := serve(t, newHub(), func(c *web.Config) { c.AllowOrigin = allow })
-		for path, want := range map[string]string{"/versions": versions, "/": allow, "/api/repoproviders": allow, "/build/nosuch/x": allow} {
+		for path, want := range map[string]string{"/versions": versions, "/": "", "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main": "", "/nothing": "", "/api/repoproviders": allow, "/build/nosuch/x": allow} {
 			resp, _ := ask(t, "GET", ts.URL+path, "", "Origin", "https://course.example")
 			if got := resp.Header.Get("Access-Control-Allow-Origin"); got != want || resp.Header.Get("Access-Control-Allow-Credentials") != "" {
 				t.Errorf("%s, allowed %q: Access-Control-Allow-Origin is %q, want %q", path, allow, got, want)

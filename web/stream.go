@@ -50,6 +50,7 @@ type watch struct {
 	ask   bindery.Ask
 
 	token     bool // it came with a build token of a page of ours
+	page      bool // and from where that page is
 	provider  bindery.Provider
 	buildOnly bool   // it wants an image and no session
 	numbered  bool   // the client asked for ids: our page

@@ -131,7 +131,7 @@ type Config struct {
 	Admin func(s *Server) (http.Handler, error)
 	// SessionsAtOnce is the most sessions that the queue admits, for /health; 0: it is not told.
 	SessionsAtOnce int
-	// AllowOrigin is sent as Access-Control-Allow-Origin, for pages that launch from elsewhere.
+	// AllowOrigin is sent as Access-Control-Allow-Origin with all but pages, for pages that launch from elsewhere.
 	AllowOrigin string
 	// Login is where visitors say who they are; default: nobody is asked. Users are those who may come in; default: all who
 	// sign in there.
@@ -241,25 +241,26 @@ func CheckImagePrefix(prefix string) error {
 
 // A Server answers for the hub. Public is for visitors, Local for the socket of whoever owns the machine.
 type Server struct {
-	cfg       Config
-	assets    *assets
-	pages     *pages
-	launches  *launches
-	audiences audiences
-	health    *health
-	rules     *ruleset
-	limiter   *limiter
-	load      load
-	streams   sync.WaitGroup // those on connections that were taken over
-	agents    agents
-	replays   *replays
-	glance    *glance
-	matchers  matchers
-	gate      *gate
-	openapi   []byte
-	admin     http.Handler
-	public    http.Handler
-	local     http.Handler
+	cfg         Config
+	assets      *assets
+	pages       *pages
+	launches    *launches
+	audiences   audiences
+	health      *health
+	rules       *ruleset
+	limiter     *limiter
+	pageLimiter *limiter // of launches by pages of ours
+	load        load
+	streams     sync.WaitGroup // those on connections that were taken over
+	agents      agents
+	replays     *replays
+	glance      *glance
+	matchers    matchers
+	gate        *gate
+	openapi     []byte
+	admin       http.Handler
+	public      http.Handler
+	local       http.Handler
 }
 
 // New makes a Server; Run starts it.
@@ -273,7 +274,8 @@ func New(cfg Config) (*Server, error) {
 	if s.rules, err = newRuleset(cfg.Rules); err != nil {
 		return nil, err
 	}
-	s.limiter, s.agents = newLimiter(s.rules.Requests, s.rules.Window), parseAgents(cfg.Agents)
+	s.limiter, s.pageLimiter = newLimiter(s.rules.Requests, s.rules.Window), newLimiter(pageLimit*s.rules.Requests, s.rules.Window)
+	s.agents = parseAgents(cfg.Agents)
 	if s.assets, err = newAssets(cfg.Files); err != nil {
 		return nil, err
 	}

@@ -8,11 +8,15 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 )
+
+// Proxy is where requests come from that say by X-Forwarded-For who asks.
+const Proxy = "127.0.0.2"
 
 // A Hub is a server under test. Specs are "PROVIDER/REST", as in links; an empty one leaves its tests out.
 type Hub struct {
@@ -33,7 +37,8 @@ type Hub struct {
 	RefURL  string // binder_ref_url of New
 	RepoURL string // repo_url of New
 
-	// Limit is how many requests without a token one address has. Addresses are told by X-Forwarded-For.
+	// Limit is how many requests without a token one address has. Addresses are told by X-Forwarded-For
+	// from Proxy, which the hub trusts; requests without that header come from 127.0.0.1, which is not counted.
 	Limit  int
 	Window time.Duration
 	// Keepalive is how often a silent stream says that it lives. BinderHub's is 25 seconds.
@@ -98,7 +103,13 @@ func (h Hub) open(t testing.TB, method, path string, header ...string) *http.Res
 	if host := req.Header.Get("Host"); host != "" {
 		req.Host = host
 	}
-	resp, err := http.DefaultTransport.RoundTrip(req) // no redirect is followed
+	from := http.DefaultTransport
+	if req.Header.Get("X-Forwarded-For") != "" {
+		proxy := &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(Proxy)}}).DialContext}
+		t.Cleanup(proxy.CloseIdleConnections)
+		from = proxy
+	}
+	resp, err := from.RoundTrip(req) // no redirect is followed
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)
 	}

@@ -279,7 +279,7 @@ func (h Hub) rateLimit(t *testing.T) {
 		t.Error("another address pays for the first")
 	}
 	spec := "git/" + url.QueryEscape("https://nosuch.invalid/r") + "/main"
-	if e := h.stream(t, spec+"?build_token="+h.tokenOf(t, spec), "X-Forwarded-For", from).last(); e["status_code"] == 429.0 {
+	if e := h.stream(t, spec+"?build_token="+h.tokenOf(t, spec, "X-Forwarded-For", from), "X-Forwarded-For", from).last(); e["status_code"] == 429.0 {
 		t.Errorf("with a token: %v", e)
 	}
 }

@@ -58,7 +58,7 @@ canary: {every: 0s}
 image_prefix: r.io/p/bh-
 allow_origin: '*'
 api_tokens: [%x]
-trusted_proxies: [127.0.0.0/8]
+trusted_proxies: [127.0.0.2/32]
 rate_limit: {requests: 3, window: 30m}
 ban_networks: {198.51.100.0/24: a bad place}
 specs:
