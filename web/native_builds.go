@@ -95,12 +95,20 @@ func (s *Server) getBuild(ctx context.Context, c Caller, id string) (bindery.Bui
 	return b, nil
 }
 
+// showBuild answers with a build.
+func (s *Server) showBuild(ctx context.Context, c Caller, id string) (bindery.Build, error) {
+	b, err := s.getBuild(ctx, c, id)
+	return s.shownBuild(c, b), err
+}
+
 // buildEvents is the stream of a build's own events, all of them, numbered, with nothing added.
 func (s *Server) buildEvents(w http.ResponseWriter, r *http.Request) error {
-	b, err := s.getBuild(r.Context(), visitOf(r.Context()).caller, r.PathValue("id"))
+	c := visitOf(r.Context()).caller
+	b, err := s.getBuild(r.Context(), c, r.PathValue("id"))
 	if err != nil {
 		return err
 	}
+	show := s.shownText(c, b.Source)
 	after, err := eventNumber(r)
 	if err != nil {
 		return err
@@ -113,7 +121,7 @@ func (s *Server) buildEvents(w http.ResponseWriter, r *http.Request) error {
 	for {
 		before := after
 		for e, err := range s.cfg.Builds.Events(ctx, b.ID, max(after, 0)) {
-			if err != nil || st.send(strconv.FormatInt(e.Seq, 10), e) != nil {
+			if err != nil || st.send(strconv.FormatInt(e.Seq, 10), shownEvent(show, e)) != nil {
 				visitOf(r.Context()).err = err
 				return nil // without its end mark the client knows that the stream was cut
 			}
@@ -208,10 +216,12 @@ func (s *Server) retryBuild(ctx context.Context, c Caller, id string) (bindery.B
 
 // buildLog is what a build has printed, as text; with ?follow=1 it goes on until the build ends.
 func (s *Server) buildLog(w http.ResponseWriter, r *http.Request) error {
-	b, err := s.getBuild(r.Context(), visitOf(r.Context()).caller, r.PathValue("id"))
+	c := visitOf(r.Context()).caller
+	b, err := s.getBuild(r.Context(), c, r.PathValue("id"))
 	if err != nil {
 		return err
 	}
+	show := s.shownText(c, b.Source)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if headOnly(w, r) {
@@ -222,26 +232,26 @@ func (s *Server) buildLog(w http.ResponseWriter, r *http.Request) error {
 	_ = rc.Flush() // so that the follower of an empty log has an answer
 	out := flushed{w, rc, s.cfg.WriteTimeout}
 	if s.cfg.History != nil && r.URL.Query().Get("follow") != "1" {
-		return s.storedLog(r.Context(), b.ID, out)
+		return s.storedLog(r.Context(), b.ID, out, show)
 	}
 	for e, err := range s.cfg.Builds.Events(r.Context(), b.ID, 0) {
 		if err != nil {
 			return nil // a cut log is seen as such by the client
 		}
-		if _, err := io.WriteString(out, e.Message); err != nil {
+		if _, err := io.WriteString(out, show(e.Message)); err != nil {
 			return nil
 		}
 	}
 	return nil
 }
 
-func (s *Server) storedLog(ctx context.Context, id string, out io.Writer) error {
+func (s *Server) storedLog(ctx context.Context, id string, out io.Writer, show func(string) string) error {
 	const page = 500
 	for after := int64(0); ; {
 		events, err := s.cfg.History.Events(ctx, id, after, page)
 		var text strings.Builder
 		for _, e := range events {
-			text.WriteString(e.Message)
+			text.WriteString(show(e.Message))
 			after = e.Seq
 		}
 		if _, werr := io.WriteString(out, text.String()); werr != nil || err != nil || len(events) < page {

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
@@ -106,10 +107,62 @@ func (s *Server) shownQueue(c Caller, q bindery.Queue) bindery.Queue {
 func (s *Server) shownSource(c Caller, src bindery.Source) bindery.Source {
 	switch {
 	case c.Admin:
-	case src.Provider == bindery.ProviderLocal, s.cfg.HideSources && !c.Scope.Includes(api.ScopeRead):
+	case src.Provider == bindery.ProviderLocal, s.hidesFrom(c):
 		return bindery.Source{Provider: src.Provider}
 	}
 	return src
+}
+
+func (s *Server) hidesFrom(c Caller) bool { return s.cfg.HideSources && !c.Scope.Includes(api.ScopeRead) }
+
+// shownText returns what makes of words about a source those that c may read: logs and errors name repositories.
+func (s *Server) shownText(c Caller, src bindery.Source) func(string) string {
+	if !s.hidesFrom(c) {
+		return func(text string) string { return text }
+	}
+	bare := strings.TrimSuffix(src.URL, ".git")
+	_, host, _ := strings.Cut(bare, "://")
+	names := []string{src.URL, bare, host}
+	if src.IsArchive() {
+		names = append(names, src.Ref)
+	}
+	var pairs []string
+	for _, name := range names {
+		if name != "" {
+			pairs = append(pairs, name, "(a repository)")
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace
+}
+
+// shownError is err without its cause.
+func shownError(show func(string) string, err *bindery.Error) *bindery.Error {
+	if err == nil {
+		return nil
+	}
+	return &bindery.Error{Kind: err.Kind, Fault: err.Fault, Msg: show(err.Msg), Remedy: show(err.Remedy)}
+}
+
+// shownBuild is a build as c may see it.
+func (s *Server) shownBuild(c Caller, b bindery.Build) bindery.Build {
+	if s.hidesFrom(c) {
+		b.Key, b.Err = "", shownError(s.shownText(c, b.Source), b.Err)
+	}
+	b.Source = s.shownSource(c, b.Source)
+	return b
+}
+
+// shownEvent is what a build says, as whoever show is for may read it.
+func shownEvent(show func(string) string, e bindery.Event) bindery.Event {
+	e.Message, e.Err = show(e.Message), shownError(show, e.Err)
+	if e.Step != nil {
+		step := *e.Step
+		step.Name, e.Step = show(step.Name), &step
+	}
+	if e.Plan != nil {
+		e.Plan = json.RawMessage(show(string(e.Plan)))
+	}
+	return e
 }
 
 // oneLine makes one line of a person's words: they are shown in lists, logs and streams.

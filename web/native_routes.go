@@ -84,7 +84,7 @@ func (s *Server) nativeRoutes() []route {
 
 		{method: "GET", path: builds, scope: read, id: "listBuilds", summary: "Builds, those that live first", query: []param{few}, out: []bindery.Build{}, h: call(s.getBuilds, upTo(100))},
 		{method: "POST", path: builds, scope: launch, id: "submitBuild", summary: "Ask for a build; one that exists answers", in: api.NewBuild{}, out: bindery.Build{}, h: once(call(s.postBuild, body))},
-		{method: "GET", path: builds + "/{id}", id: "getBuild", known: true, summary: "One build", out: bindery.Build{}, h: call(s.getBuild, id)},
+		{method: "GET", path: builds + "/{id}", id: "getBuild", known: true, summary: "One build", out: bindery.Build{}, h: call(s.showBuild, id)},
 		{method: "DELETE", path: builds + "/{id}", scope: launch, id: "cancelBuild", summary: "Stop a build: one's own, with admin anybody's", in: api.CancelBuild{}, optional: true, h: call(s.deleteBuild, aboutIt)},
 		{method: "POST", path: builds + "/{id}/retry", scope: launch, id: "retryBuild", summary: "Build again what has failed", out: bindery.Build{}, h: once(call(s.retryBuild, id))},
 		{method: "POST", path: builds + "/{id}/forgive", scope: admin, id: "forgiveBuild", summary: "Forget that it failed: the next one who asks has it built again", in: api.ForgiveBuild{}, optional: true, h: once(call(s.forgiveBuild, aboutIt))},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -230,6 +231,51 @@ func TestQueueHidesRepositories(t *testing.T) {
 	}
 	if q, err := local.Queue(t.Context()); err != nil || q.Waiting[0].Source.URL != repo.URL {
 		t.Errorf("%+v, %v", q, err)
+	}
+}
+
+// TestBuildsHideRepositories reads all that there is of a build, of which somebody knows the id.
+func TestBuildsHideRepositories(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h, operated(h), func(c *web.Config) {
+		c.HideSources, c.Tokens = true, []web.Token{{Hash: web.HashToken("reader"), Scope: api.ScopeRead}}
+	})
+	// One build has failed, one has made an image.
+	var ids []string
+	for _, end := range []func(id string){func(id string) {
+		h.fail(id, bindery.Errorf(bindery.ErrStep, bindery.User, "Look at https://example.org/o/r.", "example.org/o/r.git is broken"))
+	}, h.finish} {
+		src := repo
+		src.Ref = strconv.Itoa(len(ids))
+		src.Commit = strings.Repeat(src.Ref, 40)
+		b, err := h.Submit(t.Context(), bindery.Ask{Source: src})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.change(func() {
+			h.add(b.ID, bindery.Event{
+				Phase: bindery.PhaseFetching, Message: "Fetching https://example.org/o/r at 0123\n", Step: &bindery.Step{ID: "1", Name: "Fetch https://example.org/o/r.git"},
+				Plan: json.RawMessage(`{"why":[{"text":"https://example.org/o/r says so"}]}`),
+			})
+		})
+		end(b.ID)
+		ids = append(ids, b.ID)
+	}
+	for _, id := range ids {
+		for _, path := range []string{"/builds/ID", "/api/v1/builds/ID", "/api/v1/builds/ID/events", "/api/v1/builds/ID/log", "/api/v1/builds/ID/log?follow=1", "/api/v1/builds/ID/plan", "/api/v1/builds/ID/provenance"} {
+			for _, c := range []struct {
+				header []string
+				shown  bool
+			}{{nil, false}, {[]string{"Authorization", "Bearer reader"}, true}} {
+				resp, body := ask(t, "GET", ts.URL+strings.ReplaceAll(path, "ID", id), "", c.header...)
+				if id == ids[0] && strings.HasSuffix(path, "/provenance") {
+					continue // of what has failed there is none
+				}
+				if resp.StatusCode != 200 || strings.Contains(body, "example.org/o/r") != c.shown {
+					t.Errorf("%s with %v: %d %s", path, c.header, resp.StatusCode, body)
+				}
+			}
+		}
 	}
 }
 

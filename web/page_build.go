@@ -37,8 +37,7 @@ func (s *Server) buildPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	b.Source = s.shownSource(c, b.Source)
-	return s.write(w, r, http.StatusOK, "build", s.buildPageData(b))
+	return s.write(w, r, http.StatusOK, "build", s.buildPageData(s.shownBuild(c, b)))
 }
 
 func (s *Server) buildPageData(b bindery.Build) pageData {

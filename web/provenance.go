@@ -12,11 +12,12 @@ import (
 
 // buildPlan is the plan of a build as its worker made it.
 func (s *Server) buildPlan(w http.ResponseWriter, r *http.Request) error {
-	b, err := s.getBuild(r.Context(), visitOf(r.Context()).caller, r.PathValue("id"))
+	c := visitOf(r.Context()).caller
+	b, err := s.getBuild(r.Context(), c, r.PathValue("id"))
 	if err != nil {
 		return err
 	}
-	p, err := s.planOf(r.Context(), b)
+	p, err := s.planOf(r.Context(), c, b)
 	if err != nil {
 		return err
 	}
@@ -27,13 +28,14 @@ func (s *Server) buildPlan(w http.ResponseWriter, r *http.Request) error {
 }
 
 // planOf finds the plan among a build's events: its last, where it was built more than once.
-func (s *Server) planOf(ctx context.Context, b bindery.Build) (p json.RawMessage, err error) {
+func (s *Server) planOf(ctx context.Context, c Caller, b bindery.Build) (p json.RawMessage, err error) {
+	show := s.shownText(c, b.Source)
 	for e, err := range s.told(ctx, b) {
 		if err != nil {
 			return nil, err
 		}
 		if e.Plan != nil {
-			p = e.Plan
+			p = shownEvent(show, e).Plan
 		}
 	}
 	return p, nil
@@ -117,7 +119,7 @@ func (s *Server) buildProvenance(w http.ResponseWriter, r *http.Request) error {
 	if b.Result == nil {
 		return bindery.Errorf(bindery.ErrNotFound, bindery.User, "Ask for it when the build has succeeded.", "Build %s has made no image", b.ID)
 	}
-	p, err := s.planOf(r.Context(), b)
+	p, err := s.planOf(r.Context(), c, b)
 	if err != nil {
 		return err
 	}

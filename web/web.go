@@ -101,7 +101,7 @@ type Config struct {
 	SessionURL string
 	// Tokens are the native API's.
 	Tokens []Token
-	// HideSources keeps the names of repositories out of the queue that everybody may look at.
+	// HideSources keeps the names of repositories out of what everybody may look at.
 	HideSources bool
 	// Proxies may say by X-Forwarded-For and X-Forwarded-Proto who asks; nobody else may.
 	Proxies []netip.Prefix
