@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -188,7 +189,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 func dropOurs(h http.Header) {
 	var kept []string
 	for pair := range strings.SplitSeq(strings.Join(h["Cookie"], ";"), ";") {
-		if pair = strings.TrimSpace(pair); pair != "" && !strings.HasPrefix(pair, "bindery_") {
+		if pair = strings.TrimSpace(pair); pair != "" && !isOurs(pair) {
 			kept = append(kept, pair)
 		}
 	}
@@ -196,6 +197,11 @@ func dropOurs(h http.Header) {
 	if len(kept) > 0 {
 		h.Set("Cookie", strings.Join(kept, "; "))
 	}
+}
+
+// isOurs reports whether a cookie is the hub's by its name.
+func isOurs(cookie string) bool {
+	return strings.HasPrefix(strings.TrimPrefix(strings.TrimSpace(cookie), "__Host-Http-"), "bindery_")
 }
 
 func (p *Proxy) trusted(a netip.Addr) bool {
@@ -207,7 +213,7 @@ func (p *Proxy) trusted(a netip.Addr) bool {
 	return false
 }
 
-// answered takes from an answer what would act on other sessions of this origin, and counts its bytes as activity.
+// answered takes from an answer what would act on other sessions of this origin or on the hub, and counts its bytes as activity.
 func (p *Proxy) answered(resp *http.Response) error {
 	t := targetOf(resp.Request.Context())
 	base := "/user/" + t.id + "/"
@@ -216,6 +222,11 @@ func (p *Proxy) answered(resp *http.Response) error {
 	}
 	for _, h := range []string{"Clear-Site-Data", "Strict-Transport-Security", "Alt-Svc"} {
 		resp.Header.Del(h)
+	}
+	if set := slices.DeleteFunc(resp.Header["Set-Cookie"], isOurs); len(set) == 0 {
+		resp.Header.Del("Set-Cookie")
+	} else {
+		resp.Header["Set-Cookie"] = set
 	}
 	if rw, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
 		resp.Body = &liveConn{ReadWriteCloser: rw, touch: func() { p.touch(t.id) }}

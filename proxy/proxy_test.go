@@ -120,9 +120,21 @@ func TestRequestArrivesAsItWasSent(t *testing.T) {
 func TestCookiesOfTheHubStayThere(t *testing.T) {
 	var got http.Header
 	front, _ := start(t, proxy.Config{}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }))
-	get(t, front.URL+"/user/s1/", "Cookie", "bindery_user=e.f.g")
+	get(t, front.URL+"/user/s1/", "Cookie", "bindery_user=e.f.g; __Host-Http-bindery_user=e.f.g")
 	if _, ok := got["Cookie"]; ok {
 		t.Errorf("the session is shown %q", got["Cookie"])
+	}
+}
+
+func TestSessionsSetNoCookiesOfTheHub(t *testing.T) {
+	front, _ := start(t, proxy.Config{}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for _, c := range []string{"bindery_login=x; Path=/oauth_callback", "_xsrf=1", " __Host-Http-bindery_login=x; Secure; Path=/", "bindery_user=x", "a=bindery_"} {
+			w.Header().Add("Set-Cookie", c)
+		}
+	}))
+	resp, _ := get(t, front.URL+"/user/s1/")
+	if d := cmp.Diff([]string{"_xsrf=1", "a=bindery_"}, resp.Header["Set-Cookie"]); d != "" {
+		t.Error(d)
 	}
 }
 

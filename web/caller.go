@@ -61,7 +61,7 @@ func (s *Server) callerOf(r *http.Request, local bool) Caller {
 			Scope: api.ScopeAdmin, Admin: true, Local: true, bearer: bearer,
 		}
 	}
-	c := Caller{bearer: bearer, secure: r.TLS != nil, user: s.gate.userOf(r)}
+	c := Caller{bearer: bearer, secure: r.TLS != nil}
 	peer := peerOf(r.RemoteAddr)
 	if s.isProxy(peer) {
 		peer = s.forwarded(r, peer)
@@ -69,6 +69,7 @@ func (s *Server) callerOf(r *http.Request, local bool) Caller {
 	} else {
 		c.here = peer.IsLoopback()
 	}
+	c.user = s.gate.userOf(r, s.secure(c))
 	c.addr, c.IP, c.Requester = peer, peer.String(), block(peer)
 	if t, ok := s.token(bearer); ok {
 		c.Scope, c.Admin, c.Requester = t.Scope, t.Scope == api.ScopeAdmin, "token:"+t.Name

@@ -84,18 +84,36 @@ func (g *gate) unseal(kind, text string) (p pass, ok bool) {
 	return p, err == nil
 }
 
-// userOf is who has signed in, by the cookie of a request.
-func (g *gate) userOf(r *http.Request) string {
+// userOf is who has signed in, by the cookie of a request. A session's page may have set one more: one that is none of
+// ours means nothing, and one of somebody else that nobody knows who sits there.
+func (g *gate) userOf(r *http.Request, secure bool) (user string) {
 	if g == nil {
 		return ""
 	}
-	for _, c := range r.CookiesNamed(userCookie) { // a session's page may have set one more, which is none of ours
-		if p, ok := g.unseal("user", c.Value); ok && g.admits(p.Subject) {
-			return p.Subject
+	for _, c := range r.CookiesNamed(cookieName(userCookie, secure)) {
+		p, ok := g.unseal("user", c.Value)
+		switch {
+		case !ok || !g.admits(p.Subject):
+		case user != "" && user != p.Subject:
+			return ""
+		default:
+			user = p.Subject
 		}
 	}
-	return ""
+	return user
 }
+
+// cookieName is the name of a cookie of ours. By https browsers take one of this name from the host itself only and for
+// all of its paths, and newer ones take it from no script, so that there is one at most.
+func cookieName(name string, secure bool) string {
+	if secure {
+		return "__Host-Http-" + name
+	}
+	return name
+}
+
+// secure reports whether the visitor's browser came by https.
+func (s *Server) secure(c Caller) bool { return c.secure || strings.HasPrefix(s.cfg.URL, "https:") }
 
 // verifier is what a code is asked for with, so that one that was begun elsewhere is worth nothing here.
 func (g *gate) verifier(state string) string {
@@ -105,9 +123,12 @@ func (g *gate) verifier(state string) string {
 }
 
 func (s *Server) setCookie(w http.ResponseWriter, r *http.Request, name, value string, life time.Duration) {
+	secure, path := s.secure(visitOf(r.Context()).caller), s.cfg.Base+"/"
+	if secure {
+		path = "/" // or a browser would not take the name
+	}
 	http.SetCookie(w, &http.Cookie{
-		Name: name, Value: value, Path: s.cfg.Base + "/", MaxAge: int(life / time.Second), HttpOnly: true,
-		Secure: visitOf(r.Context()).caller.secure || strings.HasPrefix(s.cfg.URL, "https:"),
+		Name: cookieName(name, secure), Value: value, Path: path, MaxAge: int(life / time.Second), HttpOnly: true, Secure: secure,
 		// Links of other sites lead to pages here, so Strict would ask people to sign in once more.
 		SameSite: http.SameSiteLaxMode,
 	})
@@ -130,8 +151,8 @@ const callbackPath = "/oauth_callback"
 
 func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 	browser := rand.Text()
-	if c, err := r.Cookie(stateCookie); err == nil && len(c.Value) == len(browser) { // another tab may be on its way
-		browser = c.Value
+	if known := s.stateOf(r); len(known) == len(browser) { // another tab may be on its way
+		browser = known
 	}
 	next := r.URL.RequestURI()
 	if len(next) > 2000 || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") {
@@ -148,6 +169,16 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// stateOf is the secret between this browser and us; empty: there is none. Of two, one was set by somebody else: a
+// session's page on the same host, so that the browser comes back with a code of his.
+func (s *Server) stateOf(r *http.Request) string {
+	all := r.CookiesNamed(cookieName(stateCookie, s.secure(visitOf(r.Context()).caller)))
+	if len(all) != 1 {
+		return ""
+	}
+	return all[0].Value
+}
+
 // callback is where the browser comes back to.
 func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	again := func(msg string) *bindery.Error {
@@ -156,8 +187,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	state := q.Get("state")
 	p, ok := s.gate.unseal("state", state)
-	c, err := r.Cookie(stateCookie)
-	if !ok || err != nil || !hmac.Equal([]byte(c.Value), []byte(p.ID)) {
+	if known := s.stateOf(r); !ok || known == "" || !hmac.Equal([]byte(known), []byte(p.ID)) {
 		return again("This sign-in was not begun here, or too long ago")
 	}
 	if q.Get("code") == "" {

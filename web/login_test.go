@@ -49,6 +49,22 @@ func (b browser) get(url string) (*http.Response, string) {
 	return b.do("GET", url)
 }
 
+// cookie is what b sends of that name.
+func (b browser) cookie(at, name string) string {
+	b.t.Helper()
+	u, err := url.Parse(at)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, c := range b.Jar.Cookies(u) {
+		if c.Name == name {
+			return c.String()
+		}
+	}
+	b.t.Fatalf("there is no cookie %s", name)
+	return ""
+}
+
 func (b browser) do(method, url string) (*http.Response, string) {
 	b.t.Helper()
 	req, err := http.NewRequestWithContext(b.t.Context(), method, url, http.NoBody)
@@ -231,6 +247,31 @@ func TestSignInIsNotForged(t *testing.T) {
 	if q := (url.Values{"code": one.Query()["code"], "state": two.Query()["state"]}); in(mixed, ts.URL+"/oauth_callback?"+q.Encode()) {
 		t.Error("a code of another state is good")
 	}
+	// A session's page on the same host has the victim's browser come back with the attacker's state and code, and with
+	// his cookie beside the victim's, or before it: what has the longer path is sent first.
+	attacker, victim := newBrowser(t), newBrowser(t)
+	at = begin(attacker)
+	begin(victim)
+	his, hers := attacker.cookie(ts.URL, "bindery_login"), victim.cookie(ts.URL, "bindery_login")
+	for _, cookies := range []string{his + "; " + hers, hers + "; " + his, hers} {
+		if resp, _ := ask(t, "GET", at, "", "Cookie", cookies); resp.StatusCode != 403 || len(resp.Cookies()) != 0 {
+			t.Errorf("somebody else's sign-in is good with %s: %d", cookies, resp.StatusCode)
+		}
+	}
+	if !in(attacker, at) {
+		t.Error("the attacker cannot sign in himself, so this shows nothing")
+	}
+	p.Be("joe")
+	if !in(victim, begin(victim)) {
+		t.Error("the victim cannot sign in")
+	}
+	p.Be("jane")
+	his, hers = attacker.cookie(ts.URL, "bindery_user"), victim.cookie(ts.URL, "bindery_user")
+	for cookies, status := range map[string]int{his: 200, hers: 200, "bindery_user=x; " + hers: 200, hers + "; " + hers: 200, his + "; " + hers: 302, hers + "; " + his: 302} {
+		if resp, _ := ask(t, "GET", ts.URL+"/about", "", "Cookie", cookies); resp.StatusCode != status {
+			t.Errorf("the cookies %s: %d, want %d", cookies, resp.StatusCode, status)
+		}
+	}
 	used := newBrowser(t)
 	at = begin(used)
 	in(used, at)
@@ -258,6 +299,41 @@ func TestSignInIsNotForged(t *testing.T) {
 	for _, c := range []string{"x", "a.b.c", base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"jane","aud":["user"],"exp":9999999999}`)) + "."} {
 		if resp, _ := ask(t, "GET", ts.URL+"/about", "", "Cookie", "bindery_user="+c); resp.StatusCode != 302 {
 			t.Errorf("the cookie %s: %d", c, resp.StatusCode)
+		}
+	}
+}
+
+// TestCookiesOfHTTPS signs in by https, below a path: what others can set of another name, path or domain opens nothing.
+func TestCookiesOfHTTPS(t *testing.T) {
+	p := oauthtest.Start(t)
+	const public, base = "https://hub.example.org", "/services/binder"
+	ts := serve(t, newHub(), guardedBy(t, p), func(c *web.Config) { c.URL, c.Base = public, base })
+	p.Allow(public + base + "/oauth_callback")
+	set := func(resp *http.Response, name string) string {
+		t.Helper()
+		for _, c := range resp.Cookies() {
+			if c.Name == "__Host-Http-"+name {
+				if !c.Secure || !c.HttpOnly || c.Path != "/" || c.Domain != "" {
+					t.Errorf("a browser does not take %s", c)
+				}
+				return c.Value
+			}
+		}
+		t.Fatalf("%s is not set: %v", name, resp.Header)
+		return ""
+	}
+	resp, _ := ask(t, "GET", ts.URL+base+"/", "")
+	browser := set(resp, "bindery_login")
+	resp, _ = ask(t, "GET", resp.Header.Get("Location"), "")
+	at := ts.URL + strings.TrimPrefix(resp.Header.Get("Location"), public)
+	if resp, _ := ask(t, "GET", at, "", "Cookie", "bindery_login="+browser); resp.StatusCode != 403 {
+		t.Errorf("a cookie of the old name: %d", resp.StatusCode)
+	}
+	resp, _ = ask(t, "GET", at, "", "Cookie", "bindery_login=x; __Host-Http-bindery_login="+browser)
+	user := set(resp, "bindery_user")
+	for cookie, status := range map[string]int{"__Host-Http-bindery_user=" + user: 200, "bindery_user=" + user: 302} {
+		if resp, _ := ask(t, "GET", ts.URL+base+"/about", "", "Cookie", cookie); resp.StatusCode != status {
+			t.Errorf("%.30s: %d, want %d", cookie, resp.StatusCode, status)
 		}
 	}
 }

@@ -113,7 +113,9 @@ func (s *Server) shownSource(c Caller, src bindery.Source) bindery.Source {
 	return src
 }
 
-func (s *Server) hidesFrom(c Caller) bool { return s.cfg.HideSources && !c.Scope.Includes(api.ScopeRead) }
+func (s *Server) hidesFrom(c Caller) bool {
+	return s.cfg.HideSources && !c.Scope.Includes(api.ScopeRead)
+}
 
 // shownText returns what makes of words about a source those that c may read: logs and errors name repositories.
 func (s *Server) shownText(c Caller, src bindery.Source) func(string) string {
