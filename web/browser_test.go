@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"html"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -128,6 +130,50 @@ func TestWhereAVisitorLands(t *testing.T) {
 		if m == nil || m[1] != want || !strings.Contains(dom, `href="/static/favicon_success.`) {
 			t.Errorf("%s landed at %q, want %q\n%s", query, m, want, dom)
 		}
+	}
+}
+
+// TestPrerenderedInABrowser has a launch page rendered before its visitor wants it, as far as its scripts can tell: it asks
+// for nothing until he comes. Chromium without a screen renders nothing ahead by itself.
+func TestPrerenderedInABrowser(t *testing.T) {
+	h := newHub()
+	h.resolve = func(bindery.Source) error {
+		return bindery.Errorf(bindery.ErrRepoNotFound, bindery.User, "", "no such repository")
+	}
+	words, err := fs.ReadFile(web.Overlay(fstest.MapFS{}), "static/words.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := `let ahead = true;
+	Object.defineProperty(document, "prerendering", { get: () => ahead });
+	addEventListener("load", () => setTimeout(async () => {
+		await fetch("/came");
+		ahead = false;
+		document.dispatchEvent(new Event("prerenderingchange"));
+	}, 500));
+	`
+	hub := newServer(t, h, func(c *web.Config) {
+		c.Files = web.Overlay(fstest.MapFS{"static/words.js": {Data: append([]byte(script), words...)}})
+	}).Public()
+	var mu sync.Mutex
+	var asked []string
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if what := strings.Split(r.URL.Path, "/")[1]; what == "build" || what == "came" {
+			mu.Lock()
+			asked = append(asked, what)
+			mu.Unlock()
+		}
+		hub.ServeHTTP(w, r)
+	}))
+	defer ts.Close()
+	dom := browse(t, ts.URL+"/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main")
+	mu.Lock()
+	defer mu.Unlock()
+	if got := strings.Join(asked, " "); got != "came build" {
+		t.Errorf("the page asked for: %s", got)
+	}
+	if !strings.Contains(dom, `data-phase="failed"`) {
+		t.Errorf("the visitor does not see how it ended:\n%s", dom)
 	}
 }
 

@@ -224,7 +224,7 @@
   };
 
   setInterval(() => {
-    if (over) return;
+    if (over || !source) return;
     el("elapsed").textContent = Words.clock((Date.now() - began) / 1000);
     if (standing) el("starts").textContent = Words.starts(standing.from, standing.to, Date.now());
   }, 250);
@@ -232,6 +232,12 @@
   // A page that comes back from the browser's cache has lost its stream.
   addEventListener("pageshow", (p) => { if (p.persisted) location.reload(); });
 
+  // A browser that guesses where its user will go runs this page ahead of him. Nothing is asked for until he comes.
+  function start() {
+    began = Date.now();
+    connect(false);
+  }
   show("waiting");
-  connect(false);
+  if (document.prerendering) document.addEventListener("prerenderingchange", start, { once: true });
+  else start();
 })();
