@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -101,11 +102,16 @@ func TestConformance(t *testing.T) {
 		conformance.Run(t, conforming(serve(t, playing(t).withQuota(), conform).URL))
 	})
 	t.Run("below a path", func(t *testing.T) {
-		ts := serve(t, playing(t).withQuota(), conform, func(c *web.Config) { c.Base = "/services/binder/" })
+		ts := serve(t, playing(t).withQuota(), conform, func(c *web.Config) { c.Base, c.Static = "/services/binder/", fstest.MapFS{} })
 		conformance.Run(t, conforming(ts.URL+"/services/binder"))
 		for path, status := range map[string]int{"/": 404, "/versions": 404, "/services": 404, "/services/binderx/versions": 404, "/services/binder": 200, "/robots.txt": 200, "/favicon.ico": 200} {
 			if resp, _ := ask(t, "GET", ts.URL+path, ""); resp.StatusCode != status {
 				t.Errorf("%s: %d, want %d", path, resp.StatusCode, status)
+			}
+		}
+		for path, want := range map[string]string{"/v2/git": "/v2/git/", "/v2/git?urlpath=a%2Fb": "/v2/git/?urlpath=a%2Fb", "/build/git": "/build/git/", "/extra_static": "/extra_static/", "/repo/a/b": "/v2/gh/a/b/master"} {
+			if resp, _ := ask(t, "GET", ts.URL+"/services/binder"+path, ""); resp.Header.Get("Location") != "/services/binder"+want {
+				t.Errorf("%s leads to %d %q, want /services/binder%s", path, resp.StatusCode, resp.Header.Get("Location"), want)
 			}
 		}
 	})

@@ -62,6 +62,10 @@ type pageData struct {
 	Body    any // for the page's template
 }
 
+// What stands for the operator's own HTML while a page is rendered: that is sent as it was written. Nothing else in a page
+// has such a comment, for templates drop theirs and escape what visitors say.
+const bannerHere, aboutHere = template.HTML("<!--banner-->"), template.HTML("<!--about-->")
+
 // write renders the whole page before it sends the first byte, so that a template's error is a proper error.
 func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name string, d pageData) error {
 	t := s.pages.parsed[name]
@@ -72,9 +76,13 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 		}
 	}
 	d.Version, d.Hub, d.Banner = s.cfg.Version, s.hubURL(r), cmp.Or(d.Banner, s.cfg.Banner)
+	banner := d.Banner
 	d.User = cmp.Or(d.User, visitOf(r.Context()).caller.user)
 	d.Heading = cmp.Or(d.Heading, s.cfg.SocialTitle, d.Title)
 	d.Config = s.pageConfig(r, d)
+	if banner != "" {
+		d.Banner = bannerHere
+	}
 	var b bytes.Buffer
 	if err := t.Execute(&b, d); err != nil {
 		return fmt.Errorf("render %s: %w", name, err)
@@ -88,6 +96,8 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", policyFor(text))
+	text = bytes.Replace(text, []byte(bannerHere), []byte(banner), 1)
+	text = bytes.Replace(text, []byte(aboutHere), []byte(s.cfg.About), 1)
 	h.Set("Cache-Control", "no-store")   // pages hold tokens
 	h.Del("Access-Control-Allow-Origin") // so no page elsewhere reads them, though it may launch
 	w.WriteHeader(status)
@@ -138,7 +148,11 @@ type aboutBody struct {
 }
 
 func (s *Server) aboutPage(w http.ResponseWriter, r *http.Request) error {
-	return s.write(w, r, http.StatusOK, "about", pageData{Title: "About · Bindery", Body: aboutBody{s.cfg.Generation, s.cfg.About}})
+	b := aboutBody{Generation: s.cfg.Generation}
+	if s.cfg.About != "" {
+		b.Text = aboutHere
+	}
+	return s.write(w, r, http.StatusOK, "about", pageData{Title: "About · Bindery", Body: b})
 }
 
 // errorPage shows a problem to whoever came by a browser, and sends it as data to all others.

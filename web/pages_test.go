@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"html/template"
 	"io"
 	"net/http"
 	"net/netip"
@@ -366,6 +367,28 @@ func TestBadgesOfAnotherHost(t *testing.T) {
 	}
 	if _, ready := open(t, ts.URL+"/y"+specPath).rest(); ready["binder_launch_host"] != "https://binder.example/x/" {
 		t.Errorf("the session is told %v", ready["binder_launch_host"])
+	}
+}
+
+// TestBaseOfLinks has the hub below a path: its own links are, and those of the operator lead where he wrote.
+func TestBaseOfLinks(t *testing.T) {
+	const banner = `<a href="/elsewhere">x</a><img src="/logo.png"><a href="//cdn.example/y">y</a><form action="/f"></form>`
+	ts := serve(t, newHub(), func(c *web.Config) {
+		c.Base, c.Banner, c.About = "/services/binder", banner, template.HTML("<p>ours</p>"+banner)
+	})
+	for path, n := range map[string]int{"/about": 2, "/": 1, "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main": 1, "/nothing": 1} {
+		_, text := ask(t, "GET", ts.URL+"/services/binder"+path, "", "Accept", "text/html")
+		if got := strings.Count(text, banner); got != n {
+			t.Errorf("%s has the operator's words %d times, want %d:\n%s", path, got, n, text)
+		}
+		if strings.Contains(text, "<p>ours</p>") != (n == 2) {
+			t.Errorf("%s: %s", path, text)
+		}
+		for _, m := range regexp.MustCompile(`(?:href|src|action)="(/[^"]*)"`).FindAllStringSubmatch(strings.ReplaceAll(text, banner, ""), -1) {
+			if !strings.HasPrefix(m[1], "/services/binder/") || strings.Contains(m[1], "//") {
+				t.Errorf("%s leads to %s", path, m[1])
+			}
+		}
 	}
 }
 

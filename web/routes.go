@@ -23,11 +23,13 @@ func (s *Server) routes() *http.ServeMux {
 	page("GET /favicon.ico", s.assets.plain("favicon.ico"))
 	if s.cfg.Static != nil {
 		page("GET /extra_static/{file...}", s.extraStatic)
+		page("GET /extra_static", s.addSlash)
 	}
 	if !s.cfg.APIOnly {
 		s.pageRoutes(page)
 	}
 	data("GET /build/{provider}/{spec...}", s.buildStream)
+	data("GET /build/{provider}", s.addSlash)
 	data("GET /health", s.getHealth)
 	data("GET /versions", s.getVersions)
 	data("GET /api/repoproviders", s.getProviders)
@@ -50,6 +52,7 @@ func (s *Server) pageRoutes(page func(pattern string, h handler)) {
 	} {
 		page(pattern, s.known(h))
 	}
+	page("GET /v2/{provider}", s.addSlash)
 	s.loginRoutes(page)
 	for _, name := range plainNames {
 		if name != "robots.txt" && name != "favicon.ico" {
@@ -90,6 +93,16 @@ func (s *Server) oldLink(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Location", to) // http.Redirect would clean the path
 	w.WriteHeader(http.StatusFound)
+	return nil
+}
+
+// addSlash leads to what is below a path. The mux would do it, but it does not know the base.
+func (s *Server) addSlash(w http.ResponseWriter, r *http.Request) error {
+	to := s.cfg.Base + r.URL.EscapedPath() + "/"
+	if r.URL.RawQuery != "" {
+		to += "?" + r.URL.RawQuery
+	}
+	http.Redirect(w, r, to, http.StatusTemporaryRedirect)
 	return nil
 }
 
