@@ -3,6 +3,7 @@ package web_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"html"
 	"io/fs"
 	"net/http"
@@ -129,6 +130,50 @@ func TestWhereAVisitorLands(t *testing.T) {
 		m := landed.FindStringSubmatch(html.UnescapeString(dom))
 		if m == nil || m[1] != want || !strings.Contains(dom, `href="/static/favicon_success.`) {
 			t.Errorf("%s landed at %q, want %q\n%s", query, m, want, dom)
+		}
+	}
+}
+
+// TestStartInABrowser pastes addresses into the start page's form. A script of the operator's writes down what the page
+// makes of them.
+func TestStartInABrowser(t *testing.T) {
+	rows := [][2]string{
+		{"https://github.com/o/r", "/v2/gh/o/r/HEAD"}, {"http://github.com/o/r/", "/v2/gh/o/r/HEAD"}, {"https://gitlab.com/g/s/r", "/v2/gl/g%2Fs%2Fr/HEAD"},
+		{"https://gist.github.com/o/0123", "/v2/gist/o/0123/HEAD"}, {"https://git.example/forge/o/r", "/v2/own/o/r/HEAD"},
+		{"https://hub.com/o/r", "/v2/git/https%3A%2F%2Fhub.com%2Fo%2Fr/HEAD"}, {"https://b.com/o/r", "/v2/git/https%3A%2F%2Fb.com%2Fo%2Fr/HEAD"},
+		{"https://lab.com/o/r", "/v2/git/https%3A%2F%2Flab.com%2Fo%2Fr/HEAD"}, {"https://githubXcom/o/r", "/v2/git/https%3A%2F%2FgithubXcom%2Fo%2Fr/HEAD"},
+		{"https://github.com.evil.example/o/r", "/v2/git/https%3A%2F%2Fgithub.com.evil.example%2Fo%2Fr/HEAD"}, {"https://git.example/o/r", "/v2/git/https%3A%2F%2Fgit.example%2Fo%2Fr/HEAD"},
+		{"https://github.com/o/r/tree/main", "/v2/gh/o/r/main"}, {"https://github.com/o/r/tree/f%2Fx/", "/v2/gh/o/r/f/x"}, {"https://github.com/o/tree", "/v2/gh/o/tree/HEAD"},
+		{"https://gitlab.com/a/tree/c/-/tree/f/x", "/v2/gl/a%2Ftree%2Fc/f/x"}, {"https://github.com/o/r/tree/100%", "/v2/gh/o/r/100%25"},
+	}
+	var pasted []string
+	for _, r := range rows {
+		pasted = append(pasted, r[0])
+	}
+	list, err := json.Marshal(pasted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := `addEventListener("DOMContentLoaded", () => {
+		const field = document.getElementById("repository");
+		document.body.dataset.links = ` + string(list) + `.map((text) => {
+			field.value = text;
+			field.dispatchEvent(new Event("input", { bubbles: true }));
+			return document.getElementById("share").hidden ? "nothing" : document.getElementById("launch-url").textContent;
+		}).join(" ");
+	});`
+	ts := serve(t, newHub(), func(c *web.Config) {
+		c.Files = web.Overlay(fstest.MapFS{"static/extra.js": {Data: []byte(script)}})
+		c.Providers = append(bindery.DefaultProviders(), bindery.Provider{ID: "own", Kind: bindery.ProviderGitHub, URL: "https://git.example/forge"}.WithDefaults())
+	})
+	m := regexp.MustCompile(`data-links="(.*?)"`).FindStringSubmatch(browse(t, ts.URL+"/"))
+	if m == nil {
+		t.Fatal("the page has made no links")
+	}
+	links := strings.Split(m[1], " ")
+	for i, r := range rows {
+		if links[i] != ts.URL+r[1] {
+			t.Errorf("%s: %s, want %s", r[0], links[i], r[1])
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -65,9 +66,29 @@ func (s *Server) goPage(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+var treeRE, deepTreeRE = regexp.MustCompile(`^([^/]+/[^/]+)/tree/(.+)$`), regexp.MustCompile(`^(.+?)/-/tree/(.+)$`)
+
+// cutTree takes the ref out of the address of a page of files, as forges have them: GitLab's where a repository may be
+// deeper than its owner, else GitHub's.
+func cutTree(repo string, deep bool) (string, string) {
+	re := treeRE
+	if deep {
+		re = deepTreeRE
+	}
+	m := re.FindStringSubmatch(repo)
+	if m == nil {
+		return repo, ""
+	}
+	ref, err := url.PathUnescape(m[2])
+	if err != nil {
+		ref = m[2]
+	}
+	return m[1], ref
+}
+
 // formLink is the path of the launch that the form asks for. It is what start.js makes of the same form.
 func (s *Server) formLink(b startBody) (string, error) {
-	repo := b.Repository
+	repo, ref := b.Repository, ""
 	if d := b.Shown.Detect; d != nil {
 		if re, err := regexp.Compile(d.Regex); err == nil {
 			m := re.FindStringSubmatch(repo)
@@ -76,6 +97,7 @@ func (s *Server) formLink(b startBody) (string, error) {
 				repo = m[i]
 			}
 		}
+		repo, ref = cutTree(repo, b.Shown.Repo.URLEncode)
 	}
 	raw := strings.ReplaceAll(escape(repo), "%2F", "/")
 	if b.Shown.Repo.URLEncode {
@@ -83,11 +105,7 @@ func (s *Server) formLink(b startBody) (string, error) {
 	}
 	raw += "/"
 	if b.Shown.Ref.Enabled {
-		ref := b.Ref
-		if ref == "" {
-			ref = b.Shown.Ref.Default
-		}
-		raw += escapeRef(ref)
+		raw += escapeRef(cmp.Or(b.Ref, ref, b.Shown.Ref.Default))
 	}
 	if _, err := s.sourceOf(spec{b.Shown.ID, raw}); err != nil {
 		return "", err

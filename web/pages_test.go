@@ -275,6 +275,12 @@ func TestFormWithoutScript(t *testing.T) {
 		"provider=gh&repository=o/r&path=x.ipynb&kind=lab":                "/v2/gh/o/r/HEAD?labpath=x.ipynb",
 		"provider=zenodo&repository=10.5281/zenodo.3242074":               "/v2/zenodo/10.5281/zenodo.3242074/",
 		"provider=gl&repository=a/b/c&ref=main&path=lab&kind=url":         "/v2/gl/a%2Fb%2Fc/main?urlpath=lab",
+		"provider=gh&repository=https://github.com/o/r/tree/main":         "/v2/gh/o/r/main",
+		"provider=gh&repository=https://github.com/o/r/tree/f%252Fx/":     "/v2/gh/o/r/f/x",
+		"provider=gh&repository=o/r/tree/main&ref=v1":                     "/v2/gh/o/r/v1",
+		"provider=gh&repository=o/tree":                                   "/v2/gh/o/tree/HEAD",
+		"provider=gl&repository=https://gitlab.com/a/tree/c/-/tree/f/x":   "/v2/gl/a%2Ftree%2Fc/f/x",
+		"repository=https://example.org/o/r/tree/main":                    "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr%2Ftree%2Fmain/HEAD",
 	} {
 		resp, _ := ask(t, "GET", ts.URL+"/go?"+query, "")
 		if got := resp.Header.Get("Location"); got != want {

@@ -7,18 +7,28 @@
   const form = el("launch-form");
   const provider = () => data.providers.find((p) => p.id === el("provider").value) || data.providers[0];
 
-  // repository takes out of what was pasted what the provider's links name.
-  function repository(p) {
+  // named takes out of what was pasted what the provider's links name: a repository, and the ref of a page of its files.
+  function named(p) {
     const text = el("repository").value.trim();
-    if (!p.detect || !p.detect.regex) return text;
-    return new RegExp(p.detect.regex).exec(text)?.groups?.repo || "";
+    if (!p.detect || !p.detect.regex) return { repo: text, ref: "" };
+    const repo = new RegExp(p.detect.regex).exec(text)?.groups?.repo || "";
+    const page = (p.repo.urlEncode ? /^(.+?)\/-\/tree\/(.+)$/ : /^([^/]+\/[^/]+)\/tree\/(.+)$/).exec(repo);
+    return page ? { repo: page[1], ref: decoded(page[2]) } : { repo, ref: "" };
+  }
+
+  function decoded(text) {
+    try {
+      return decodeURIComponent(text);
+    } catch {
+      return text;
+    }
   }
 
   function link() {
     const p = provider();
-    const repo = repository(p);
+    const { repo, ref: pasted } = named(p);
     if (!repo) return "";
-    const ref = p.ref.enabled ? el("ref").value.trim() || p.ref.default || "HEAD" : "";
+    const ref = p.ref.enabled ? el("ref").value.trim() || pasted || p.ref.default || "HEAD" : "";
     const path = el("path").value.trim();
     const q = new URLSearchParams();
     if (path && el("path-kind").value === "file") q.set("urlpath", "/doc/tree/" + path.replace(/^\/+/, ""));
@@ -29,12 +39,15 @@
     return `${data.hub}/v2/${p.id}/${name}/${encodeURIComponent(ref).replaceAll("%2F", "/")}${query ? "?" + query : ""}`;
   }
 
-  // A URL of a host that a provider knows chooses that provider.
+  // home is what URLs of a provider have after the scheme. Its expression begins with that, and leaves it open.
+  const home = (p) => /^\^\(https\?:\/\/(.+?\/)\)\?/.exec(p.detect?.regex || "")?.[1];
+
+  // A URL of a provider's chooses that provider.
   function detect() {
     const text = el("repository").value.trim();
     if (!/^https?:\/\//.test(text)) return;
-    const host = text.split("/")[2];
-    const found = data.providers.find((p) => p.detect && p.detect.regex.includes(host + "/"));
+    const rest = text.slice(text.indexOf("//") + 2);
+    const found = [provider(), ...data.providers].find((p) => home(p) && rest.startsWith(home(p)));
     if (found) el("provider").value = found.id;
     else if (data.providers.some((p) => p.id === "git") && provider().detect) el("provider").value = "git";
   }
