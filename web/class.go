@@ -3,6 +3,7 @@ package web
 import (
 	_ "embed"
 	"net/http"
+	"regexp"
 	"strings"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -12,9 +13,12 @@ import (
 var agentsText string
 
 // agents are the User-Agents that say what asks.
-type agents struct{ bots, clients []string }
+type agents struct {
+	bots, clients []string
+	persons       []*regexp.Regexp
+}
 
-// parseAgents reads the format of agents.txt. Lines that are neither kind are left out, so that a newer list does not
+// parseAgents reads the format of agents.txt. Lines that are of no kind are left out, so that a newer list does not
 // stop an older hub.
 func parseAgents(text string) agents {
 	var a agents
@@ -27,6 +31,8 @@ func parseAgents(text string) agents {
 			a.bots = append(a.bots, pattern)
 		case kind == "client":
 			a.clients = append(a.clients, pattern)
+		case kind == "person":
+			a.persons = append(a.persons, regexp.MustCompile(`(^|[^a-z0-9])`+regexp.QuoteMeta(pattern)))
 		}
 	}
 	return a
@@ -45,7 +51,11 @@ func contains(patterns []string, agent string) (string, bool) {
 // evidence: a wrong guess costs somebody a place in the queue, and nothing else.
 func (a agents) classOf(r *http.Request, tokenOfOurs bool) (class bindery.Class, evidence string) {
 	agent := strings.ToLower(r.UserAgent())
-	if p, ok := contains(a.bots, agent); ok {
+	rest := agent
+	for _, p := range a.persons {
+		rest = p.ReplaceAllString(rest, "$1")
+	}
+	if p, ok := contains(a.bots, rest); ok {
 		return bindery.Unattended, "a bot by its own account (" + p + ")"
 	}
 	if tokenOfOurs {

@@ -195,6 +195,11 @@ func TestClassIsJudgedByEvidence(t *testing.T) {
 		"our page":               {[]string{"User-Agent", "Mozilla/5.0"}, true, bindery.Attended},
 		"a bot in a browser":     {[]string{"Sec-Fetch-Site", "none", "Sec-Fetch-Mode", "cors", "User-Agent", "Mozilla/5.0 (compatible; Googlebot/2.1)"}, false, bindery.Unattended},
 		"a bot with our token":   {[]string{"User-Agent", "FancyCrawler"}, true, bindery.Unattended},
+		"a CUBOT phone":          {[]string{"User-Agent", "Mozilla/5.0 (Linux; Android 11; CUBOT NOTE 20) AppleWebKit/537.36 Chrome/120.0 Mobile Safari/537.36"}, true, bindery.Attended},
+		"another, built":         {[]string{"User-Agent", "Mozilla/5.0 (Linux; Android 9; CUBOT_X19 Build/PPR1) Mobile", "Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "cors"}, false, bindery.Attended},
+		"a bot on a CUBOT phone": {[]string{"User-Agent", "Mozilla/5.0 (Linux; Android 11; CUBOT NOTE 20) (compatible; Googlebot/2.1)"}, true, bindery.Unattended},
+		"a bot of that ending":   {[]string{"User-Agent", "Acubot/1.0"}, true, bindery.Unattended},
+		"a bot, then a space":    {[]string{"User-Agent", "Slackbot 1.0 (+https://api.slack.com/robots)"}, true, bindery.Unattended},
 		"bindery launch":         {[]string{"User-Agent", "bindery-launch/1.0"}, false, bindery.Attended},
 		"headers of half a kind": {[]string{"Sec-Fetch-Site", "none"}, false, bindery.Unattended},
 	} {
