@@ -69,19 +69,18 @@ func (s *Server) askedSource(c Caller, in bindery.Source) (bindery.Source, error
 
 // askedArchive reads an archive's address by the grammar of its provider, as if it came in a link.
 func (s *Server) askedArchive(in bindery.Source, subdir string) (bindery.Source, error) {
-	err := error(bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Use a provider that GET /api/repoproviders names.", "This hub has no provider %s", bindery.Printable(in.Provider)))
-	in.Commit = "" // it is looked up here, whatever was said
-	for _, p := range s.cfg.Providers {
-		if p.Kind != in.Provider {
-			continue
-		}
-		var src bindery.Source
-		if src, err = p.ParseSpec(p.Spec(in)); err == nil {
-			src.Subdir = subdir
-			return src, nil
-		}
+	p, ok := s.providerOf(in)
+	if !ok && in.Ref != "" { // a DOI means the same wherever it is looked up
+		p, ok = s.providerOf(bindery.Source{Provider: in.Provider})
 	}
-	return in, err
+	if !ok {
+		return in, bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Use a provider that GET /api/repoproviders names, and an address of its own.",
+			"This hub has no provider %s of %s", bindery.Printable(in.Provider), bindery.Printable(in.URL))
+	}
+	in.Commit = "" // it is looked up here, whatever was said
+	src, err := p.ParseSpec(p.Spec(in))
+	src.Subdir = subdir
+	return src, err
 }
 
 func (s *Server) getBuild(ctx context.Context, c Caller, id string) (bindery.Build, error) {

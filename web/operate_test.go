@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -231,6 +232,50 @@ func TestQueueHidesRepositories(t *testing.T) {
 	}
 	if q, err := local.Queue(t.Context()); err != nil || q.Waiting[0].Source.URL != repo.URL {
 		t.Errorf("%+v, %v", q, err)
+	}
+}
+
+// TestInstancesOfOneKind has two archives of a kind side by side: a build's page leads back to the one that it is of, and the
+// API takes an address for the one that it begins with.
+func TestInstancesOfOneKind(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h, operated(h), func(c *web.Config) {
+		c.Tokens = []web.Token{{Hash: web.HashToken("launcher"), Scope: api.ScopeLaunch}}
+		c.Providers = append(bindery.DefaultProviders(),
+			bindery.Provider{ID: "zen2", Kind: bindery.ProviderZenodo, URL: "https://zen.example/two"}.WithDefaults(),
+			bindery.Provider{ID: "zen3", Kind: bindery.ProviderZenodo, URL: "https://zen3.example", DOI: "https://doi.example"}.WithDefaults(),
+			bindery.Provider{ID: "hydro2", Kind: bindery.ProviderHydroshare, URL: "https://hydro.example"}.WithDefaults())
+	})
+	const id = "8f7c2f0341ef4180b0dbe97f59130756"
+	for _, c := range []struct{ kind, url, ref, commit, link, asked string }{
+		{"zenodo", "https://zenodo.org/records/77", "10.5281/zenodo.5", "77", "/v2/zenodo/10.5281/zenodo.77", "https://doi.org/10.5281/zenodo.5"},
+		{"zenodo", "https://zen.example/two/records/77", "10.5281/zenodo.6", "77", "/v2/zen2/10.5281/zenodo.77", "https://doi.org/10.5281/zenodo.6"},
+		{"zenodo", "https://zen3.example/records/77", "10.5281/zenodo.7", "77", "/v2/zen3/10.5281/zenodo.77", "https://doi.example/10.5281/zenodo.7"},
+		{"zenodo", "https://doi.example/10.5281/zenodo.8", "10.5281/zenodo.8", "", "/v2/zen3/10.5281/zenodo.8", "https://doi.example/10.5281/zenodo.8"},
+		{"zenodo", "https://zen.example/records/77", "10.5281/zenodo.9", "77", "", "https://doi.org/10.5281/zenodo.9"},
+		{"hydroshare", "https://other.example/resource/" + id, "", "v1", "", ""},
+		{"hydroshare", "https://hydro.example/resource/" + id, "", "v1", "/v2/hydro2/", "https://hydro.example/resource/" + id},
+		{"hydroshare", "https://www.hydroshare.org/resource/" + id, "", "v1", "/v2/hydroshare/", "https://www.hydroshare.org/resource/" + id},
+		{"dataverse", "https://dataverse.example/dataset.xhtml?persistentId=x", "10.7910/DVN/TJCLKP", "1.v1.0", "/v2/dataverse/10.7910/DVN/TJCLKP", "https://doi.org/10.7910/DVN/TJCLKP"},
+	} {
+		src := bindery.Source{Provider: c.kind, URL: c.url, Ref: c.ref, Commit: c.commit}
+		b, err := h.Submit(t.Context(), bindery.Ask{Source: src})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, page := ask(t, "GET", ts.URL+"/builds/"+b.ID, "")
+		if m := regexp.MustCompile(`href="(/v2/[^"]*)"`).FindStringSubmatch(page); (m == nil) != (c.link == "") || m != nil && !strings.HasPrefix(m[1], c.link) {
+			t.Errorf("the page of %s leads to %q, want %s", c.url, m, c.link)
+		}
+		text, err := json.Marshal(api.NewBuild{Source: src})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, body := ask(t, "POST", ts.URL+"/api/v1/builds", string(text), "Authorization", "Bearer launcher")
+		var got bindery.Build
+		if err := json.Unmarshal([]byte(body), &got); err != nil || (resp.StatusCode == 200) != (c.asked != "") || got.Source.URL != c.asked {
+			t.Errorf("%s is asked for as %s, want %s: %d %s", c.url, got.Source.URL, c.asked, resp.StatusCode, body)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -52,15 +53,29 @@ func (s *Server) buildPageData(b bindery.Build) pageData {
 
 // launchLink is where a source is launched; empty when no provider of this hub names it.
 func (s *Server) launchLink(src bindery.Source) string {
+	p, ok := s.providerOf(src)
+	switch {
+	case !ok || src.URL == "":
+		return ""
+	case p.Kind == bindery.ProviderGit:
+		return "/v2/" + p.ID + "/" + gitSpec(src.URL, cmp.Or(src.Ref, src.Commit, "HEAD"))
+	}
+	return "/v2/" + p.ID + "/" + p.Spec(src)
+}
+
+// providerOf returns the provider that src is of: its address tells which of several of one kind. A DOI tells where it is
+// looked up, and before that any provider that looks there will do.
+func (s *Server) providerOf(src bindery.Source) (found bindery.Provider, ok bool) {
 	for _, p := range s.cfg.Providers {
-		if p.Kind == src.Provider && src.URL != "" {
-			if p.Kind == bindery.ProviderGit {
-				return "/v2/" + p.ID + "/" + gitSpec(src.URL, cmp.Or(src.Ref, src.Commit, "HEAD"))
-			}
-			return "/v2/" + p.ID + "/" + p.Spec(src)
+		switch {
+		case p.Kind != src.Provider:
+		case p.URL == "" || strings.HasPrefix(src.URL, p.URL+"/"):
+			return p, true
+		case !ok && (src.URL == "" || strings.HasPrefix(src.URL, p.DOI+"/")):
+			found, ok = p, true
 		}
 	}
-	return ""
+	return found, ok
 }
 
 // facts are lines that say something.
