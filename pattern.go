@@ -89,7 +89,7 @@ func ParsePattern(text string) (Pattern, error) {
 		full = owner + "/x"
 	}
 	src, err := ParseGitSource(full, "")
-	if err != nil || strings.Contains(full, "*") || strings.Count(strings.TrimSuffix(full, "/"), "/") < deep {
+	if err != nil || strings.Contains(full, "*") || strings.Count(strings.TrimSuffix(src.URL, "/"), "/") < deep {
 		return Pattern{}, bad
 	}
 	if every {

@@ -30,7 +30,9 @@ func TestPatterns(t *testing.T) {
 		"local":                                     {bindery.OnRequester, []string{"local"}, "local"},
 		"gl/group/project":                          {bindery.OnRepository, []string{"git:https://gitlab.com/group/project"}, "gl/group/project"},
 		" https://example.org/o/r/ ":                {bindery.OnRepository, []string{"git:https://example.org/o/r"}, "https://example.org/o/r"},
-		"ssh://git@example.org/o/r":                 {bindery.OnRepository, []string{"git:ssh://git@example.org/o/r"}, "ssh://git@example.org/o/r"},
+		"ssh://git@example.org/o/r":                 {bindery.OnRepository, []string{"git:https://example.org/o/r"}, "https://example.org/o/r"},
+		"gl/Group/Project":                          {bindery.OnRepository, []string{"git:https://gitlab.com/group/project"}, "gl/group/project"},
+		"https://github.com:443/o/*":                {bindery.OnOwner, []string{"gh/o"}, "gh/o/*"},
 		"https://github.com/jupyterlab/*":           {bindery.OnOwner, []string{"gh/jupyterlab"}, "gh/jupyterlab/*"},
 		"2001:db8::1":                               {bindery.OnNetwork, []string{"2001:db8::1/128"}, "2001:db8::1/128"},
 		"https://EXAMPLE.org/Owner/Project":         {bindery.OnRepository, []string{"git:https://example.org/Owner/Project"}, "https://example.org/Owner/Project"},
@@ -48,7 +50,7 @@ func TestPatterns(t *testing.T) {
 			t.Errorf("%q is written as %q, which is read as %q, %v", text, p, again, err)
 		}
 	}
-	for _, text := range []string{"", "*", "gh/*", "gh/o", "gh/o/r*", "nope", "git/", "-x", "a b", "192.0.2.0/99", "https://u:p@example.org/o/r", "gh/o/\x00"} {
+	for _, text := range []string{"", "*", "gh/*", "gh/o", "gh/o//", "gh/o/../r", "gh/o/r?x", "gh/o/r*", "nope", "git/", "-x", "a b", "192.0.2.0/99", "https://u:p@example.org/o/r", "gh/o/\x00"} {
 		if p, err := bindery.ParsePattern(text); !errors.Is(err, bindery.ErrInvalid) {
 			t.Errorf("%q: %v, %v", text, p, err)
 		}

@@ -1,6 +1,7 @@
 package bindery
 
 import (
+	"net/netip"
 	"net/url"
 	"path"
 	"regexp"
@@ -29,21 +30,31 @@ type Source struct {
 var (
 	commitRE = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 	scpRE    = regexp.MustCompile(`^([A-Za-z0-9._-]+@[A-Za-z0-9._-]+):([^/].*)$`)
-	schemes  = map[string]bool{"https": true, "http": true, "git": true, "ssh": true, "file": true}
+	schemes  = map[string]string{"https": "443", "http": "80", "git": "9418", "ssh": "22", "file": ""} // with their usual ports
+
+	// forges do not tell cases of letters apart, and have other names.
+	forges = map[string]string{
+		"github.com": "github.com", "www.github.com": "github.com", "ssh.github.com": "github.com", "gist.github.com": "gist.github.com",
+		"gitlab.com": "gitlab.com", "altssh.gitlab.com": "gitlab.com",
+	}
+
+	// plain is what a path may hold as it is, although Go's own encoding writes it otherwise.
+	plain = strings.NewReplacer("%21", "!", "%27", "'", "%28", "(", "%29", ")", "%2A", "*")
 )
 
 // IsCommit reports whether s is a full object name.
 func IsCommit(s string) bool { return commitRE.MatchString(s) }
 
 // ParseGitSource checks a clone URL and a ref and returns the Source they name. It accepts https, http, git, ssh and
-// file URLs and the user@host:path form. It refuses everything that another program could read as an option, and
-// credentials inside the URL: they would end in logs.
+// file URLs and the user@host:path form. It refuses everything that another program could read as an option,
+// credentials inside the URL: they would end in logs, and what no repository's address has, but what would make another
+// name of it.
 func ParseGitSource(rawURL, ref string) (Source, error) {
 	if m := scpRE.FindStringSubmatch(rawURL); m != nil && !strings.Contains(rawURL, "://") {
 		rawURL = "ssh://" + m[1] + "/" + m[2]
 	}
 	u, err := url.Parse(rawURL)
-	if err != nil || !schemes[u.Scheme] || (u.Host == "") != (u.Scheme == "file") || strings.HasPrefix(u.Host, "-") || hasControl(rawURL) {
+	if err != nil || hasControl(rawURL) || !isGitURL(u) {
 		return Source{}, Errorf(ErrInvalid, User, "Give a URL like https://host/owner/repository.", "%q is not the URL of a Git repository", Printable(rawURL))
 	}
 	if _, secret := u.User.Password(); secret || (u.User != nil && u.Scheme != "ssh") {
@@ -52,15 +63,52 @@ func ParseGitSource(rawURL, ref string) (Source, error) {
 	if strings.HasPrefix(u.User.Username(), "-") {
 		return Source{}, Errorf(ErrInvalid, User, "Give a URL like ssh://git@host/owner/repository.", "%q is not the URL of a Git repository", Printable(rawURL))
 	}
+	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || hasDots(u.Path) {
+		return Source{}, Errorf(ErrInvalid, User, "Give the URL that it is cloned by, like https://host/owner/repository, without ?, # and the steps . and .. in its path.",
+			"%q is not the URL of a Git repository", Printable(rawURL))
+	}
 	if err := checkRef(ref); err != nil {
 		return Source{}, err
 	}
-	u.Host = strings.ToLower(u.Host)
-	u.Fragment, u.RawFragment = "", ""
+	tidy(u)
+	u.RawFragment = ""
 	if ref == "HEAD" {
 		ref = ""
 	}
 	return Source{Provider: ProviderGit, URL: u.String(), Ref: ref}, nil
+}
+
+// isGitURL looks at the parts of a URL. Hosts are ASCII: of others it is not known here which name is asked for.
+func isGitURL(u *url.URL) bool {
+	_, known := schemes[u.Scheme]
+	named := strings.Trim(u.Hostname(), ".") != ""
+	return known && u.Opaque == "" && named != (u.Scheme == "file") && (named || u.Host == "") && !strings.HasPrefix(u.Host, "-") &&
+		!strings.ContainsFunc(u.Host, func(r rune) bool { return r > '~' }) && !hasControl(u.Path)
+}
+
+// hasDots reports whether a path has steps that lead elsewhere than they say.
+func hasDots(path string) bool {
+	return strings.Contains("/"+path+"/", "/./") || strings.Contains("/"+path+"/", "/../")
+}
+
+// tidy writes host and path of a URL in the one way of many in which they can be written, so that what is judged by its
+// name is what is asked for.
+func tidy(u *url.URL) {
+	host, port := strings.TrimRight(strings.ToLower(u.Hostname()), "."), strings.TrimLeft(u.Port(), "0")
+	if a, err := netip.ParseAddr(host); err == nil {
+		host = a.String()
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if port != "" && port != schemes[u.Scheme] {
+		host += ":" + port
+	}
+	u.Host = host
+	for strings.Contains(u.Path, "//") {
+		u.Path = strings.ReplaceAll(u.Path, "//", "/")
+	}
+	u.RawPath = plain.Replace((&url.URL{Path: u.Path}).EscapedPath())
 }
 
 // checkRef refuses refs that Git would refuse or read as an option. The empty ref is the default branch.
@@ -87,20 +135,28 @@ func CleanSubdir(dir string) (string, error) {
 }
 
 // Identity is the repository without ref and commit: host and path, so that equal repositories compare equal, by
-// whichever provider's link they were named. GitHub does not tell cases of letters apart.
+// whichever provider's link they were named, and whichever of its protocols the host is asked by. It is a name: who
+// wants to read the repository needs its URL.
 func (s Source) Identity() string {
 	if s.Provider == ProviderLocal || s.IsArchive() {
 		return s.Provider + ":" + s.URL
 	}
-	at := strings.TrimSuffix(strings.TrimSuffix(s.URL, "/"), ".git")
-	for _, host := range []string{"github.com", "www.github.com", "gist.github.com"} {
-		for _, scheme := range []string{"https://", "http://"} {
-			if path, ok := strings.CutPrefix(at, scheme+host+"/"); ok {
-				at = "https://" + strings.TrimPrefix(host, "www.") + "/" + strings.ToLower(path)
-			}
-		}
+	u, err := url.Parse(s.URL)
+	if err != nil || u.Host == "" {
+		return ProviderGit + ":" + strings.TrimSuffix(strings.TrimSuffix(s.URL, "/"), ".git")
 	}
-	return ProviderGit + ":" + at
+	tidy(u)
+	if u.Scheme == "ssh" || u.Scheme == "git" {
+		u.Host = strings.TrimSuffix(u.Host, ":"+u.Port()) // it says nothing of where the pages are
+	}
+	u.Host = strings.TrimSuffix(u.Host, ":443")
+	if home, ok := forges[u.Hostname()]; ok {
+		u.Host, u.Path = home, strings.ToLower(u.Path)
+	}
+	u.Path = strings.TrimRight(strings.TrimSuffix(strings.TrimRight(u.Path, "/"), ".git"), "/")
+	at := url.URL{Scheme: "https", Host: u.Host, Path: u.Path}
+	tidy(&at)
+	return ProviderGit + ":" + at.String()
 }
 
 // Owner is the account a repository belongs to: "gh/account" at GitHub, "gl/account" at GitLab, else provider, host and

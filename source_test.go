@@ -13,8 +13,10 @@ func TestParseGitSource(t *testing.T) {
 	for _, tt := range []struct{ url, ref, wantURL, wantRef, wantIdentity, wantOwner string }{
 		{"https://Host.example/o/r.git", "main", "https://host.example/o/r.git", "main", "git:https://host.example/o/r", "git/host.example/o"},
 		{"https://host.example/o/r/", "HEAD", "https://host.example/o/r/", "", "git:https://host.example/o/r", "git/host.example/o"},
-		{"git@host.example:o/r.git", commit, "ssh://git@host.example/o/r.git", commit, "git:ssh://git@host.example/o/r", "git/host.example/o"},
-		{"http://127.0.0.1:8080/r", "feature/x", "http://127.0.0.1:8080/r", "feature/x", "git:http://127.0.0.1:8080/r", "git/127.0.0.1:8080/r"},
+		{"git@host.example:o/r.git", commit, "ssh://git@host.example/o/r.git", commit, "git:https://host.example/o/r", "git/host.example/o"},
+		{"http://127.0.0.1:8080/r", "feature/x", "http://127.0.0.1:8080/r", "feature/x", "git:https://127.0.0.1:8080/r", "git/127.0.0.1:8080/r"},
+		{"https://HOST.example.:0443//o/%72%2F/r(1).git", "", "https://host.example/o/r/r(1).git", "", "git:https://host.example/o/r/r(1)", "git/host.example/o"},
+		{"http://[2001:DB8:0::1]:80/o/r%20/.git", "", "http://[2001:db8::1]/o/r%20/.git", "", "git:https://[2001:db8::1]/o/r%20", "git/[2001:db8::1]/o"},
 		{"file:///srv/git/r.git", "v1.0", "file:///srv/git/r.git", "v1.0", "git:file:///srv/git/r", "git/file:///srv/git/r.git"},
 	} {
 		got, err := bindery.ParseGitSource(tt.url, tt.ref)
@@ -40,6 +42,9 @@ func TestParseGitSourceRefuses(t *testing.T) {
 		{"ext::sh -c touch% /x", ""}, {"javascript:alert(1)", ""}, {"ftp://host/r", ""},
 		{"https:///r", ""}, {"file://host/r", ""}, {"ssh://-oProxyCommand=x/r", ""}, {"ssh://-l@host/r", ""},
 		{"-x@host:r", ""}, {"https://user:secret@host/r", ""}, {"https://token@host/r", ""}, {"ssh://u:p@host/r", ""},
+		{"https://host/o/../r", ""}, {"https://host/./r", ""}, {"https://host/o/%2e%2E/r", ""}, {"https://host/o%2F..%2Fr", ""}, {"https://host/o/r/..", ""},
+		{"https://host/r?x=1", ""}, {"https://host/r?", ""}, {"https://host/r#readme", ""}, {"git@host:o/r?x", ""}, {"https://host/r%0a", ""},
+		{"https://ho\u017ft/r", ""}, {"https://\uff47ithub.com/o/r", ""}, {"https://./r", ""}, {"file:r", ""},
 		{"https://host/r\nx", ""}, {"https://host/r\x00", ""},
 		{"https://host/r", "-x"}, {"https://host/r", "--upload-pack=x"}, {"https://host/r", "a..b"}, {"https://host/r", "a b"},
 		{"https://host/r", "a\nb"}, {"https://host/r", "x@{1}"}, {"https://host/r", "x:y"}, {"https://host/r", strings.Repeat("a", 256)},

@@ -138,17 +138,24 @@ func (p Provider) parseEncoded(raw string) (Source, error) {
 func (p Provider) parseCKAN(raw string) (Source, error) {
 	at, err := url.PathUnescape(raw)
 	u, bad := url.Parse(at)
-	if err != nil || bad != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil || hasControl(at) {
+	if err != nil || bad != nil || (u.Scheme != "https" && u.Scheme != "http") || !isGitURL(u) || u.User != nil || hasControl(at) || hasDots(u.Path) {
 		return Source{}, p.wrongSpec(raw, "")
 	}
+	u.Path = strings.TrimRight(u.Path, "/")
+	tidy(u)
+	of := u.Query().Get("activity_id") // the rest of a query and the fragment say nothing of which dataset it is
+	u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = "", false, "", ""
+	if of != "" {
+		u.RawQuery = url.Values{"activity_id": {of}}.Encode()
+	}
+	at = u.String()
 	if p.URL != "" && at != p.URL && !strings.HasPrefix(at, p.URL+"/") {
 		return Source{}, Errorf(ErrNotAllowed, User, "Name a dataset at "+p.URL+".", "%q is at another address than this hub reads datasets from", Printable(at))
 	}
 	if !strings.Contains(u.Path, "/dataset/") {
 		return Source{}, Errorf(ErrRefNotFound, User, "Give the address of a dataset's page: it has /dataset/ in it.", "%q is not the address of a CKAN dataset", Printable(at))
 	}
-	u.Host, u.Fragment, u.RawFragment = strings.ToLower(u.Host), "", ""
-	return Source{Provider: p.Kind, URL: u.String()}, nil
+	return Source{Provider: p.Kind, URL: at}, nil
 }
 
 // parseDOI makes a source of a DOI, whose Ref it is: where the DOI leads to is known when it is resolved.

@@ -61,6 +61,7 @@ func TestParseSpecRefuses(t *testing.T) {
 		{"gh", "o/r/..%2F..%2Fuser"}, {"gh", "-o/r/x"}, {"gh", "o@host/r/x"}, {"gh", "o:p@host/r/x"}, {"gh", "o/r/" + strings.Repeat("a", 3000)},
 		{"gist", "ann"}, {"gist", "ann/../x"}, {"gist", "ann/%2e%2e"}, {"gist", "ann/a-b"},
 		{"gl", "proj/main"}, {"gl", "a%2F..%2Fb/main"}, {"gl", "a%2Fb"}, {"gl", "a%2Fb%3Fx/main"}, {"gl", "a%2Fb/-x"},
+		{"git", "https%3A%2F%2Fh%2Fo%2F..%2Fr/main"}, {"git", "https%3A%2F%2Fh%2Fr%3Fx=1/main"}, {"git", "https%3A%2F%2Fh%2Fr%23x/main"}, {"ckan", "https%3A%2F%2Fh%2Fdataset%2F..%2Fdataset%2Fx"},
 		{"git", "x"}, {"git", "https%3A%2F%2Fu%3Ap%40h%2Fr/main"}, {"git", "ext%3A%3Ash/main"}, {"git", "--upload-pack%3Dx/main"},
 		{"zenodo", "zenodo.3"}, {"zenodo", "10.5281/../../x"}, {"zenodo", "10.5281/zenodo.1%3Fx"}, {"zenodo", "10.5281/a%0Ab"}, {"zenodo", "11.5281/a"}, {"zenodo", "10.5281/"},
 		{"zenodo", "https:%2F%2Fevil.example%2F10.5281%2Fzenodo.1"}, {"dataverse", "10.7910/DVN/\u00fc"},
@@ -124,19 +125,34 @@ func TestResolvedNames(t *testing.T) {
 
 // One repository is one, however it is spelled: bans, quotas and caches hang on it.
 func TestSpellingsOfOneRepository(t *testing.T) {
-	for _, c := range [][2]string{
-		{"gh", "Org/Repo/main"}, {"gh", "org/repo.git/main"}, {"git", "https%3A%2F%2Fgithub.com%2Forg%2Frepo/main"},
-		{"git", "http%3A%2F%2FGitHub.com%2Forg%2Frepo.git%2F/main"}, {"git", "https%3A%2F%2Fwww.github.com%2Forg%2Frepo/main"},
+	const github, gitlab = "https%3A%2F%2Fgithub.com", "https%3A%2F%2Fgitlab.com"
+	for _, c := range []struct{ identity, owner, id, spec string }{
+		{"git:https://github.com/org/repo", "gh/org", "gh", "Org/Repo/main org/repo.git/main org/repo.GIT/main"},
+		{"git:https://github.com/org/repo", "gh/org", "git", github + "%2Forg%2Frepo/main http%3A%2F%2FGitHub.com%2Forg%2Frepo.git%2F/main https%3A%2F%2Fwww.github.com%2Forg%2Frepo/main"},
+		{"git:https://github.com/org/repo", "gh/org", "git", github + "%3A443%2Forg%2Frepo/main " + github + "%3A%2Forg%2Frepo/main " + github + "%3A0443%2Forg%2Frepo/main http%3A%2F%2Fgithub.com%3A80%2Forg%2Frepo/main"},
+		{"git:https://github.com/org/repo", "gh/org", "git", github + ".%2Forg%2Frepo/main " + github + ".%3A443%2F%2Forg%2F%2F%2Frepo.git%2F%2F/main " + github + "%2F%256frg%2Frepo%252egit/main " + github + "%2Forg%252Frepo/main"},
+		{"git:https://github.com/org/repo", "gh/org", "git", "git%40github.com%3Aorg%2Frepo/main git%40github.com%3AOrg%2Frepo.git/main ssh%3A%2F%2Fgithub.com%3A22%2Forg%2Frepo/main ssh%3A%2F%2Fgit%40ssh.github.com%3A443%2Forg%2Frepo/main git%3A%2F%2Fgithub.com%2Forg%2Frepo/main"},
+		{"git:https://gitlab.com/org/repo", "gl/org", "gl", "org%2Frepo/main Org%2FRepo.git/main %2Forg%2Frepo/main %6frg%2Frepo/main"},
+		{"git:https://gitlab.com/org/repo", "gl/org", "git", gitlab + "%2Forg%2FRepo/main http%3A%2F%2Fgitlab.com%2Forg%2Frepo/main git%40gitlab.com%3Aorg%2Frepo.git/main ssh%3A%2F%2Fgit%40altssh.gitlab.com%3A443%2Forg%2Frepo/main"},
+		{"git:https://host.example/O/r", "git/host.example/O", "git", "https%3A%2F%2Fhost.example%2FO%2Fr/main http%3A%2F%2Fhost.example%2FO%2Fr/main git%40host.example%3AO%2Fr/main ssh%3A%2F%2Fann%40host.example%3A2222%2FO%2Fr.git/main"},
+		{"ckan:https://one.example/dataset/x", "ckan/one.example/dataset/x", "ckan", "https%3A%2F%2Fone.example%2Fdataset%2Fx https%3A%2F%2FOne.example.%3A443%2F%2Fdataset%2Fx%2F%3Fy=1%23z"},
 	} {
-		src, err := provider(t, c[0]).ParseSpec(c[1])
-		if err != nil || src.Identity() != "git:https://github.com/org/repo" || src.Owner() != "gh/org" {
-			t.Errorf("%s/%s: %q of %q, %v", c[0], c[1], src.Identity(), src.Owner(), err)
+		for spec := range strings.FieldsSeq(c.spec) {
+			src, err := provider(t, c.id).ParseSpec(spec)
+			if err != nil || src.Identity() != c.identity || src.Owner() != c.owner {
+				t.Errorf("%s/%s: %q of %q, %v", c.id, spec, src.Identity(), src.Owner(), err)
+			}
 		}
 	}
 	a, _ := provider(t, "ckan").ParseSpec("https%3A%2F%2Fone.example%2Fdataset%2Fx")
 	b, _ := provider(t, "ckan").ParseSpec("https%3A%2F%2Ftwo.example%2Fdataset%2Fx")
 	if p := provider(t, "ckan"); a.Identity() == b.Identity() || p.Slug(a) == p.Slug(b) || a.Owner() == b.Owner() {
 		t.Error("equal names at two hosts are taken for one dataset")
+	}
+	// A record may be older than these rules.
+	old := bindery.Source{Provider: bindery.ProviderGit, URL: "https://GitHub.com:443//Org/Repo.git?x=1#y"}
+	if old.Identity() != "git:https://github.com/org/repo" {
+		t.Error(old.Identity())
 	}
 }
 
