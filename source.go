@@ -63,7 +63,7 @@ func ParseGitSource(rawURL, ref string) (Source, error) {
 	if strings.HasPrefix(u.User.Username(), "-") {
 		return Source{}, Errorf(ErrInvalid, User, "Give a URL like ssh://git@host/owner/repository.", "%q is not the URL of a Git repository", Printable(rawURL))
 	}
-	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || hasDots(u.Path) {
+	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || (u.Scheme != "file" && hasDots(u.Path)) {
 		return Source{}, Errorf(ErrInvalid, User, "Give the URL that it is cloned by, like https://host/owner/repository, without ?, # and the steps . and .. in its path.",
 			"%q is not the URL of a Git repository", Printable(rawURL))
 	}

@@ -27,7 +27,7 @@ func (wa *watch) admit(h http.Header) error {
 			bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Ask when somebody wants it.", "Nothing is launched ahead of its visitor")}
 	}
 	q := r.URL.Query()
-	wa.ask = bindery.Ask{Requester: v.caller.Requester, RepoQuota: s.rules.quota(wa.spec), Address: v.caller.address()}
+	wa.ask = bindery.Ask{Requester: v.caller.Requester, Address: v.caller.address()}
 	wa.seen, wa.after = cursor(r.Header.Get("Last-Event-Id"), q.Get("after"))
 	user := ""
 	if t := q.Get("build_token"); t != "" {
@@ -100,7 +100,14 @@ func (wa *watch) source() (bindery.Source, error) {
 		return src, err
 	}
 	wa.provider, _ = wa.s.provider(wa.spec) // sourceOf has found it
-	return src, wa.s.rules.allows(wa.spec, wa.s.otherNames(wa.spec, src))
+	names := wa.s.names(wa.spec, src)
+	wa.ask.RepoQuota = wa.s.rules.quota(names)
+	if !wa.s.rules.allows(wa.spec, names) {
+		raw := bindery.Printable(strings.TrimRight(wa.spec.raw, "/"))
+		// Exactly BinderHub's text, which ends without a newline.
+		return src, &refusal{0, "Sorry, " + raw + " is not allowed to launch. Please contact admins for more info!", notAllowed(raw)}
+	}
+	return src, nil
 }
 
 // sourceOf reads a spec by the grammar of its provider.

@@ -123,25 +123,43 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// TestSpecRules is the table of what BinderHub's patterns do: from the start of the spec as it was sent, in any case; a ban
-// wins; where anything is allowed the rest is not; of the quotas the last one counts.
+// TestSpecRules is the table of what BinderHub's patterns do: from the start of the spec, in any case; a ban wins; where
+// anything is allowed the rest is not; of the quotas the last one counts. BinderHub looks at the spec as it was sent: it
+// lets through what is spelled otherwise, and gives it another quota.
 func TestSpecRules(t *testing.T) {
 	quota := func(n int) *int { return &n }
+	const id = "8f7c2f0341ef4180b0dbe97f59130756"
 	rules := web.Rules{RepoQuota: 10, RepoQuotaHigher: 20, Specs: map[string]web.SpecRules{
 		"gh": {
-			Banned: []string{"bad/.*", "^worse/"}, HighQuota: []string{"jupyterlab/jupyterlab-demo"},
-			Config: []web.SpecConfig{{Pattern: "workshop/", Quota: quota(30)}, {Pattern: "workshop/big/", Quota: quota(40)}, {Pattern: "workshop/.*", Quota: nil}, {Pattern: "free/", Quota: quota(0)}},
+			Banned: []string{"bad/.*", "^worse/", "o/r/evil-branch", "o/r/a/b"}, HighQuota: []string{"jupyterlab/jupyterlab-demo"},
+			Config: []web.SpecConfig{{Pattern: "workshop/", Quota: quota(30)}, {Pattern: "workshop/big/", Quota: quota(40)}, {Pattern: "workshop/.*", Quota: nil}, {Pattern: "free/", Quota: quota(0)}, {Pattern: "few/r/", Quota: quota(1)}},
 		},
-		"gl": {Allowed: []string{"ours%2F.*"}, Banned: []string{"ours%2Fnot"}},
+		"gl":         {Allowed: []string{"ours%2F.*"}, Banned: []string{"ours%2Fnot"}},
+		"git":        {Banned: []string{"https%3A%2F%2Fevil.org%2Fx/", "https%3A%2F%2Fevil.org%2Fy.git/", "https%3A%2F%2Fgithub.com%2Fo%2Fhidden"}, Config: []web.SpecConfig{{Pattern: ".*few", Quota: quota(5)}, {Pattern: ".*workshop", Quota: quota(3)}}},
+		"zenodo":     {Banned: []string{"10.5281/zenodo.1$"}},
+		"hydroshare": {Allowed: []string{"good", "https%3A%2F%2Fwww.hydroshare.org%2Fresource%2F8"}},
+		"swh":        {Allowed: []string{"swh:1:rev:.*;origin=https:%2F%2Fgood"}},
+		"gist":       {Banned: []string{"ann/8a65/HEAD"}},
 	}}
 	for spec, want := range map[string]int{ // -1: it is not launched
 		"gh/o/r/HEAD": 10, "gh/BAD/r/HEAD": -1, "gh/o/bad/HEAD": 10, "gh/worse/r/HEAD": -1, "gh/notworse/r/HEAD": 10,
 		"gh/JupyterLab/jupyterlab-demo/HEAD": 20, "gh/jupyterlab/jupyterlab-demo-2/HEAD": 20, "gh/x/jupyterlab/HEAD": 10,
 		"gh/workshop/a/HEAD": 30, "gh/workshop/big/HEAD": 40, "gh/free/r/HEAD": 0,
 		"gl/ours%2Fr/main": 10, "gl/ours%2Fnot/main": -1, "gl/theirs%2Fr/main": -1, "gl/x%2Fours%2Fr/main": -1, "git/https%3A%2F%2Fexample.org%2Fbad%2Fr/main": 10,
-		// BinderHub lets these through: another provider's link, the same repository.
+		// Another provider's link, the same repository.
 		"git/https%3A%2F%2Fgithub.com%2Fbad%2Fr/main": -1, "git/http%3A%2F%2Fwww.github.com%2FBad%2Fr.git/main": -1, "git/git%40github.com%3Abad%2Fr/main": -1, "git/https%3A%2F%2Fgitlab.com%2Ftheirs%2Fr/main": -1,
 		"git/https%3A%2F%2Fgithub.com%2Fo%2Fr/main": 10, "git/https%3A%2F%2Fgitlab.com%2Fours%2Fr/main": 10, "git/https%3A%2F%2Fgithub.com.example%2Fbad%2Fr/main": 10,
+		"git/https%3A%2F%2Fgithub.com%3A443%2Fbad%2F%2Fr/main": -1, "git/https%3A%2F%2Fgithub.com.%2F%2562ad%2Fr/main": -1, "gh/o/hidden/main": -1,
+		// Another spelling.
+		"gh/worse/r.git/HEAD": -1, "gh/o/r/evil%2dbranch": -1, "gh/o/r.git/evil-branch": -1, "gh/o/r/a%2fb": -1, "gl/o%75rs%2Fnot/main": -1, "gl/ours%2Fnot.git/main": -1, "gl/%2Fours%2Fnot/main": -1, "gl/%2Fours%2Fr/main": 10,
+		"git/https:%2F%2Fevil.org%2Fx/main": -1, "git/https%3A%2F%2Fevil.org%2Fx.git/main": -1, "git/http%3A%2F%2Fevil.org%2Fx/main": -1, "git/git%40evil.org%3Ax/main": -1, "git/https%3A%2F%2Fevil.org%2Fy/main": -1, "git/https%3A%2F%2Fevil.org%2Fz/main": 10,
+		"zenodo/doi:10.5281/zenodo.1": -1, "zenodo/10.5281%2Fzenodo.1": -1, "zenodo/https%3A%2F%2Fdoi.org%2F10.5281%2Fzenodo.1": -1, "zenodo/10.5281/zenodo.12": 10,
+		"gist/ann/8a65": -1, "gist/ann/8a65/master": -1, "gist/ann/8a65.git": -1, "git/https%3A%2F%2Fgist.github.com%2Fann%2F8a65/HEAD": -1, "gist/ann/8a66": 10,
+		// What a link adds of its own allows nothing.
+		"hydroshare/" + id: 10, "hydroshare/good-a" + id[1:]: -1, "swh/swh:1:rev:" + commit + ";origin=https:%2F%2Fgood": -1,
+		// One repository has one quota; a link of another provider can only lower it.
+		"gh/few/r.git/main": 1, "gh/few/r/main": 1, "git/https%3A%2F%2Fgithub.com%2Ffew%2Fr/main": 1, "git/https%3A%2F%2Fgithub.com%2Fworkshop%2Fr/main": 3, "git/https%3A%2F%2Fgithub.com%2Ffree%2Fr/main": 10,
+		"git/https%3A%2F%2Fexample.org%2Ffew/main": 5, "git/https:%2F%2Fexample.org%2F%66ew/main": 5,
 	} {
 		h := newHub()
 		e, _ := open(t, serve(t, h, func(c *web.Config) { c.Rules = rules }).URL+"/build/"+spec).event()

@@ -19,18 +19,26 @@ func (s *Server) postBuild(ctx context.Context, c Caller, in api.NewBuild) (bind
 	if err != nil {
 		return bindery.Build{}, err
 	}
-	class := in.Class
-	switch class {
+	ask := bindery.Ask{Source: src, Requester: c.Requester, Address: c.address(), Class: in.Class, Evidence: "said by " + c.Requester, Retry: in.Retry}
+	switch in.Class {
 	case "":
-		class = bindery.Unattended
+		ask.Class, ask.Evidence = unsaid(c)
 	case bindery.Attended, bindery.Unattended, bindery.Background:
 	default:
-		return bindery.Build{}, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Use attended, unattended or background.", "%q is not a class", bindery.Printable(string(class)))
+		return bindery.Build{}, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Use attended, unattended or background.", "%q is not a class", bindery.Printable(string(in.Class)))
 	}
-	return s.submit(ctx, bindery.Ask{Source: src, Requester: c.Requester, Address: c.address(), Class: class, Retry: in.Retry})
+	return s.submit(ctx, c, ask)
 }
 
-func (s *Server) submit(ctx context.Context, ask bindery.Ask) (bindery.Build, error) {
+// unsaid is the class of what a program asks for that says none.
+func unsaid(c Caller) (class bindery.Class, evidence string) {
+	return bindery.Unattended, "nothing said by " + c.Requester
+}
+
+func (s *Server) submit(ctx context.Context, c Caller, ask bindery.Ask) (bindery.Build, error) {
+	if err := s.ruled(c, ask.Source, &ask); err != nil {
+		return bindery.Build{}, err
+	}
 	if err := s.banned(ctx, ask); err != nil {
 		return bindery.Build{}, err
 	}
@@ -40,6 +48,20 @@ func (s *Server) submit(ctx context.Context, ask bindery.Ask) (bindery.Build, er
 	}
 	ask.Source = src
 	return s.cfg.Builds.Submit(ctx, ask)
+}
+
+// ruled holds what a program asks for to the configuration's rules, as links are, and fills in the quota. An operator may
+// try what nobody else may.
+func (s *Server) ruled(c Caller, src bindery.Source, ask *bindery.Ask) error {
+	if c.Admin {
+		return nil
+	}
+	names := s.names(spec{}, src)
+	ask.RepoQuota = s.rules.quota(names)
+	if !s.rules.allows(spec{}, names) {
+		return notAllowed(src.Link())
+	}
+	return nil
 }
 
 // askedSource checks a source that came over the wire. Directories are for whoever is at the machine.
@@ -206,6 +228,9 @@ func (s *Server) retryBuild(ctx context.Context, c Caller, id string) (bindery.B
 	}
 	if s.cfg.Queue == nil {
 		return b, errNoQueue()
+	}
+	if err := s.ruled(c, b.Source, &bindery.Ask{}); err != nil {
+		return bindery.Build{}, err
 	}
 	if !b.State.Ended() || b.State == bindery.BuildSucceeded {
 		return b, nil

@@ -67,7 +67,8 @@ func (s *Server) deleteSession(ctx context.Context, c Caller, in about[api.StopS
 }
 
 func (s *Server) postSession(ctx context.Context, c Caller, in api.NewSession) (api.Session, error) {
-	ask := bindery.Ask{Requester: c.Requester, Address: c.address(), Class: bindery.Unattended, Launches: true}
+	ask := bindery.Ask{Requester: c.Requester, Address: c.address(), Launches: true}
+	ask.Class, ask.Evidence = unsaid(c)
 	if r, ok := ctx.Value(requestKey{}).(*http.Request); ok {
 		in.Request = cmp.Or(in.Request, r.Header.Get(api.IdempotencyKey)) // this hub's memory is short, the session's record is not
 	}
@@ -80,6 +81,9 @@ func (s *Server) postSession(ctx context.Context, c Caller, in api.NewSession) (
 	}
 	if b.State != bindery.BuildSucceeded {
 		return api.Session{}, buildFailure(b)
+	}
+	if err := s.ruled(c, b.Source, &ask); err != nil { // the build may be somebody else's
+		return api.Session{}, err
 	}
 	ask.Source = b.Source
 	sess, err := s.launches.get(ctx, b, ask)
@@ -96,7 +100,7 @@ func (s *Server) wanted(ctx context.Context, c Caller, in api.NewSession, ask bi
 	if in.Build != "" {
 		b, err = s.getBuild(ctx, c, in.Build)
 	} else if ask.Source, err = s.askedSource(c, in.Source); err == nil {
-		b, err = s.submit(ctx, ask)
+		b, err = s.submit(ctx, c, ask)
 	}
 	for err == nil && !b.State.Ended() {
 		for _, err := range s.cfg.Builds.Events(ctx, b.ID, 0) {

@@ -214,6 +214,88 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+// TestRulesHoldForPrograms has a program ask for what links may not: only an operator stands above the configuration.
+func TestRulesHoldForPrograms(t *testing.T) {
+	one := 1
+	rules := func(c *web.Config) {
+		c.Rules = web.Rules{RepoQuota: 7, Specs: map[string]web.SpecRules{
+			"gh": {Banned: []string{"bad/.*"}, Config: []web.SpecConfig{{Pattern: "few/", Quota: &one}}}, "gl": {Allowed: []string{"ours%2F"}}, "git": {Banned: []string{"https%3A%2F%2Fevil.org%2F"}}, "zenodo": {Banned: []string{"10.5281/zenodo.1$"}},
+		}}
+		c.Tokens = []web.Token{{Hash: web.HashToken("a"), Name: "ops"}, {Hash: web.HashToken("l"), Name: "course", Scope: api.ScopeLaunch}}
+	}
+	h := newHub()
+	ts := serve(t, h, operated(h), rules)
+	post := func(token, path, body string) (int, string) {
+		t.Helper()
+		resp, text := ask(t, "POST", ts.URL+"/api/v1/"+path, body, "Authorization", "Bearer "+token)
+		return resp.StatusCode, text
+	}
+	for source, want := range map[string]int{ // the quota; -1: it is not launched
+		`{"url":"https://github.com/bad/r"}`: -1, `{"url":"https://GITHUB.com:443//Bad/r.git"}`: -1, `{"url":"git@github.com:bad/r","provider":"git"}`: -1, `{"url":"https://gitlab.com/theirs/r"}`: -1,
+		`{"url":"https://evil.org/r"}`: -1, `{"url":"http://evil.org:80/r.git"}`: -1, `{"url":"https://doi.org/10.5281/zenodo.1","ref":"10.5281/zenodo.1","provider":"zenodo"}`: -1,
+		`{"url":"https://github.com/few/r"}`: 1, `{"url":"https://gitlab.com/ours/r"}`: 7, `{"url":"https://example.org/o/r"}`: 7,
+	} {
+		for path, body := range map[string]string{"builds": `{"source":` + source + `}`, "sessions": `{"source":` + source + `}`} {
+			before := len(h.asks)
+			if want < 0 {
+				if status, text := post("l", path, body); status != 403 || !strings.Contains(text, "does not launch") || len(h.asks) != before {
+					t.Errorf("%s of %s: %d %s", path, source, status, text)
+				}
+			}
+			if path == "builds" {
+				if status, text := post("a", path, body); status != 200 || len(h.asks) != before+1 || h.asks[before].RepoQuota != 0 {
+					t.Errorf("%s of %s by an operator: %d %s", path, source, status, text)
+				}
+				if want > 0 {
+					if status, text := post("l", path, body); status != 200 || h.asks[before+1].RepoQuota != want {
+						t.Errorf("%s of %s: %d %s %+v", path, source, status, text, h.asks[len(h.asks)-1])
+					}
+				}
+			}
+		}
+	}
+	// What an operator has had built is no way round them.
+	h.quota = true
+	for url, want := range map[string][]int{"https://github.com/bad/r": {403}, "https://github.com/few/r": {200, 503}} {
+		local := bindery.Source{Provider: bindery.ProviderGit, URL: url}
+		b, err := h.Submit(t.Context(), bindery.Ask{Source: local})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.finish(b.ID)
+		h.change(func() { clear(h.sessions) })
+		for _, status := range want {
+			if got, text := post("l", "sessions", `{"build":"`+b.ID+`"}`); got != status {
+				t.Errorf("a session of %s: %d %s, want %d", url, got, text, status)
+			}
+		}
+		h.fail(b.ID, bindery.Errorf(bindery.ErrStep, bindery.User, "Look.", "It failed"))
+		if got, text := post("l", "builds/"+b.ID+"/retry", ""); (got == 403) != (want[0] == 403) {
+			t.Errorf("%s built again: %d %s", url, got, text)
+		}
+	}
+}
+
+// TestAClassIsSaidBySomebody keeps who said that a person waits: for a program there is no other evidence.
+func TestAClassIsSaidBySomebody(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h, func(c *web.Config) {
+		c.Tokens = []web.Token{{Hash: web.HashToken("l"), Name: "course", Scope: api.ScopeLaunch}}
+	})
+	for class, want := range map[string]bindery.Ask{
+		`"attended"`:   {Class: bindery.Attended, Evidence: "said by token:course"},
+		`"background"`: {Class: bindery.Background, Evidence: "said by token:course"},
+		`""`:           {Class: bindery.Unattended, Evidence: "nothing said by token:course"},
+	} {
+		if resp, text := ask(t, "POST", ts.URL+"/api/v1/builds", `{"source":{"url":"https://example.org/o/r"},"class":`+class+`}`, "Authorization", "Bearer l"); resp.StatusCode != 200 {
+			t.Fatal(text)
+		}
+		if got := h.asks[len(h.asks)-1]; got.Class != want.Class || got.Evidence != want.Evidence {
+			t.Errorf("%s: %s, %q", class, got.Class, got.Evidence)
+		}
+	}
+}
+
 func TestFailedBuildHasNoSession(t *testing.T) {
 	h := newHub()
 	local, _ := dial(t, h, "")

@@ -33,7 +33,8 @@ type NetworkBan struct {
 	Label  string
 }
 
-// SpecRules are about specs of one provider. Patterns match at the start of the spec as it was sent, in any case.
+// SpecRules are about specs of one provider. Patterns match in any case, at the start of the spec as it is usually written;
+// bans at the start of the spec as it was sent, too.
 type SpecRules struct {
 	Banned    []string
 	Allowed   []string // when there are any: all others are banned
@@ -65,13 +66,9 @@ type specConfig struct {
 
 type patterns []*regexp.Regexp
 
-func (p patterns) match(s string) bool {
-	for _, re := range p {
-		if re.MatchString(s) {
-			return true
-		}
-	}
-	return false
+// match reports whether a pattern matches one of the specs.
+func (p patterns) match(specs ...string) bool {
+	return slices.ContainsFunc(p, func(re *regexp.Regexp) bool { return slices.ContainsFunc(specs, re.MatchString) })
 }
 
 func compile(list []string) (patterns, error) {
@@ -131,34 +128,51 @@ func (r *ruleset) bannedNetwork(a netip.Addr) (label string, banned bool) {
 	return "", false
 }
 
-// allows refuses specs that the configuration bans, by whatever other name the same repository has here.
-func (r *ruleset) allows(sp spec, others []spec) error {
-	if r.permits(sp) && !slices.ContainsFunc(others, func(o spec) bool { return !r.permits(o) }) {
-		return nil
+// allows reports whether the configuration lets a source be launched that a link names, or no link. A ban counts by
+// whatever name, and by the link as it was sent; what is allowed, only by usual names: a spelling must not widen it.
+func (r *ruleset) allows(link spec, names []name) bool {
+	if r.specs[link.provider].banned.match(strings.TrimRight(link.raw, "/")) {
+		return false
 	}
-	raw := strings.TrimRight(sp.raw, "/")
-	text := fmt.Sprintf("Sorry, %s is not allowed to launch. Please contact admins for more info!", bindery.Printable(raw))
-	// Exactly BinderHub's text, which ends without a newline.
-	return &refusal{0, text, bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Ask the operator of this hub.", "This hub does not launch %s", bindery.Printable(raw))}
-}
-
-// permits says what the patterns say of one name. A ban wins over a permission.
-func (r *ruleset) permits(sp spec) bool {
-	c, raw := r.specs[sp.provider], strings.TrimRight(sp.raw, "/")
-	return !c.banned.match(raw) && (len(c.allowed) == 0 || c.allowed.match(raw))
-}
-
-// quota returns how many sessions of the spec's repository there may be; 0: as the queue is configured.
-func (r *ruleset) quota(sp spec) int {
-	c, raw := r.specs[sp.provider], strings.TrimRight(sp.raw, "/")
-	n := r.RepoQuota
-	if r.RepoQuotaHigher > 0 && c.high.match(raw) {
-		n = r.RepoQuotaHigher
-	}
-	for _, sc := range c.config {
-		if sc.quota != nil && sc.match(raw) {
-			n = *sc.quota
+	for _, n := range names {
+		c := r.specs[n.provider]
+		if c.banned.match(n.specs...) || n.decides && len(c.allowed) > 0 && !c.allowed.match(n.specs...) {
+			return false
 		}
 	}
-	return n
+	return true
+}
+
+// quota returns how many sessions of a source's repository there may be; 0: as the queue is configured. Of what several
+// providers say the least counts.
+func (r *ruleset) quota(names []name) int {
+	least := -1
+	for _, n := range names {
+		if q := r.quotaAt(n); n.decides && (least < 0 || q != 0 && (least == 0 || q < least)) {
+			least = q
+		}
+	}
+	if least < 0 {
+		return r.RepoQuota
+	}
+	return least
+}
+
+// quotaAt is what the rules of one provider say.
+func (r *ruleset) quotaAt(n name) int {
+	c, most := r.specs[n.provider], r.RepoQuota
+	if r.RepoQuotaHigher > 0 && c.high.match(n.specs...) {
+		most = r.RepoQuotaHigher
+	}
+	for _, sc := range c.config {
+		if sc.quota != nil && sc.match(n.specs...) {
+			most = *sc.quota
+		}
+	}
+	return most
+}
+
+// notAllowed is told to whoever asks for what the configuration bans.
+func notAllowed(spec string) *bindery.Error {
+	return bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Ask the operator of this hub.", "This hub does not launch %s", bindery.Printable(spec))
 }

@@ -3,6 +3,8 @@ package web
 import (
 	"cmp"
 	"net/url"
+	"path"
+	"slices"
 	"strings"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -35,29 +37,75 @@ func (s *Server) provider(sp spec) (bindery.Provider, error) {
 		"No provider found for prefix %s", bindery.Printable(sp.provider))
 }
 
-// otherNames are the specs by which providers of forges here name a repository that a link names otherwise, by its URL
-// for one.
-func (s *Server) otherNames(sp spec, src bindery.Source) (out []spec) {
-	at, err := url.Parse(strings.TrimPrefix(src.Identity(), bindery.ProviderGit+":"))
-	if err != nil || src.IsArchive() {
+// A name is a source as the rules of one provider see it.
+type name struct {
+	provider string
+	specs    []string // by which links of the provider may name it, written as they are usually written
+	decides  bool     // what the provider allows, and its quotas, count; what it bans always does
+}
+
+// names are all names that a source has here, whatever link it came by. A forge's rules decide over its repositories;
+// those about URLs only where a link has one, or where there is no forge.
+func (s *Server) names(link spec, src bindery.Source) (out []name) {
+	forge := false
+	for _, p := range s.cfg.Providers {
+		if specs := specsAt(p, src); len(specs) > 0 {
+			forge = forge || p.Kind != bindery.ProviderGit
+			out = append(out, name{p.ID, specs, p.ID == link.provider || p.Kind != bindery.ProviderGit})
+		}
+	}
+	for i := range out {
+		out[i].decides = out[i].decides || !forge
+	}
+	return out
+}
+
+// specsAt are the usual specs of a source at one provider; none: it is not there.
+func specsAt(p bindery.Provider, src bindery.Source) (out []string) {
+	if p.IsArchive() {
+		if p.Kind != src.Provider {
+			return nil
+		}
+		out = []string{p.Spec(src)} // of a resolved one its own DOI, which may be another than was asked for
+		if src.Ref != "" {
+			out = append(out, src.Ref)
+		}
+		if p.Kind == bindery.ProviderHydroshare {
+			out = append(out, path.Base(src.URL))
+		}
+		return out
+	}
+	if src.Provider != bindery.ProviderGit {
 		return nil
 	}
-	for _, p := range s.cfg.Providers {
-		home, err := url.Parse(p.URL)
-		if err != nil || p.ID == sp.provider || home.Host == "" || !strings.EqualFold(home.Hostname(), at.Hostname()) {
-			continue
+	at := strings.TrimPrefix(src.Identity(), bindery.ProviderGit+":")
+	below := []string{escape(at), escape(at + ".git"), escape(src.URL)}
+	if p.Kind != bindery.ProviderGit {
+		repo, here := strings.CutPrefix(strings.ToLower(at), homeOf(p))
+		if !here {
+			return nil
 		}
-		path, below := strings.CutPrefix(at.Path, strings.TrimRight(home.Path, "/")+"/")
-		ref := cmp.Or(src.Ref, "HEAD")
-		switch {
-		case !below:
-		case p.Kind == bindery.ProviderGitLab:
-			out = append(out, spec{p.ID, escape(path) + "/" + escapeRef(ref)})
-		case p.Kind == bindery.ProviderGitHub || p.Kind == bindery.ProviderGist:
-			out = append(out, spec{p.ID, path + "/" + escapeRef(ref)})
+		below = []string{repo}
+		if p.Kind == bindery.ProviderGitLab {
+			below = []string{escape(repo)}
+		}
+	}
+	refs := []string{cmp.Or(src.Ref, "HEAD")}
+	if p.Kind == bindery.ProviderGist && src.Ref == "" {
+		refs, out = append(refs, "master", "main"), slices.Clone(below) // they all mean its one branch
+	}
+	for _, repo := range below {
+		for _, ref := range refs {
+			out = append(out, repo+"/"+escapeRef(ref), repo+"/"+escape(ref))
 		}
 	}
 	return out
+}
+
+// homeOf is what identities of a forge's repositories begin with, in small letters.
+func homeOf(p bindery.Provider) string {
+	home := bindery.Source{Provider: bindery.ProviderGit, URL: p.URL}.Identity()
+	return strings.ToLower(strings.TrimPrefix(home, bindery.ProviderGit+":")) + "/"
 }
 
 // gitSpec writes the spec of a repository at a ref, as the start page and clients do.
