@@ -2,6 +2,7 @@ package bindery
 
 import (
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -96,6 +97,55 @@ func ParsePattern(text string) (Pattern, error) {
 		return Pattern{OnOwner, []string{src.Owner()}}, nil
 	}
 	return Pattern{OnRepository, []string{src.Identity()}}, nil
+}
+
+// ParsePatternAt reads a pattern where links lead to these providers. It refuses one whose prefix leads to another forge in
+// links than in patterns, since its author may mean either.
+func ParsePatternAt(text string, providers []Provider) (Pattern, error) {
+	text = strings.TrimSpace(text)
+	name, expression := strings.CutPrefix(text, "^")
+	for _, p := range providers {
+		_, home, forge := strings.Cut(p.Home(), ":")
+		repo, named := strings.CutPrefix(name, p.ID+"/")
+		if !forge || !named || home == "https://"+forgeHost(p.ID) {
+			continue
+		}
+		better := home + "/" + repo
+		if expression {
+			better = "^" + regexp.QuoteMeta(home) + "/" + repo
+		}
+		return Pattern{}, Errorf(ErrInvalid, User, "Write it as "+Printable(better)+", which is what links of this hub mean by "+p.ID+"/.",
+			"%q is not a pattern of a rule of this hub", Printable(text))
+	}
+	p, err := ParsePattern(text)
+	for i, name := range p.Names {
+		if p.Scope == OnRepository || p.Scope == OnOwner {
+			p.Names[i] = atForge(name, providers)
+		}
+	}
+	return p, err
+}
+
+// atForge writes the identity of a repository, or an owner, in small letters where a forge has it, as Source.At does.
+func atForge(name string, providers []Provider) string {
+	for _, p := range providers {
+		home := strings.ToLower(p.Home())
+		_, host, _ := strings.Cut(home, "://")
+		small := strings.ToLower(name)
+		if home != "" && (strings.HasPrefix(small, home+"/") || strings.HasPrefix(small, ProviderGit+"/"+host+"/")) {
+			return small
+		}
+	}
+	return name
+}
+
+// At is the source as a hub with these providers knows it. Forges do not tell cases of letters apart: of the public ones
+// Identity knows that, at others a repository gets small letters.
+func (s Source) At(providers []Provider) Source {
+	if id := s.Identity(); s.Provider == ProviderGit && atForge(id, providers) != id {
+		s.URL = strings.ToLower(s.URL)
+	}
+	return s
 }
 
 func forgePrefixes() []string { return []string{"gh", "gl", "gist"} }

@@ -92,6 +92,15 @@ func (p Provider) Check() error {
 
 var providerIDRE = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 
+// Home is what the identities of a forge's repositories begin with, up to a slash; empty: p is none.
+func (p Provider) Home() string {
+	switch p.Kind {
+	case ProviderGitHub, ProviderGist, ProviderGitLab:
+		return Source{Provider: ProviderGit, URL: p.URL}.Identity()
+	}
+	return ""
+}
+
 // IsArchive reports whether sources of p are archives and not Git repositories.
 func (p Provider) IsArchive() bool { return isArchive(p.Kind) }
 

@@ -116,7 +116,8 @@ func (s *Server) sourceOf(sp spec) (bindery.Source, error) {
 	if err != nil {
 		return bindery.Source{}, &refusal{0, bindery.AsError(err).Msg + "\n", err}
 	}
-	return p.ParseSpec(sp.raw)
+	src, err := p.ParseSpec(sp.raw)
+	return src.At(s.cfg.Providers), err
 }
 
 // acceptsStream reports whether a list of media ranges names event streams.

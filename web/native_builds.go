@@ -79,7 +79,7 @@ func (s *Server) askedSource(c Caller, in bindery.Source) (bindery.Source, error
 		if bindery.IsCommit(in.Commit) && src.Ref == "" {
 			src.Ref = in.Commit
 		}
-		return src, err
+		return src.At(s.cfg.Providers), err
 	case in.Provider == bindery.ProviderLocal:
 		return in, bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Use the hub's socket on its own machine.", "Directories are not built over the network")
 	}
@@ -113,6 +113,7 @@ func (s *Server) getBuild(ctx context.Context, c Caller, id string) (bindery.Bui
 	if err != nil {
 		return bindery.Build{}, err
 	}
+	b.Evidence = shownEvidence(c, b.Evidence)
 	return b, nil
 }
 
@@ -120,6 +121,14 @@ func (s *Server) getBuild(ctx context.Context, c Caller, id string) (bindery.Bui
 func (s *Server) showBuild(ctx context.Context, c Caller, id string) (bindery.Build, error) {
 	b, err := s.getBuild(ctx, c, id)
 	return s.shownBuild(c, b), err
+}
+
+// shownEvidence leaves out the name of the token that said it: who asks is not for strangers to read.
+func shownEvidence(c Caller, evidence string) string {
+	if said, _, named := strings.Cut(evidence, " token:"); named && !c.Scope.Includes(api.ScopeRead) {
+		return said + " a program's token"
+	}
+	return evidence
 }
 
 // buildEvents is the stream of a build's own events, all of them, numbered, with nothing added.

@@ -73,7 +73,7 @@ func (s *Server) shownQueue(c Caller, q bindery.Queue) bindery.Queue {
 			if !known && s.cfg.HideSources { // whoever knows its id may read its log
 				out[i].ID, out[i].Key = "", ""
 			}
-			out[i].Source = s.shownSource(c, out[i].Source)
+			out[i].Source, out[i].Evidence = s.shownSource(c, out[i].Source), shownEvidence(c, out[i].Evidence)
 		}
 		return out
 	}

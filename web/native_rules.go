@@ -107,7 +107,7 @@ func (s *Server) postRule(ctx context.Context, c Caller, in api.NewRule) (api.Ru
 
 // checkRule refuses what cannot be meant.
 func (s *Server) checkRule(in *api.NewRule) (bindery.Pattern, error) {
-	p, err := bindery.ParsePattern(in.Pattern)
+	p, err := bindery.ParsePatternAt(in.Pattern, s.cfg.Providers)
 	if err != nil {
 		return p, err
 	}
@@ -223,8 +223,11 @@ func (s *Server) prebuilt(in api.NewRule, p bindery.Pattern) (out []bindery.Sour
 		out = append(out, src)
 	}
 	if repo, ok := strings.CutPrefix(p.Names[0], bindery.ProviderGit+":"); ok && out == nil && in.Kind == bindery.RuleUntilBuilt && p.Scope == bindery.OnRepository {
+		if at := strings.TrimPrefix(strings.TrimSpace(in.Pattern), bindery.ProviderGit+"/"); strings.Contains(at, ":") {
+			repo = at // it is read by the protocol that was named
+		}
 		src, err := bindery.ParseGitSource(repo, "")
-		return []bindery.Source{src}, err
+		return []bindery.Source{src.At(s.cfg.Providers)}, err
 	}
 	return out, nil
 }
@@ -239,7 +242,7 @@ func (s *Server) previewRule(ctx context.Context, _ Caller, text string) (api.Ru
 	if s.cfg.Queue == nil {
 		return api.RulePreview{}, errNoQueue()
 	}
-	p, err := bindery.ParsePattern(text)
+	p, err := bindery.ParsePatternAt(text, s.cfg.Providers)
 	if err != nil {
 		return api.RulePreview{}, err
 	}

@@ -279,7 +279,7 @@ func TestRulesHoldForPrograms(t *testing.T) {
 // TestAClassIsSaidBySomebody keeps who said that a person waits: for a program there is no other evidence.
 func TestAClassIsSaidBySomebody(t *testing.T) {
 	h := newHub()
-	ts := serve(t, h, func(c *web.Config) {
+	ts := serve(t, h, operated(h), func(c *web.Config) {
 		c.Tokens = []web.Token{{Hash: web.HashToken("l"), Name: "course", Scope: api.ScopeLaunch}}
 	})
 	for class, want := range map[string]bindery.Ask{
@@ -292,6 +292,20 @@ func TestAClassIsSaidBySomebody(t *testing.T) {
 		}
 		if got := h.asks[len(h.asks)-1]; got.Class != want.Class || got.Evidence != want.Evidence {
 			t.Errorf("%s: %s, %q", class, got.Class, got.Evidence)
+		}
+	}
+	// Strangers, who may see the build, do not learn who asks.
+	h.change(func() {
+		for id, b := range h.builds {
+			b.Evidence = "said by token:course"
+			h.builds[id] = b
+		}
+	})
+	for token, want := range map[string]string{"-": `"evidence":"said by a program's token"`, "l": `"evidence":"said by token:course"`} {
+		for _, path := range []string{"builds/" + h.theBuild(t), "queue"} {
+			if _, text := ask(t, "GET", ts.URL+"/api/v1/"+path, "", "Authorization", "Bearer "+token); !strings.Contains(text, want) {
+				t.Errorf("%s with %s: %s", path, token, text)
+			}
 		}
 	}
 }

@@ -220,6 +220,58 @@ func TestABanIsSaidBeforeAnythingIsAsked(t *testing.T) {
 	}
 }
 
+// TestPatternsOfOnesOwnForge has prefixes of links lead elsewhere than those of patterns do: a rule that can mean nothing, or
+// another forge, is not made, and of a forge the letters' case means nothing.
+func TestPatternsOfOnesOwnForge(t *testing.T) {
+	h := newHub()
+	_, c := dial(t, h, "good", operated(h), func(c *web.Config) {
+		for _, p := range []bindery.Provider{{ID: "gh", URL: "https://GHE.corp:443/"}, {ID: "gl"}, {ID: "lab", Kind: "gl", URL: "https://lab.corp/git"}, {ID: "git"}, {ID: "zenodo"}} {
+			c.Providers = append(c.Providers, p.WithDefaults())
+		}
+	})
+	for pattern, remedy := range map[string]string{
+		"gh/Bad/*": "Write it as https://ghe.corp/Bad/*", "gh/bad/r": "Write it as https://ghe.corp/bad/r", "^gh/bad/": `Write it as ^https://ghe\.corp/bad/`,
+		"lab/bad/r": "Write it as https://lab.corp/git/bad/r", "^lab/bad/.*": `Write it as ^https://lab\.corp/git/bad/.*`,
+		"gl/bad/*": "", "^gl/bad/": "", "git/https://example.org/o/r": "", "https://github.com/o/r": "", "^https://github.com/": "",
+	} {
+		_, err := c.PreviewRule(t.Context(), pattern)
+		_, added := c.AddRule(t.Context(), api.NewRule{Kind: "ban", Pattern: pattern, Reason: "r"})
+		for _, err := range []error{err, added} {
+			e, failed := errors.AsType[*bindery.Error](err)
+			if failed != (remedy != "") || failed && (e.Kind != bindery.ErrInvalid || !strings.HasPrefix(e.Remedy, remedy)) {
+				t.Errorf("%s: %+v", pattern, e)
+			}
+		}
+	}
+	h.rules = nil
+	ts := serve(t, h, operated(h), func(c *web.Config) {
+		c.Providers = []bindery.Provider{bindery.Provider{ID: "gh", URL: "https://ghe.corp"}.WithDefaults(), bindery.Provider{ID: "git"}.WithDefaults()}
+	})
+	for _, pattern := range []string{"https://ghe.corp/Bad/*", "https://ghe.corp/worse/R", "^https://ghe.corp/Worst/"} {
+		if _, err := c.AddRule(t.Context(), api.NewRule{Kind: "ban", Pattern: pattern, Reason: "r"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, spec := range strings.Fields("gh/bad/r/HEAD gh/BAD/r/HEAD git/https%3A%2F%2Fghe.corp%2FBaD%2Fr/HEAD git/git%40ghe.corp%3Abad%2Fr/HEAD gh/Worse/r/HEAD gh/worse/r.git/HEAD gh/worst/r/HEAD") {
+		if last, _ := open(t, ts.URL+"/build/"+spec).event(); last["phase"] != "failed" || !strings.Contains(last["message"].(string), "not served") {
+			t.Errorf("%s: %v", spec, last)
+		}
+	}
+	for _, spec := range strings.Fields("gh/O/R/HEAD gh/o/r/HEAD git/https%3A%2F%2Fghe.corp%2Fo%2FR.git/HEAD") {
+		_, _ = open(t, ts.URL+"/build/"+spec).event()
+	}
+	// What is held until it is built is read by the protocol that was named; its name says none.
+	for pattern, url := range map[string]string{"http://example.org:8080/o/R": "http://example.org:8080/o/R", "git/http://ghe.corp/o/R": "http://ghe.corp/o/r", "git@example.org:o/r": "ssh://git@example.org/o/r", "git/https://example.org/o/x": "https://example.org/o/x"} {
+		if _, err := c.AddRule(t.Context(), api.NewRule{Kind: "hold-until-built", Pattern: pattern, Reason: "r"}); err != nil || h.rules[len(h.rules)-1].Prebuild[0].URL != url {
+			t.Errorf("%s: %+v, %v", pattern, h.rules, err)
+		}
+	}
+	h.rules = nil
+	if h.theBuild(t); len(h.builds) != 1 {
+		t.Errorf("one repository has %d builds", len(h.builds))
+	}
+}
+
 func TestQueueHidesRepositories(t *testing.T) {
 	h := newHub()
 	local, stranger := dial(t, h, "", operated(h), func(c *web.Config) { c.HideSources = true })

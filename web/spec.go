@@ -81,7 +81,7 @@ func specsAt(p bindery.Provider, src bindery.Source) (out []string) {
 	at := strings.TrimPrefix(src.Identity(), bindery.ProviderGit+":")
 	below := []string{escape(at), escape(at + ".git"), escape(src.URL)}
 	if p.Kind != bindery.ProviderGit {
-		repo, here := strings.CutPrefix(strings.ToLower(at), homeOf(p))
+		repo, here := strings.CutPrefix(strings.ToLower(src.Identity()), strings.ToLower(p.Home())+"/")
 		if !here {
 			return nil
 		}
@@ -100,12 +100,6 @@ func specsAt(p bindery.Provider, src bindery.Source) (out []string) {
 		}
 	}
 	return out
-}
-
-// homeOf is what identities of a forge's repositories begin with, in small letters.
-func homeOf(p bindery.Provider) string {
-	home := bindery.Source{Provider: bindery.ProviderGit, URL: p.URL}.Identity()
-	return strings.ToLower(strings.TrimPrefix(home, bindery.ProviderGit+":")) + "/"
 }
 
 // gitSpec writes the spec of a repository at a ref, as the start page and clients do.
