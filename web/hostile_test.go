@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -129,4 +130,95 @@ func TestHostileRequests(t *testing.T) {
 		t.Errorf("%s was built", a.Source.URL)
 	}
 	t.Logf("%d requests", len(cases))
+}
+
+// spellings are links to one repository at a host, none of them the usual one. All of them are read by Git servers.
+func spellings(host, repo string) (specs []string) {
+	owner, name, _ := strings.Cut(repo, "/")
+	for _, at := range []string{
+		"https://" + host + ":443/" + repo, "https://" + host + ":/" + repo, "https://" + host + ":00443/" + repo, "https://" + host + "./" + repo, "https://" + host + ".:443/" + repo,
+		"https://" + strings.ToUpper(host) + "/" + repo, "HTTPS://" + host + "/" + repo, "http://" + host + "/" + repo, "http://" + host + ":80/" + repo, "http://" + host + ":443/" + repo,
+		"https://" + host + "//" + repo, "https://" + host + "/" + owner + "///" + name, "https://" + host + "/" + repo + "//", "https://" + host + "/" + repo + ".git", "https://" + host + "/" + repo + ".git//", "https://" + host + "/" + repo + "/.git",
+		"https://" + host + "/%" + fmt.Sprintf("%x", owner[0]) + owner[1:] + "/" + name, "https://" + host + "/" + owner + "%2F" + name, "https://" + host + "/" + owner + "%2f" + name + "%2Egit", "https://" + host + "/" + repo + "#",
+		"git@" + host + ":" + repo, "git@" + host + ".:" + repo + ".git", "x@" + host + ":" + repo, "ssh://" + host + "/" + repo, "ssh://git@" + host + ":22/" + repo, "ssh://git@" + host + ":2222//" + repo, "git://" + host + "/" + repo, "git://" + host + ":9418/" + repo,
+	} {
+		specs = append(specs, "git/"+url.QueryEscape(at)+"/main")
+	}
+	return append(specs, "git/"+strings.ReplaceAll("https://"+host+"/"+repo, "/", "%2f")+"/main", "git/"+strings.ReplaceAll(url.QueryEscape("https://"+host+"/"+repo), "t", "%74")+"/main")
+}
+
+// TestHostileSpellings names what is banned, or has all that it may have, in ways that nobody uses by accident. No forge is asked,
+// nothing is built, and who has launched as often as he may has no other name.
+func TestHostileSpellings(t *testing.T) {
+	one := 1
+	h := newHub()
+	h.quota = true
+	h.sessions["s"] = bindery.Session{ID: "s", State: bindery.SessionReady, Source: bindery.Source{Provider: bindery.ProviderGit, URL: "https://github.com/few/r"}}
+	for _, pattern := range []string{"gh/bad/repo", "gh/evil/*", "gl/bad/repo", "gl/evil/*", "https://host.example/bad/repo", "https://host.example/evil/*", "^gh/worse/", "^gl/worse/", "^https://host.example/worse/"} {
+		p, err := bindery.ParsePattern(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.rules = append(h.rules, bindery.Rule{Kind: bindery.RuleBan, Scope: p.Scope, Name: p.Names[0]})
+	}
+	h.resolve = func(src bindery.Source) error {
+		if src.Identity() == h.sessions["s"].Source.Identity() {
+			return nil
+		}
+		return bindery.Errorf(bindery.ErrRepoNotFound, bindery.User, "Check it.", "It is asked for")
+	}
+	ts := serve(t, h, operated(h), func(c *web.Config) {
+		c.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		c.Rules = web.Rules{Requests: 1, Specs: map[string]web.SpecRules{
+			"gh":  {Banned: []string{"worst/.*"}, Config: []web.SpecConfig{{Pattern: "few/r/", Quota: &one}}},
+			"gl":  {Banned: []string{"worst%2F"}},
+			"git": {Banned: []string{"https%3A%2F%2Fhost.example%2Fworst%2F"}},
+		}}
+	})
+	n := 0
+	attack := func(spec, want string, more ...string) {
+		t.Helper()
+		n++
+		status, _, body := sendRaw(t, strings.TrimPrefix(ts.URL, "http://"), "GET /build/"+spec+" HTTP/1.1\r\nHost: hub.example\r\nConnection: close\r\nAccept: text/event-stream\r\n"+strings.Join(more, "\r\n")+"\r\n\r\n")
+		if !strings.Contains(body, want) || strings.Contains(body, "waiting") {
+			t.Errorf("%s %v: %d %.200q, want %q", spec, more, status, body, want)
+		}
+	}
+	const live, configured, full, limited = "is not served at the moment", "is not allowed to launch", "Too many users running", "Rate limit exceeded"
+	for host, forge := range map[string]string{"github.com": "gh", "www.github.com": "", "gitlab.com": "gl", "host.example": ""} {
+		for repo, want := range map[string]string{"bad/repo": live, "evil/any": live, "worse/any": live, "worst/any": configured} {
+			for _, spec := range spellings(host, repo) {
+				attack(spec, want)
+			}
+			if owner, name, _ := strings.Cut(repo, "/"); forge == "gh" {
+				for _, spec := range []string{owner + "/" + name + ".git/main", strings.ToUpper(repo) + "/main", repo + ".GIT/HEAD", repo + "/%6dain", repo + "/main//"} {
+					attack("gh/"+spec, want)
+				}
+			} else if forge == "gl" {
+				for _, spec := range []string{owner + "%2f" + name + "/main", "%2F" + owner + "%2F" + name + "%2F/main", owner + "%2F" + name + ".git/main", strings.ToUpper(owner) + "%2F" + name + "/HEAD", "%" + fmt.Sprintf("%x", owner[0]) + owner[1:] + "%2F" + name + "/main"} {
+					attack("gl/"+spec, want)
+				}
+			}
+		}
+	}
+	for _, spec := range append(spellings("github.com", "few/r"), "gh/few/r.git/main", "gh/FEW/r/main", "gh/few/r/%6dain") {
+		attack(spec, full)
+	}
+	for _, at := range []string{"https://github.com/x/../bad/repo", "https://github.com/./bad/repo", "https://github.com/x%2F..%2Fbad/repo", "https://github.com/bad/repo?x=1", "https://github.com/bad/repo#x", "https://\uff47ithub.com/bad/repo", "https://github.com\\@host.example/bad/repo", "https://host.example@github.com/bad/repo"} {
+		attack("git/"+url.QueryEscape(at)+"/main", `"kind":"invalid"`)
+	}
+	// Whoever is elsewhere may launch once.
+	attack("gh/o/r/main", "It is asked for", "X-Forwarded-For: 2001:db8::1")
+	for i, more := range []string{
+		"X-Forwarded-For: 2001:db8::2", "X-Forwarded-For: 2001:0DB8:0:0:ffff::1", "X-Forwarded-For: 192.0.2.1, 2001:db8::3", "X-Forwarded-For: 2001:db8::1, 127.0.0.1", "X-Forwarded-For: 192.0.2.9\r\nX-Forwarded-For: 2001:db8::4",
+		"X-Forwarded-For: 2001:db8::1\r\nX-Real-Ip: 192.0.2.8", "X-Forwarded-For: 2001:db8::1\r\nForwarded: for=192.0.2.8", "X-Forwarded-For: 2001:db8::1\r\nAuthorization: Bearer nobody", "X-Forwarded-For: 2001:db8::1\r\nUser-Agent: bindery-launch/1.0",
+		"X-Forwarded-For: 2001:db8::1\r\nSec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors", "X-Forwarded-For: 2001:db8::1\r\nLast-Event-ID: b-1.1", "X-Forwarded-For: 2001:db8::1%25lo",
+	} {
+		attack(fmt.Sprintf("gh/o/r/main?request=%s%02d", strings.Repeat("r", 22), i), limited, more)
+	}
+	if h.mu.Lock(); h.launched != 0 || len(h.builds) != 0 {
+		t.Errorf("%d sessions, %d builds", h.launched, len(h.builds))
+	}
+	h.mu.Unlock()
+	t.Logf("%d attacks", n)
 }

@@ -32,6 +32,7 @@ func (s *stronghold) attacks() []attack {
 	s.names(build)
 	s.credentials(add)
 	s.cookies(add)
+	s.evasions(build, add)
 	all = append(all, s.strangers()...)
 	return all
 }
@@ -95,6 +96,56 @@ func (s *stronghold) names(build func(kind, want, spec string)) {
 		path := fmt.Sprintf("/turned/%d", i) // the first answer is the forge's, which leads to the same name once more
 		s.forge.Redirect(path, host+":"+s.port+"/o/r")
 		build("rebinding", `"phase":"failed"`, "git/"+url.QueryEscape(host+":"+port+path)+"/main")
+	}
+}
+
+// evasions are names that nobody uses by accident of what is banned, or has all the sessions that it may have.
+func (s *stronghold) evasions(build func(kind, want, spec string), add func(kind, want, text string)) {
+	const live, configured, full = "is not served at the moment", "is not allowed to launch", "Too many users running"
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(s.forge.URL, "http://"))
+	git := func(at string) string { return "git/" + url.QueryEscape(at) + "/main" }
+	api := func(want, at, rest string) {
+		for _, path := range []string{"builds", "sessions"} {
+			body := fmt.Sprintf(`{"source":{"url":%q%s}}`, at, rest)
+			text := hubGet("/api/v1/"+path, fmt.Sprintf("Authorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n", courseToken, len(body)))
+			add("ban", want, strings.Replace(text, "GET", "POST", 1)+body)
+		}
+	}
+	for repo, want := range map[string]string{"bad/repo": live, "evil/any": live, "worst/any": configured} {
+		owner, name, _ := strings.Cut(repo, "/")
+		for _, path := range []string{repo, strings.ToUpper(repo), repo + ".git", "/" + repo, owner + "//" + name + "///", owner + "%2F" + name, "%" + fmt.Sprintf("%x", owner[0]) + owner[1:] + "/" + name + "%2egit", repo + "/.git"} {
+			for _, at := range []string{s.forge.URL, "HTTP://127.0.0.1:0" + port, "https://127.0.0.1.:" + port} {
+				build("ban", want, git(at+"/"+path))
+			}
+		}
+		for _, spec := range []string{repo + ".git/main", strings.ToUpper(repo) + "/HEAD", owner + "/" + name + ".GIT/main", repo + "/%6dain", repo + "/refs%2fheads%2fmain"} {
+			build("ban", want, "gh/"+spec)
+		}
+		refused := map[string]string{live: live, configured: "does not launch"}[want]
+		api("^403.*"+refused, s.forge.URL+"/"+repo, "")
+		api("^403.*"+refused, s.forge.URL+"//"+strings.ToUpper(repo)+".git", `,"ref":"main"`)
+	}
+	for _, at := range []string{
+		"https://github.com:443/bad/repo", "https://github.com./bad/repo", "http://www.github.com//bad/%72epo.git/", "git@github.com:Bad/Repo", "ssh://git@ssh.github.com:443/bad/repo.git", "https://github.com/bad%2Frepo", "git://github.com/bad/repo",
+		"http://gitlab.com/Evil/any", "git@gitlab.com:evil/any", "https://gitlab.com:/evil/a/b", "https://HOST.example:443/worse/any", "http://host.example./worse//any.git",
+	} {
+		build("ban", live, git(at))
+		api("^403.*"+live, at, "")
+	}
+	for _, spec := range []string{"doi:10.5281/zenodo.1", "10.5281%2Fzenodo.1", "https%3A%2F%2Fdoi.org%2F10.5281%2Fzenodo.1", "HTTPS:%2F%2Fdx.doi.org%2F10.5281%2Fzenodo.1", "10.5281/Zenodo.1//"} {
+		build("ban", configured, "zenodo/"+spec)
+	}
+	for _, at := range []string{"https://github.com/x/../bad/repo", "https://github.com/%2e/bad/repo", "https://github.com/bad/repo?x=1", "https://github.com/bad/repo#x", "https://\uff47ithub.com/bad/repo"} {
+		build("ban", `"kind":"invalid"`, git(at))
+		api("^400", at, "")
+	}
+	for _, path := range []string{"victim/quick", "victim/quick.git", "Victim/QUICK", "/victim//quick/", "victim%2Fquick", "%76ictim/quick"} {
+		for _, at := range []string{s.forge.URL, "HTTP://127.0.0.1.:0" + port} {
+			build("quota", full, git(at+"/"+path))
+		}
+	}
+	for _, spec := range []string{"victim/quick/main", "victim/quick.git/main", "VICTIM/quick/HEAD", "victim/quick/%6dain", "victim/quick/refs%2Fheads%2Fmain"} {
+		build("quota", full, "gh/"+spec)
 	}
 }
 

@@ -41,7 +41,7 @@ type attack struct {
 
 // kinds are all that the suite must have, with the fewest attacks of each.
 var kinds = map[string]int{
-	"spec": 25, "url": 25, "header": 20, "token": 20, "ref": 20, "cookie": 30, "forwarded": 20, "redirect": 20, "rebinding": 20, "IPv4": 20, "IPv6": 20, "session": 25,
+	"spec": 25, "url": 25, "header": 20, "token": 20, "ref": 20, "cookie": 30, "forwarded": 20, "redirect": 20, "rebinding": 20, "IPv4": 20, "IPv6": 20, "session": 25, "ban": 100, "quota": 15,
 }
 
 // A stronghold is a whole hub: its pages and streams, its queue over a store, its sources with git behind the guard,
@@ -59,6 +59,9 @@ type stronghold struct {
 
 // secret marks what no answer may hold.
 const hubSecret, apiToken, forgeToken = "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk", "t0p-secret-api-token", "ghp_t0p_secret_forge_token"
+
+// courseToken is one that a program was given, which may launch what anybody may.
+const courseToken = "c0urse-token"
 
 func newStronghold(t *testing.T) *stronghold {
 	s := &stronghold{forge: sourcetest.Start(t), secrets: []string{hubSecret, apiToken, forgeToken}}
@@ -104,8 +107,11 @@ func newStronghold(t *testing.T) *stronghold {
 	hub, err := web.New(web.Config{
 		Admin:  adminPages([]byte(hubSecret), "", slog.New(slog.DiscardHandler)),
 		Builds: s.d, Sessions: s.d, Queue: s.d, History: db, Secret: []byte(hubSecret), SessionURL: "http://127.0.0.1:1", Providers: providers,
-		Tokens: []web.Token{{Hash: web.HashToken(apiToken), Name: "ops"}}, LeaveGrace: time.Millisecond,
-		Rules: web.Rules{Networks: []web.NetworkBan{{Prefix: netip.MustParsePrefix("127.0.0.66/32"), Label: "it"}, {Prefix: netip.MustParsePrefix("::1/128"), Label: "it"}}},
+		Tokens: []web.Token{{Hash: web.HashToken(apiToken), Name: "ops"}, {Hash: web.HashToken(courseToken), Name: "course", Scope: "launch"}}, LeaveGrace: time.Millisecond,
+		Rules: web.Rules{
+			Networks: []web.NetworkBan{{Prefix: netip.MustParsePrefix("127.0.0.66/32"), Label: "it"}, {Prefix: netip.MustParsePrefix("::1/128"), Label: "it"}},
+			Specs:    map[string]web.SpecRules{"gh": {Banned: []string{"worst/"}, Config: []web.SpecConfig{{Pattern: "victim/quick/", Quota: new(1)}}}, "zenodo": {Banned: []string{"10.5281/zenodo.1$"}}},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -163,6 +169,15 @@ func (s *stronghold) run(t *testing.T, sources *source.Sources, db *store.DB, hu
 		t.Fatal(err)
 	}
 	s.secrets = append(s.secrets, s.victim.Token)
+	for _, text := range []string{s.forge.URL + "/bad/repo", s.forge.URL + "/evil/*", "gh/bad/repo", "gl/evil/*", "^https://host.example/worse/"} {
+		p, err := bindery.ParsePattern(text)
+		if err == nil {
+			err = s.d.SetRule(t.Context(), bindery.Rule{Kind: bindery.RuleBan, Scope: p.Scope, Name: p.Names[0], Reason: "it", Who: "ops"})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // setCanary listens at all addresses of this machine, of both families.
