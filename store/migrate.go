@@ -63,8 +63,9 @@ func apply(ctx context.Context, db *sql.DB, number int, name string, now time.Ti
 	if _, err := tx.ExecContext(ctx, string(text)); err != nil {
 		return err
 	}
-	if base == "0010_appendix.sql" {
-		if err := nameUnfound(ctx, tx); err != nil {
+	more := map[string]func(context.Context, *sql.Tx) error{"0010_appendix.sql": nameUnfound, "0011_identities.sql": oneIdentity}
+	if do := more[base]; do != nil {
+		if err := do(ctx, tx); err != nil {
 			return err
 		}
 	}
@@ -74,26 +75,69 @@ func apply(ctx context.Context, db *sql.DB, number int, name string, now time.Ti
 	return tx.Commit()
 }
 
+// An image is a row of images, with the source that it was made of.
+type image struct {
+	key, generation string
+	source          bindery.Source
+}
+
+// allImages lists the newest first.
+func allImages(ctx context.Context, tx *sql.Tx) ([]image, error) {
+	return rows(ctx, tx, func(row scanner) (i image, err error) {
+		var source string
+		if err = row.Scan(&i.key, &i.generation, &source); err == nil {
+			err = json.Unmarshal([]byte(source), &i.source)
+		}
+		return i, err
+	}, `SELECT i.key, i.generation, b.source FROM images i JOIN builds b ON b.id = i.build WHERE i.generation <> '' ORDER BY i.created DESC`)
+}
+
 // nameUnfound gives images whose keys are not of their generation a generation that has these keys. Of two images of
 // one commit the newest is found.
 func nameUnfound(ctx context.Context, tx *sql.Tx) error {
-	type image struct{ key, generation, source string }
-	all, err := rows(ctx, tx, func(row scanner) (i image, err error) {
-		return i, row.Scan(&i.key, &i.generation, &i.source)
-	}, `SELECT i.key, i.generation, b.source FROM images i JOIN builds b ON b.id = i.build WHERE i.generation <> '' ORDER BY i.created DESC`)
+	all, err := allImages(ctx, tx)
 	if err != nil {
 		return err
 	}
 	for _, i := range all {
-		var src bindery.Source
-		if err := json.Unmarshal([]byte(i.source), &src); err != nil {
-			return fmt.Errorf("source of image %s: %w", i.key, err)
-		}
-		if src.Provider == bindery.ProviderLocal || i.key == bindery.BuildKey(src, i.generation) {
+		if i.source.Provider == bindery.ProviderLocal || i.key == bindery.BuildKey(i.source, i.generation) {
 			continue
 		}
 		name := i.generation + "-appendix"
-		if _, err := tx.ExecContext(ctx, `UPDATE OR IGNORE images SET generation = $1, key = $2 WHERE key = $3`, name, bindery.BuildKey(src, name), i.key); err != nil {
+		if _, err := tx.ExecContext(ctx, `UPDATE OR IGNORE images SET generation = $1, key = $2 WHERE key = $3`, name, bindery.BuildKey(i.source, name), i.key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// oneIdentity keys images by what their repositories are called now, the newest where two become one, and rules.
+func oneIdentity(ctx context.Context, tx *sql.Tx) error {
+	images, err := allImages(ctx, tx)
+	if err != nil {
+		return err
+	}
+	for _, i := range images {
+		key := bindery.BuildKey(i.source, i.generation)
+		if i.source.Provider == bindery.ProviderLocal || i.key == key {
+			continue
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE OR IGNORE images SET key = $1 WHERE key = $2`, key, i.key); err != nil {
+			return err
+		}
+	}
+	names, err := rows(ctx, tx, func(row scanner) (p [2]string, err error) {
+		return p, row.Scan(&p[0], &p[1])
+	}, `SELECT DISTINCT scope, pattern FROM rules WHERE scope IN ($1, $2)`, bindery.OnRepository, bindery.OnOwner)
+	if err != nil {
+		return err
+	}
+	for _, old := range names {
+		p, err := bindery.ParsePattern(bindery.PatternText(old[0], old[1]))
+		if err != nil || p.Scope != old[0] || p.Names[0] == old[1] {
+			continue // what cannot be read any more stays, to be lifted
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE OR IGNORE rules SET pattern = $1 WHERE scope = $2 AND pattern = $3`, p.Names[0], old[0], old[1]); err != nil {
 			return err
 		}
 	}
