@@ -52,7 +52,7 @@ func PatternText(scope, name string) string {
 
 // ParsePattern reads what an operator writes:
 //
-//	gh/owner/repository, https://host/owner/repository   a repository
+//	gh/owner/repository, https://host/owner/repository   a repository; gh is github.com here, whatever links mean by it
 //	gh/owner/*, https://host/owner/*                     all repositories of an owner
 //	zenodo:https://zenodo.org/records/3242074            a data set, by the page that its DOI leads to
 //	192.0.2.7, 192.0.2.0/24, 2001:db8::/48               who asks from there
