@@ -126,14 +126,13 @@ func ParsePatternAt(text string, providers []Provider) (Pattern, error) {
 	return p, err
 }
 
-// atForge writes the identity of a repository, or an owner, in small letters where a forge has it, as Source.At does.
+// atForge writes the identity of a repository, or an owner, in small letters where a forge has it, as Source.At does. A
+// directory of a server that the forge is in is no forge's: its letters count.
 func atForge(name string, providers []Provider) string {
 	for _, p := range providers {
-		home := strings.ToLower(p.Home())
-		_, host, _ := strings.Cut(home, "://")
-		small := strings.ToLower(name)
-		if home != "" && (strings.HasPrefix(small, home+"/") || strings.HasPrefix(small, ProviderGit+"/"+host+"/")) {
-			return small
+		_, host, forge := strings.Cut(p.Home(), "://")
+		if forge && (strings.HasPrefix(name, p.Home()+"/") || strings.HasPrefix(name, ProviderGit+"/"+host+"/")) && host == strings.ToLower(host) {
+			return strings.ToLower(name)
 		}
 	}
 	return name
