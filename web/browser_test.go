@@ -145,6 +145,7 @@ func TestStartInABrowser(t *testing.T) {
 		{"https://github.com.evil.example/o/r", "/v2/git/https%3A%2F%2Fgithub.com.evil.example%2Fo%2Fr/HEAD"}, {"https://git.example/o/r", "/v2/git/https%3A%2F%2Fgit.example%2Fo%2Fr/HEAD"},
 		{"https://github.com/o/r/tree/main", "/v2/gh/o/r/main"}, {"https://github.com/o/r/tree/f%2Fx/", "/v2/gh/o/r/f/x"}, {"https://github.com/o/tree", "/v2/gh/o/tree/HEAD"},
 		{"https://gitlab.com/a/tree/c/-/tree/f/x", "/v2/gl/a%2Ftree%2Fc/f/x"}, {"https://github.com/o/r/tree/100%", "/v2/gh/o/r/100%25"},
+		{"https://github.com/o/r?tab=readme-ov-file#use", "/v2/gh/o/r/HEAD"}, {"https://github.com/o/r/tree/main#files", "/v2/gh/o/r/main"}, {"https://hub.com/o/r#x", "/v2/git/https%3A%2F%2Fhub.com%2Fo%2Fr/HEAD"},
 	}
 	var pasted []string
 	for _, r := range rows {

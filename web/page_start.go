@@ -89,6 +89,9 @@ func cutTree(repo string, deep bool) (string, string) {
 // formLink is the path of the launch that the form asks for. It is what start.js makes of the same form.
 func (s *Server) formLink(b startBody) (string, error) {
 	repo, ref := b.Repository, ""
+	if i := strings.IndexAny(repo, "?#"); i >= 0 && b.Shown.Ref.Enabled && strings.Contains(repo[:i], "://") {
+		repo = repo[:i] // of a page that shows the repository, not of the repository
+	}
 	if d := b.Shown.Detect; d != nil {
 		if re, err := regexp.Compile(d.Regex); err == nil {
 			m := re.FindStringSubmatch(repo)

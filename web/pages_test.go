@@ -280,6 +280,8 @@ func TestFormWithoutScript(t *testing.T) {
 		"provider=gh&repository=o/r/tree/main&ref=v1":                     "/v2/gh/o/r/v1",
 		"provider=gh&repository=o/tree":                                   "/v2/gh/o/tree/HEAD",
 		"provider=gl&repository=https://gitlab.com/a/tree/c/-/tree/f/x":   "/v2/gl/a%2Ftree%2Fc/f/x",
+		"provider=gh&repository=https://github.com/o/r%3Ftab%3Dx%23use":   "/v2/gh/o/r/HEAD",
+		"repository=https://example.org/o/r%23readme":                     "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/HEAD",
 		"repository=https://example.org/o/r/tree/main":                    "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr%2Ftree%2Fmain/HEAD",
 	} {
 		resp, _ := ask(t, "GET", ts.URL+"/go?"+query, "")

@@ -9,7 +9,8 @@
 
   // named takes out of what was pasted what the provider's links name: a repository, and the ref of a page of its files.
   function named(p) {
-    const text = el("repository").value.trim();
+    let text = el("repository").value.trim();
+    if (p.ref.enabled && /^https?:\/\//.test(text)) text = text.replace(/[?#].*$/, ""); // of a page that shows the repository
     if (!p.detect || !p.detect.regex) return { repo: text, ref: "" };
     const repo = new RegExp(p.detect.regex).exec(text)?.groups?.repo || "";
     const page = (p.repo.urlEncode ? /^(.+?)\/-\/tree\/(.+)$/ : /^([^/]+\/[^/]+)\/tree\/(.+)$/).exec(repo);
