@@ -281,7 +281,7 @@ func TestFormWithoutScript(t *testing.T) {
 		"provider=gh&repository=o/tree":                                   "/v2/gh/o/tree/HEAD",
 		"provider=gl&repository=https://gitlab.com/a/tree/c/-/tree/f/x":   "/v2/gl/a%2Ftree%2Fc/f/x",
 		"provider=gh&repository=https://github.com/o/r%3Ftab%3Dx%23use":   "/v2/gh/o/r/HEAD",
-		"repository=https://example.org/o/r%23readme":                     "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/HEAD",
+		"provider=git&repository=https://example.org/o/r%23readme":        "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/HEAD",
 		"repository=https://example.org/o/r/tree/main":                    "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr%2Ftree%2Fmain/HEAD",
 	} {
 		resp, _ := ask(t, "GET", ts.URL+"/go?"+query, "")
