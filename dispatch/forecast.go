@@ -88,24 +88,53 @@ func (d *Dispatcher) statusOf(g bindery.Generation) bindery.RolloutStatus {
 	return st
 }
 
-// failureRate is the share of launches of late that failed, for no fault of their visitors.
-func (d *Dispatcher) failureRate(ctx context.Context) (float64, error) {
-	lib, ok := d.cfg.Store.(Librarian)
-	if !ok {
-		return 0, nil
-	}
-	all, failed := 0, 0
-	err := lib.Launched(ctx, d.now().Add(-7*24*time.Hour), func(_ string, _ time.Time, bad bool) {
-		all++
-		if bad {
-			failed++
+// failureRate is how likely it was in the last week that a build of a generation, or then a launch of what it built, failed:
+// what a roll-out tries of each image. Only commits that it has an image of count, for only these are replaced, and
+// nothing that the canary did.
+func (d *Dispatcher) failureRate(ctx context.Context, generation string, images []bindery.ImageRecord) (float64, error) {
+	keys, builds := map[string]bool{}, map[string]bool{}
+	for _, r := range images {
+		if r.Generation == generation {
+			keys[r.Key], builds[r.Build] = true, true
 		}
-	})
-	if all == 0 {
-		return 0, err
 	}
-	return float64(failed) / float64(all), err
+	var built, launched tally
+	since := d.now().Add(-7 * 24 * time.Hour)
+	if h, ok := d.cfg.Store.(Historian); ok {
+		past, err := h.Past(ctx, mostPast)
+		if err != nil {
+			return 0, err
+		}
+		for _, b := range past {
+			if keys[b.Key] && b.Ended.After(since) && b.State != bindery.BuildCancelled && b.Requester != bindery.CanaryRequester {
+				built.count(b.State == bindery.BuildFailed)
+			}
+		}
+	}
+	if lib, ok := d.cfg.Store.(Librarian); ok {
+		err := lib.Launched(ctx, since, func(build string, _ time.Time, bad bool) {
+			if builds[build] {
+				launched.count(bad)
+			}
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return built.rate() + (1-built.rate())*launched.rate(), nil
 }
+
+// A tally counts failures.
+type tally struct{ all, failed int }
+
+func (t *tally) count(failed bool) {
+	t.all++
+	if failed {
+		t.failed++
+	}
+}
+
+func (t *tally) rate() float64 { return float64(t.failed) / float64(max(t.all, 1)) }
 
 // PlanRollout says what a roll-out of a generation would cost and bring, the one that this hub is set to build by when
 // name is empty. slots: at so many slots; 0: at those that there are.
@@ -120,11 +149,7 @@ func (d *Dispatcher) PlanRollout(ctx context.Context, name string, opt bindery.R
 	d.mu.Lock()
 	f.Slots = cmp.Or(slots, d.slots())
 	g := d.generation(f.To)
-	for _, x := range d.generations {
-		if x.State == bindery.GenerationCurrent {
-			f.From = x.Name
-		}
-	}
+	f.From = d.current()
 	d.mu.Unlock()
 	if g == nil {
 		return bindery.RolloutPlan{}, noSuchGeneration(name)
@@ -211,7 +236,7 @@ func (d *Dispatcher) costs(ctx context.Context) (of map[string]time.Duration, ot
 		if cost <= 0 {
 			continue
 		}
-		if b.State == bindery.BuildSucceeded {
+		if b.State == bindery.BuildSucceeded && b.Requester != bindery.CanaryRequester { // that one's are small, and many
 			of[b.Source.Identity()] = cost
 			sum += cost
 			n++

@@ -13,9 +13,10 @@ import (
 
 // A Librarian is a Store that lists images and launches: roll-outs and retention go by them.
 type Librarian interface {
-	// Images returns all images that answer for keys. Launches counts those of the same commit since a time.
+	// Images returns all images that answer for keys. Launches counts those of the same commit since a time, without the
+	// canary's.
 	Images(ctx context.Context, since time.Time) ([]bindery.ImageRecord, error)
-	// Launched calls f for each session that was admitted since a time, in order.
+	// Launched calls f for each session that was admitted since a time, in order, but for the canary's.
 	Launched(ctx context.Context, since time.Time, f func(build string, at time.Time, failed bool)) error
 }
 
@@ -143,6 +144,16 @@ func (d *Dispatcher) generation(name string) *bindery.Generation {
 		}
 	}
 	return nil
+}
+
+// current is the name of the current generation, if there is one. It needs the state locked.
+func (d *Dispatcher) current() string {
+	for _, g := range d.generations {
+		if g.State == bindery.GenerationCurrent {
+			return g.Name
+		}
+	}
+	return ""
 }
 
 // recipeOf is what a worker is asked to build a generation by; nil: what it has. It needs the state locked.

@@ -3,6 +3,7 @@ package dispatch_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -275,6 +276,91 @@ func TestRolloutPausesItself(t *testing.T) {
 		}
 		h.reaches(t, next, bindery.GenerationCurrent)
 	})
+}
+
+// TestOldRate is what the failures of a roll-out are compared with: the builds and launches of the generation that it takes
+// over from, of what that has images of. The canary's launches are nobody's, and count for nothing else either.
+func TestOldRate(t *testing.T) {
+	twoHubs(t, []string{"a"}, func(t *testing.T, h *hub, again func(bindery.Recipe) *hub) {
+		next := recipe("RUN true").Generation()
+		fails := func(why error) {
+			h.l.mu.Lock()
+			h.l.startErr = why
+			h.l.mu.Unlock()
+		}
+		fails(bindery.Errorf(bindery.ErrSessionDied, bindery.User, "", "exit code 3"))
+		if _, err := h.Launch(t.Context(), h.submit(t, ask("a")), ask("a")); err == nil {
+			t.Fatal("it started")
+		}
+		fails(nil)
+		time.Sleep(time.Minute)
+		before := h.library(t)[0]
+		canary := ask("a")
+		canary.Requester = bindery.CanaryRequester
+		for range 18 {
+			s, err := h.Launch(t.Context(), h.submit(t, canary), canary)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := h.StopSession(t.Context(), s.ID, "The canary has sung"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if r := h.library(t)[0]; r.Launches != 2 || !r.Used.Equal(before.Used) {
+			t.Errorf("%d launches, used at %s; want 2, %s", r.Launches, r.Used, before.Used)
+		}
+		if p, err := h.PlanRollout(t.Context(), "", bindery.RolloutOptions{}, 0); err != nil || p.Launches != 2 {
+			t.Errorf("the plan goes by %d launches, %v; want 2", p.Launches, err)
+		}
+		rates := func(name string, want float64) {
+			t.Helper()
+			if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{}, "ann", ""); err != nil {
+				t.Fatal(err)
+			}
+			if g := h.reaches(t, name, bindery.GenerationCurrent); math.Abs(g.Rollout.OldRate-want) > 1e-9 {
+				t.Errorf("before %s %g failed, want %g", name, g.Rollout.OldRate, want)
+			}
+		}
+		rates(next, 0.5)
+
+		// What failed is of the generation before: it is not this one's. Nor are builds of what it never could build.
+		h.serves(t, "a")
+		b := h.submit(t, ask("broken1"))
+		h.story(t, b.ID)
+		third := recipe("RUN echo 3")
+		h = again(third)
+		rates(third.Generation(), 0)
+
+		// One of its two builds of this commit fails.
+		time.Sleep(time.Hour) // nothing is promised any more
+		run := h.w.run
+		h.w.set(func() {
+			h.w.run = func(_ bindery.BuildRequest, emit func(bindery.Event)) { emit(failed(bindery.User)) }
+		})
+		if _, err := h.Invalidate(t.Context(), "*", true, false, "ann", "a hole"); err != nil {
+			t.Fatal(err)
+		}
+		b = h.submit(t, ask("a"))
+		h.story(t, b.ID)
+		h.w.set(func() { h.w.run = run })
+		b, err := h.RetryBuild(t.Context(), b.ID, "ann")
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.story(t, b.ID)
+		last := recipe("RUN echo 4")
+		h = again(last)
+		rates(last.Generation(), 1.0/3)
+	})
+}
+
+func (h *hub) library(t *testing.T) []bindery.ImageRecord {
+	t.Helper()
+	lib, err := h.Library(t.Context(), 100)
+	if err != nil || len(lib.Images) == 0 {
+		t.Fatalf("%d images, %v", len(lib.Images), err)
+	}
+	return lib.Images
 }
 
 // TestRolloutTriesWhatItBuilt: an image that does not start takes no other's place.

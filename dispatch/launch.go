@@ -161,7 +161,7 @@ func (d *Dispatcher) bringUp(ctx context.Context, s *session, told []string) err
 		}
 		s.State, s.Address, s.Ready, s.Active = bindery.SessionReady, run.Address, t.now, t.now
 		t.saveSession(s)
-		t.started(s.Image, true)
+		t.started(s.Image, s.Requester != bindery.CanaryRequester)
 		t.step(sched.SessionReady{Session: s.ID})
 		t.then(func() { s.announce(bindery.SessionReady) })
 	})

@@ -48,7 +48,10 @@ func (d *Dispatcher) StartRollout(ctx context.Context, name string, opt bindery.
 	if err != nil {
 		return err
 	}
-	failures, err := d.failureRate(ctx)
+	d.mu.Lock()
+	from := d.current()
+	d.mu.Unlock()
+	failures, err := d.failureRate(ctx, from, images)
 	if err != nil {
 		return err
 	}
@@ -92,13 +95,9 @@ func errOtherRules(name string) error {
 func (t *turn) beginRoll(name string, opt bindery.RolloutOptions, images []bindery.ImageRecord, failures float64, who, reason string) {
 	d := t.d
 	g := d.generation(name)
-	last := int64(0)
-	from := ""
+	last, from := int64(0), d.current()
 	for _, x := range d.generations {
 		last = max(last, x.Place)
-		if x.State == bindery.GenerationCurrent {
-			from = x.Name
-		}
 	}
 	if g.Place < last {
 		g.Place = last + 1 // whatever it was before, it is the newest now

@@ -111,7 +111,7 @@ func scanHeld(row scanner) (h bindery.Held, err error) {
 }
 
 // Images returns all images that answer for keys, in order of their keys. Launches counts those of the same commit since
-// a time, whichever generation's image they took.
+// a time, whichever generation's image they took, without the canary's.
 func (db *DB) Images(ctx context.Context, since time.Time) ([]bindery.ImageRecord, error) {
 	tx, err := db.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true}) // so that the two agree
 	if err != nil {
@@ -133,7 +133,7 @@ func (db *DB) Images(ctx context.Context, since time.Time) ([]bindery.ImageRecor
 			return c, err
 		}
 		return c, json.Unmarshal([]byte(source), &c.source)
-	}, `SELECT b.source, c.n FROM (SELECT build, count(*) AS n FROM sessions WHERE created >= $1 GROUP BY build) c JOIN builds b ON b.id = c.build`, micros(since))
+	}, `SELECT b.source, c.n FROM (SELECT build, count(*) AS n FROM sessions WHERE created >= $1 AND requester <> $2 GROUP BY build) c JOIN builds b ON b.id = c.build`, micros(since), bindery.CanaryRequester)
 	if err != nil {
 		return nil, fmt.Errorf("count launches: %w", err)
 	}
@@ -157,11 +157,11 @@ func scanImage(row scanner) (r bindery.ImageRecord, err error) {
 	return r, json.Unmarshal([]byte(source), &r.Source)
 }
 
-// Launched calls f for each session that was admitted since a time, in order: of which build, when, and whether it
-// failed for a reason that was not its visitor's.
+// Launched calls f for each session but the canary's that was admitted since a time, in order: of which build, when, and
+// whether it failed for a reason that was not its visitor's.
 func (db *DB) Launched(ctx context.Context, since time.Time, f func(build string, at time.Time, failed bool)) error {
 	rs, err := db.read.QueryContext(ctx, `SELECT build, created, ready = 0 AND ended > 0 AND reason NOT LIKE 'Its visitor left%' AND reason NOT LIKE 'The hub %'
-		FROM sessions WHERE created >= $1 ORDER BY created`, micros(since))
+		FROM sessions WHERE created >= $1 AND requester <> $2 ORDER BY created`, micros(since), bindery.CanaryRequester)
 	if err != nil {
 		return fmt.Errorf("read launches: %w", err)
 	}

@@ -136,13 +136,15 @@ func images(t *testing.T, s Store) {
 // launches goes on with the three images of images.
 func launches(t *testing.T, s Store, lib Librarian, list func() map[string]bindery.ImageRecord) {
 	t.Helper()
-	// Launches are of commits, whichever generation's image they take, and those that failed are told apart.
-	ready, dead, left, before := Session("s1", bindery.SessionReady), Session("s2", bindery.SessionEnded), Session("s3", bindery.SessionEnded), Session("s4", bindery.SessionEnded)
+	// Launches are of commits, whichever generation's image they take, and those that failed are told apart. The canary's
+	// are none.
+	ready, dead, left, before, canary := Session("s1", bindery.SessionReady), Session("s2", bindery.SessionEnded), Session("s3", bindery.SessionEnded), Session("s4", bindery.SessionEnded), Session("s5", bindery.SessionEnded)
 	ready.Build = "b"
 	dead.Ready, dead.Reason = time.Time{}, "It was not started: no answer"
 	left.Ready, left.Reason = time.Time{}, "Its visitor left before it was ready"
 	before.Created = At.Add(-time.Second)
-	commit(t, s, bindery.Changes{Sessions: []bindery.Session{ready, dead, left, before}})
+	canary.Requester, canary.Ready = bindery.CanaryRequester, time.Time{}
+	commit(t, s, bindery.Changes{Sessions: []bindery.Session{ready, dead, left, before, canary}})
 	if all := list(); all["k1"].Launches != 3 || all["k2"].Launches != 3 || all["k3"].Launches != 0 {
 		t.Errorf("launches: %d, %d, %d; want 3, 3, 0", all["k1"].Launches, all["k2"].Launches, all["k3"].Launches)
 	}
