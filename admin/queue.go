@@ -157,7 +157,7 @@ func buildAction(v *visit) error {
 			return err
 		}
 	case "retry":
-		b, err := v.hub.RetryBuild(v.r.Context(), id)
+		b, err := v.hub.RetryBuild(v.r.Context(), id, v.reason())
 		if err != nil {
 			return err
 		}
@@ -210,8 +210,7 @@ func foundSessions(all []api.Session, text string) sessionsBody {
 }
 
 func stopSession(v *visit) error {
-	reason := cmp.Or(v.reason(), "stopped by an operator")
-	if err := v.hub.StopSession(v.r.Context(), v.r.PathValue("id"), reason); err != nil {
+	if err := v.hub.StopSession(v.r.Context(), v.r.PathValue("id"), v.reason()); err != nil {
 		return err
 	}
 	return v.redirect("/admin/sessions", "stop")

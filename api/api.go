@@ -82,6 +82,11 @@ type CancelBuild struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// RetryBuild says why something is built again; the audit log keeps it.
+type RetryBuild struct {
+	Reason string `json:"reason,omitempty"`
+}
+
 // ForgiveBuild says why a failure is forgotten; the audit log keeps it.
 type ForgiveBuild struct {
 	Reason string `json:"reason,omitempty"`
@@ -157,9 +162,10 @@ type RemoveWorker struct {
 
 // NewJoinToken asks for a token by which workers join over the network.
 type NewJoinToken struct {
-	Pool string        `json:"pool,omitempty"` // that they belong to
-	Uses int           `json:"uses,omitempty"` // how many workers; default: 1
-	For  time.Duration `json:"for,omitempty"`  // default: an hour
+	Pool   string        `json:"pool,omitempty"`   // that they belong to
+	Uses   int           `json:"uses,omitempty"`   // how many workers; default: 1
+	For    time.Duration `json:"for,omitempty"`    // default: an hour
+	Reason string        `json:"reason,omitempty"` // the audit log keeps it
 }
 
 // A JoinToken is such a token. Token is told once.

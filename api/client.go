@@ -103,9 +103,9 @@ func (c *Client) ForgiveBuild(ctx context.Context, id, reason string) error {
 
 // RetryBuild builds again what has failed or was cancelled, though its failure is remembered. It returns the build
 // that answers now.
-func (c *Client) RetryBuild(ctx context.Context, id string) (bindery.Build, error) {
+func (c *Client) RetryBuild(ctx context.Context, id, reason string) (bindery.Build, error) {
 	var out bindery.Build
-	return out, c.call(ctx, "POST", "/api/v1/builds/"+url.PathEscape(id)+"/retry", nil, &out)
+	return out, c.call(ctx, "POST", "/api/v1/builds/"+url.PathEscape(id)+"/retry", RetryBuild{Reason: reason}, &out)
 }
 
 // BuildPlan returns what the repository of a build asks for, as `bindery plan --json` prints it.

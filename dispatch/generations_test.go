@@ -343,7 +343,7 @@ func TestOldRate(t *testing.T) {
 		b = h.submit(t, ask("a"))
 		h.story(t, b.ID)
 		h.w.set(func() { h.w.run = run })
-		b, err := h.RetryBuild(t.Context(), b.ID, "ann")
+		b, err := h.RetryBuild(t.Context(), b.ID, "ann", "it was the network")
 		if err != nil {
 			t.Fatal(err)
 		}

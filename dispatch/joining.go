@@ -109,7 +109,7 @@ func (d *Dispatcher) RemoveWorker(ctx context.Context, name, who, reason string,
 }
 
 // AddJoinToken lets workers join by a token. Whoever makes it keeps its secret: the token has its hash.
-func (d *Dispatcher) AddJoinToken(ctx context.Context, tok bindery.JoinToken) error {
+func (d *Dispatcher) AddJoinToken(ctx context.Context, tok bindery.JoinToken, reason string) error {
 	if err := d.ready(ctx); err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (d *Dispatcher) AddJoinToken(ctx context.Context, tok bindery.JoinToken) er
 		tok.Created, tok.Expires = t.now, tok.Expires.UTC().Truncate(time.Microsecond)
 		d.tokens[tok.ID] = tok
 		t.tokens = append(t.tokens, tok)
-		t.note(tok.Who, "make join token", tok.ID, "")
+		t.note(tok.Who, "make join token", tok.ID, reason)
 	})
 }
 

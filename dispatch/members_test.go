@@ -315,8 +315,11 @@ func TestJoinTokens(t *testing.T) {
 		join := func(name, token, hash string) error {
 			return h.JoinWorker(ctx, bindery.WorkerRecord{Name: name, Address: "unix:/" + name}, "worker:"+name, token, hash)
 		}
-		if err := h.AddJoinToken(ctx, bindery.JoinToken{ID: "t", Hash: "h", Uses: 2, Pool: "build", Who: "ann", Expires: time.Now().Add(time.Hour)}); err != nil {
+		if err := h.AddJoinToken(ctx, bindery.JoinToken{ID: "t", Hash: "h", Uses: 2, Pool: "build", Who: "ann", Expires: time.Now().Add(time.Hour)}, "new machines"); err != nil {
 			t.Fatal(err)
+		}
+		if log, err := h.Audit(ctx, bindery.AuditQuery{What: "make join token"}); err != nil || len(log) != 1 || log[0].Who != "ann" || log[0].Reason != "new machines" {
+			t.Errorf("audit: %+v, %v", log, err)
 		}
 		var wg sync.WaitGroup // both at once
 		for _, n := range []string{"a", "b"} {
@@ -331,7 +334,7 @@ func TestJoinTokens(t *testing.T) {
 		if v := h.state(t, "a"); v.Pool != "build" || v.State != bindery.WorkerRefused || !strings.Contains(v.Reason, "on another machine") {
 			t.Errorf("a worker whose images are elsewhere: %+v", v)
 		}
-		if err := h.AddJoinToken(ctx, bindery.JoinToken{ID: "u", Hash: "h", Uses: 5, Who: "ann", Expires: time.Now().Add(time.Minute)}); err != nil {
+		if err := h.AddJoinToken(ctx, bindery.JoinToken{ID: "u", Hash: "h", Uses: 5, Who: "ann", Expires: time.Now().Add(time.Minute)}, ""); err != nil {
 			t.Fatal(err)
 		}
 		for _, tt := range [][2]string{{"t", "h"}, {"u", "x"}, {"none", ""}} {

@@ -87,7 +87,7 @@ func (d *Dispatcher) CancelBuild(ctx context.Context, id, who, reason string) er
 
 // RetryBuild builds again, for an operator, what a build was about: no failure, no quarantine and no budget of retries
 // stands in the way. It returns the new build, or the one that is under way.
-func (d *Dispatcher) RetryBuild(ctx context.Context, id, who string) (bindery.Build, error) {
+func (d *Dispatcher) RetryBuild(ctx context.Context, id, who, reason string) (bindery.Build, error) {
 	b, err := d.Build(ctx, id)
 	if err != nil {
 		return bindery.Build{}, err
@@ -98,7 +98,7 @@ func (d *Dispatcher) RetryBuild(ctx context.Context, id, who string) (bindery.Bu
 		}
 	}
 	err = d.do(ctx, func(t *turn) {
-		t.note(who, "retry build", id+" of "+b.Source.Identity(), "")
+		t.note(who, "retry build", id+" of "+b.Source.Identity(), reason)
 		t.forgive = append(t.forgive, b.Key)
 		t.step(sched.Forgive{Key: b.Key})
 	})

@@ -125,7 +125,7 @@ func TestOperators(t *testing.T) {
 		if got := h.submit(t, a); got.ID != b.ID {
 			t.Errorf("there is no budget: %+v", got)
 		}
-		again, err := h.RetryBuild(t.Context(), b.ID, "ann")
+		again, err := h.RetryBuild(t.Context(), b.ID, "ann", "it is mended")
 		if err != nil || again.ID == b.ID {
 			t.Fatalf("retried: %+v, %v", again, err)
 		}
@@ -136,7 +136,7 @@ func TestOperators(t *testing.T) {
 			t.Errorf("failures in a row: %+v", got)
 		}
 		log, err := h.Audit(t.Context(), bindery.AuditQuery{})
-		if err != nil || len(log) != 2 || log[0].Did != "retry build" || log[1].Did != "cancel build" {
+		if err != nil || len(log) != 2 || log[0].Did != "retry build" || log[0].Reason != "it is mended" || log[1].Did != "cancel build" {
 			t.Errorf("audit: %+v, %v", log, err)
 		}
 	})

@@ -1,6 +1,7 @@
 package dispatch_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"regexp"
@@ -60,6 +61,40 @@ func TestSession(t *testing.T) {
 		}
 		if err := h.StopSession(t.Context(), "s-nobody", "x"); !errors.Is(err, bindery.ErrNotFound) {
 			t.Errorf("nobody stopped: %v", err)
+		}
+	})
+}
+
+// TestOustSession: what an operator stops is in the audit log, once, whether or not he says why; what its visitor stops,
+// or the hub, is not.
+func TestOustSession(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, h *hub) {
+		b := h.make(t, "r")
+		for _, reason := range []string{"it mines", "", "by its visitor"} {
+			s, err := h.Launch(t.Context(), b, ask("r"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := cmp.Or(reason, "Stopped by token:ann")
+			for range 2 {
+				if reason == "by its visitor" {
+					err = h.StopSession(t.Context(), s.ID, reason)
+				} else {
+					err = h.OustSession(t.Context(), s.ID, "token:ann", reason)
+				}
+				if got := h.session(t, s.ID); err != nil || got.State != bindery.SessionEnded || got.Reason != want {
+					t.Errorf("stopped: %+v, %v; want %q", got, err, want)
+				}
+			}
+		}
+		log, err := h.Audit(t.Context(), bindery.AuditQuery{})
+		if err != nil || len(log) != 2 {
+			t.Fatalf("audit: %+v, %v", log, err)
+		}
+		for i, reason := range []string{"", "it mines"} {
+			if a := log[i]; a.Who != "token:ann" || a.Did != "stop session" || !strings.HasSuffix(a.What, " of "+b.Source.Identity()) || a.Reason != reason {
+				t.Errorf("audit: %+v", a)
+			}
 		}
 	})
 }

@@ -151,6 +151,20 @@ func (d *Dispatcher) Sessions(ctx context.Context) ([]bindery.Session, error) {
 // StopSession takes a session down, for a reason in words, and returns when it has ended. A session that has ended
 // already is no error.
 func (d *Dispatcher) StopSession(ctx context.Context, id, reason string) error {
+	return d.endSession(ctx, id, reason, func(*turn, *session) {})
+}
+
+// OustSession is StopSession for an operator: the audit log keeps who did it, and why. The session's visitor reads the
+// reason.
+func (d *Dispatcher) OustSession(ctx context.Context, id, who, reason string) error {
+	return d.endSession(ctx, id, cmp.Or(reason, "Stopped by "+who), func(t *turn, s *session) {
+		if s.alive() {
+			t.note(who, "stop session", s.ID+" of "+s.Source.Identity(), reason)
+		}
+	})
+}
+
+func (d *Dispatcher) endSession(ctx context.Context, id, reason string, before func(*turn, *session)) error {
 	if err := d.ready(ctx); err != nil {
 		return err
 	}
@@ -159,6 +173,7 @@ func (d *Dispatcher) StopSession(ctx context.Context, id, reason string) error {
 		over = nil
 		if s := d.sessions[id]; s != nil {
 			over = s.over
+			before(t, s)
 			t.stop(s, reason)
 		}
 	})

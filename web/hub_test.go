@@ -240,6 +240,13 @@ func (h *hub) StopSession(_ context.Context, id, reason string) error {
 	return nil
 }
 
+func (h *hub) OustSession(ctx context.Context, id, who, reason string) error {
+	h.change(func() {
+		h.audit = append(h.audit, bindery.Audit{Time: now, Who: who, Did: "stop session", What: id, Reason: reason})
+	})
+	return h.StopSession(ctx, id, reason)
+}
+
 func (h *hub) Queue(context.Context) (bindery.Queue, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -270,7 +277,10 @@ func (h *hub) CancelBuild(_ context.Context, id, who, reason string) error {
 	return nil
 }
 
-func (h *hub) RetryBuild(ctx context.Context, id, _ string) (bindery.Build, error) {
+func (h *hub) RetryBuild(ctx context.Context, id, who, reason string) (bindery.Build, error) {
+	h.change(func() {
+		h.audit = append(h.audit, bindery.Audit{Time: now, Who: who, Did: "retry build", What: id, Reason: reason})
+	})
 	b, err := h.Build(ctx, id)
 	if err != nil {
 		return b, err

@@ -230,8 +230,11 @@ func (s *Server) deleteBuild(ctx context.Context, c Caller, in about[api.CancelB
 	return struct{}{}, s.cfg.Queue.CancelBuild(ctx, b.ID, c.Who, oneLine(in.body.Reason))
 }
 
-func (s *Server) retryBuild(ctx context.Context, c Caller, id string) (bindery.Build, error) {
-	b, err := s.getBuild(ctx, c, id)
+func (s *Server) retryBuild(ctx context.Context, c Caller, in about[api.RetryBuild]) (bindery.Build, error) {
+	b, err := s.getBuild(ctx, c, in.id)
+	if err == nil {
+		err = checkReason(in.body.Reason)
+	}
 	if err != nil {
 		return b, err
 	}
@@ -244,7 +247,7 @@ func (s *Server) retryBuild(ctx context.Context, c Caller, id string) (bindery.B
 	if !b.State.Ended() || b.State == bindery.BuildSucceeded {
 		return b, nil
 	}
-	return s.cfg.Queue.RetryBuild(ctx, b.ID, c.Who)
+	return s.cfg.Queue.RetryBuild(ctx, b.ID, c.Who, oneLine(in.body.Reason))
 }
 
 // buildLog is what a build has printed, as text; with ?follow=1 it goes on until the build ends.

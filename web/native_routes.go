@@ -86,7 +86,7 @@ func (s *Server) nativeRoutes() []route {
 		{method: "POST", path: builds, scope: launch, id: "submitBuild", summary: "Ask for a build; one that exists answers", in: api.NewBuild{}, out: bindery.Build{}, h: once(call(s.postBuild, body))},
 		{method: "GET", path: builds + "/{id}", id: "getBuild", known: true, summary: "One build", out: bindery.Build{}, h: call(s.showBuild, id)},
 		{method: "DELETE", path: builds + "/{id}", scope: launch, id: "cancelBuild", summary: "Stop a build: one's own, with admin anybody's", in: api.CancelBuild{}, optional: true, h: call(s.deleteBuild, aboutIt)},
-		{method: "POST", path: builds + "/{id}/retry", scope: launch, id: "retryBuild", summary: "Build again what has failed", out: bindery.Build{}, h: once(call(s.retryBuild, id))},
+		{method: "POST", path: builds + "/{id}/retry", scope: launch, id: "retryBuild", summary: "Build again what has failed", in: api.RetryBuild{}, optional: true, out: bindery.Build{}, h: once(call(s.retryBuild, aboutIt))},
 		{method: "POST", path: builds + "/{id}/forgive", scope: admin, id: "forgiveBuild", summary: "Forget that it failed: the next one who asks has it built again", in: api.ForgiveBuild{}, optional: true, h: once(call(s.forgiveBuild, aboutIt))},
 		{method: "GET", path: builds + "/{id}/events", id: "followBuild", known: true, summary: "Events of a build, numbered, resumable by Last-Event-ID; ends with an event of type end", query: []param{after}, out: bindery.Event{}, media: "text/event-stream", h: s.buildEvents},
 		{method: "GET", path: builds + "/{id}/plan", id: "getBuildPlan", known: true, summary: "What the repository's files ask for, and why; as `bindery plan` prints it", out: map[string]any{}, h: s.buildPlan},

@@ -59,11 +59,14 @@ func (s *Server) deleteSession(ctx context.Context, c Caller, in about[api.StopS
 	if err != nil {
 		return struct{}{}, err
 	}
-	reason := bindery.Printable(in.body.Reason)
-	if reason == "" {
-		reason = "stopped by " + c.Requester
+	if err := checkReason(in.body.Reason); err != nil {
+		return struct{}{}, err
 	}
-	return struct{}{}, s.cfg.Sessions.StopSession(ctx, sess.ID, reason)
+	reason := oneLine(in.body.Reason)
+	if c.Admin {
+		return struct{}{}, s.cfg.Sessions.OustSession(ctx, sess.ID, c.Who, reason)
+	}
+	return struct{}{}, s.cfg.Sessions.StopSession(ctx, sess.ID, cmp.Or(reason, "Stopped by its visitor"))
 }
 
 func (s *Server) postSession(ctx context.Context, c Caller, in api.NewSession) (api.Session, error) {

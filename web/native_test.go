@@ -115,6 +115,9 @@ func TestNativeAPI(t *testing.T) {
 			if one, err := c.Session(ctx, s.ID); err != nil || one.State != bindery.SessionEnded || one.Reason != "enough" {
 				t.Errorf("%v, %v", one, err)
 			}
+			if a := h.audit; len(a) == 0 || a[len(a)-1].Did != "stop session" || a[len(a)-1].What != s.ID || a[len(a)-1].Who == "" || a[len(a)-1].Reason != "enough" {
+				t.Errorf("audit: %+v", a)
+			}
 		})
 	}
 }
@@ -176,8 +179,8 @@ func TestSessionsOwnTokenOpensIt(t *testing.T) {
 	if _, err := owner.Session(ctx, "s2"); !errors.Is(err, bindery.ErrNotFound) {
 		t.Errorf("another's session: %v", err)
 	}
-	if err := owner.StopSession(ctx, "s1", ""); err != nil {
-		t.Error(err)
+	if err := owner.StopSession(ctx, "s1", ""); err != nil || len(h.audit) != 0 {
+		t.Errorf("%v; visitors are not in the audit log: %+v", err, h.audit)
 	}
 }
 

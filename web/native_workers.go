@@ -120,6 +120,10 @@ func (s *Server) postJoinToken(ctx context.Context, c Caller, in api.NewJoinToke
 	bad := func(remedy, format string, args ...any) (api.JoinToken, error) {
 		return api.JoinToken{}, bindery.Errorf(bindery.ErrInvalid, bindery.User, remedy, format, args...)
 	}
+	if err := checkReason(in.Reason); err != nil {
+		return api.JoinToken{}, err
+	}
+	in.Reason = oneLine(in.Reason)
 	switch {
 	case in.Uses < 0 || in.Uses > mostJoins:
 		return bad("Give a number from 1 to 1000.", "%d is not how many workers may join by a token", in.Uses)

@@ -227,7 +227,7 @@ func (d document) fields(t reflect.Type, props object, required *[]string) {
 func isAsked(t reflect.Type) bool {
 	return slices.Contains([]reflect.Type{
 		reflect.TypeFor[api.NewBuild](), reflect.TypeFor[api.NewSession](), reflect.TypeFor[api.NewRule](), reflect.TypeFor[bindery.Source](),
-		reflect.TypeFor[api.CancelBuild](), reflect.TypeFor[api.ForgiveBuild](), reflect.TypeFor[api.StopSession](), reflect.TypeFor[api.LiftRule](),
+		reflect.TypeFor[api.CancelBuild](), reflect.TypeFor[api.RetryBuild](), reflect.TypeFor[api.ForgiveBuild](), reflect.TypeFor[api.StopSession](), reflect.TypeFor[api.LiftRule](),
 		reflect.TypeFor[api.NewWorker](), reflect.TypeFor[api.ChangeWorker](), reflect.TypeFor[api.RemoveWorker](), reflect.TypeFor[api.NewJoinToken](),
 		reflect.TypeFor[api.StartRollout](), reflect.TypeFor[api.ChangeRollout](), reflect.TypeFor[api.InvalidateImages](), reflect.TypeFor[api.PruneImages](), reflect.TypeFor[api.RemoveImage](),
 		reflect.TypeFor[bindery.Retention](), // RolloutOptions are a part of answers as well

@@ -398,9 +398,12 @@ func TestBuildLog(t *testing.T) {
 		t.Errorf("%+v, %v", all, err)
 	}
 	h.fail(b.ID, bindery.Errorf(bindery.ErrStep, bindery.User, "Look.", "It failed"))
-	again, err := local.RetryBuild(t.Context(), b.ID)
+	again, err := local.RetryBuild(t.Context(), b.ID, "it is\nmended")
 	if err != nil || again.State != bindery.BuildQueued {
 		t.Errorf("%+v, %v", again, err)
+	}
+	if a := h.audit; len(a) != 1 || a[0].Did != "retry build" || a[0].Reason != "it is mended" {
+		t.Errorf("audit: %+v", a)
 	}
 }
 

@@ -44,13 +44,15 @@ type Sessions interface {
 	Session(ctx context.Context, id string) (bindery.Session, error)
 	Sessions(ctx context.Context) ([]bindery.Session, error)
 	StopSession(ctx context.Context, id, reason string) error
+	// OustSession is StopSession for an operator, whom the audit log names.
+	OustSession(ctx context.Context, id, who, reason string) error
 }
 
 // Queue is the part of a dispatcher that operators work with.
 type Queue interface {
 	Queue(ctx context.Context) (bindery.Queue, error)
 	CancelBuild(ctx context.Context, id, who, reason string) error
-	RetryBuild(ctx context.Context, id, who string) (bindery.Build, error)
+	RetryBuild(ctx context.Context, id, who, reason string) (bindery.Build, error)
 	Rules(ctx context.Context) ([]bindery.Rule, error)
 	SetRule(ctx context.Context, r bindery.Rule) error
 	LiftRule(ctx context.Context, r bindery.Rule, who, reason string) error

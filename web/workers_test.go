@@ -56,7 +56,7 @@ func (c *crew) AddWorker(_ context.Context, who string, in api.NewWorker) error 
 }
 
 func (c *crew) AddJoinToken(_ context.Context, who string, in api.NewJoinToken) (api.JoinToken, error) {
-	return api.JoinToken{ID: "t", Token: "secret", Uses: in.Uses}, c.note("b", "token", who, in.Uses, in.For)
+	return api.JoinToken{ID: "t", Token: "secret", Uses: in.Uses}, c.note("b", "token", who, in.Uses, in.For, in.Reason)
 }
 
 // TestHealthCountsAllBuilds counts those of workers that have joined, as long as they answer.
@@ -95,10 +95,10 @@ func TestWorkersByTheAPI(t *testing.T) {
 	if err := c.RemoveWorker(ctx, "b", api.RemoveWorker{Reason: "sold", Force: true}); err != nil {
 		t.Error(err)
 	}
-	if tok, err := c.AddJoinToken(ctx, api.NewJoinToken{Uses: 3, For: time.Minute}); err != nil || tok.Token != "secret" {
+	if tok, err := c.AddJoinToken(ctx, api.NewJoinToken{Uses: 3, For: time.Minute, Reason: "new\nmachines"}); err != nil || tok.Token != "secret" {
 		t.Errorf("%+v, %v", tok, err)
 	}
-	want := "drain token:ann a new disk|resume token:ann|remove token:ann sold true|token token:ann 3 1m0s"
+	want := "drain token:ann a new disk|resume token:ann|remove token:ann sold true|token token:ann 3 1m0s new machines"
 	if got := strings.Join(staff.did, "|"); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

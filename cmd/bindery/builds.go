@@ -176,8 +176,9 @@ func (c *buildsCancelCmd) Run(ctx context.Context, a *app) error {
 
 type buildsRetryCmd struct {
 	hubFlags
-	ID   string `arg:"" help:"The build."`
-	JSON bool   `help:"Print the build that answers now as a JSON object."`
+	ID     string `arg:"" help:"The build."`
+	Reason string `help:"Why; the audit log keeps it." placeholder:"TEXT"`
+	JSON   bool   `help:"Print the build that answers now as a JSON object."`
 }
 
 // Run builds again.
@@ -186,7 +187,7 @@ func (c *buildsRetryCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	b, err := client.RetryBuild(ctx, c.ID)
+	b, err := client.RetryBuild(ctx, c.ID, c.Reason)
 	if err != nil {
 		return err
 	}

@@ -176,10 +176,11 @@ func (c *workersRmCmd) Run(ctx context.Context, a *app) error {
 
 type workersTokenCmd struct {
 	hubFlags
-	Pool string        `help:"The pool that workers who join by it belong to." placeholder:"POOL"`
-	Uses int           `help:"How many workers may join by it (default 1)." placeholder:"N"`
-	For  time.Duration `help:"How long it is valid (default 1h, at most a week)." placeholder:"DURATION"`
-	JSON bool          `help:"Print a JSON object."`
+	Pool   string        `help:"The pool that workers who join by it belong to." placeholder:"POOL"`
+	Uses   int           `help:"How many workers may join by it (default 1)." placeholder:"N"`
+	For    time.Duration `help:"How long it is valid (default 1h, at most a week)." placeholder:"DURATION"`
+	Reason string        `help:"Why; the audit log keeps it." placeholder:"TEXT"`
+	JSON   bool          `help:"Print a JSON object."`
 }
 
 // Run makes one.
@@ -188,7 +189,7 @@ func (c *workersTokenCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	t, err := client.AddJoinToken(ctx, api.NewJoinToken{Pool: c.Pool, Uses: c.Uses, For: c.For})
+	t, err := client.AddJoinToken(ctx, api.NewJoinToken{Pool: c.Pool, Uses: c.Uses, For: c.For, Reason: c.Reason})
 	if err != nil {
 		return err
 	}

@@ -225,7 +225,7 @@ func (s staff) AddJoinToken(ctx context.Context, who string, in api.NewJoinToken
 	}
 	tok := s.fleet.authority.NewToken()
 	rec := bindery.JoinToken{ID: tok.ID, Hash: tok.Hash(), Pool: in.Pool, Uses: cmp.Or(in.Uses, 1), Who: who, Expires: time.Now().Add(cmp.Or(in.For, time.Hour))}
-	if err := s.Dispatcher.AddJoinToken(ctx, rec); err != nil {
+	if err := s.Dispatcher.AddJoinToken(ctx, rec, in.Reason); err != nil {
 		return api.JoinToken{}, err
 	}
 	return api.JoinToken{ID: rec.ID, Token: tok.String(), Pool: rec.Pool, Uses: rec.Uses, Expires: rec.Expires, URL: "https://" + s.gate}, nil

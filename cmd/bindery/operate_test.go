@@ -27,6 +27,8 @@ type office struct {
 	looks func() bindery.Queue // nil: the queue stays as it is
 	rules []bindery.Rule
 	did   []string
+
+	sessions []bindery.Session
 }
 
 func (o *office) Queue(context.Context) (bindery.Queue, error) {
@@ -39,8 +41,8 @@ func (o *office) CancelBuild(_ context.Context, id, who, reason string) error {
 	o.did = append(o.did, "cancel "+id+" by "+who+": "+reason)
 	return nil
 }
-func (o *office) RetryBuild(ctx context.Context, id, _ string) (bindery.Build, error) {
-	o.did = append(o.did, "retry "+id)
+func (o *office) RetryBuild(ctx context.Context, id, who, reason string) (bindery.Build, error) {
+	o.did = append(o.did, "retry "+id+" by "+who+": "+reason)
 	b, err := o.Build(ctx, id)
 	b.State = bindery.BuildQueued
 	return b, err
@@ -98,11 +100,15 @@ func (o *office) Standings(context.Context, string) iter.Seq2[bindery.Standing, 
 func (o *office) Launch(context.Context, bindery.Build, bindery.Ask) (bindery.Session, error) {
 	return bindery.Session{}, nil
 }
-func (o *office) Session(context.Context, string) (bindery.Session, error) {
-	return bindery.Session{}, nil
+func (o *office) Session(_ context.Context, id string) (bindery.Session, error) {
+	return bindery.Session{ID: id}, nil
 }
-func (o *office) Sessions(context.Context) ([]bindery.Session, error) { return nil, nil }
+func (o *office) Sessions(context.Context) ([]bindery.Session, error) { return o.sessions, nil }
 func (o *office) StopSession(context.Context, string, string) error   { return nil }
+func (o *office) OustSession(_ context.Context, id, who, reason string) error {
+	o.did = append(o.did, "stop "+id+" by "+who+": "+reason)
+	return nil
+}
 
 func busyOffice(at time.Time) *office {
 	commit := strings.Repeat("0123456789", 4)
@@ -207,7 +213,7 @@ func TestBuildsCommands(t *testing.T) {
 		{"builds show b-old", 0, `(?s)failed +It failed\nremedy +Fix it.\nfault +user`},
 		{"builds show none", 1, `There is no build none`},
 		{"builds cancel b-1 b-2 --reason stuck", 0, `b-1 is cancelled\nb-2 is cancelled`},
-		{"builds retry b-old", 0, `b-old is queued`},
+		{"builds retry b-old --reason mended", 0, `b-old is queued`},
 		{"builds logs b-1", 0, `Step 1\nStep 2\n$`},
 		{"builds timeline b-1", 0, `Install .*numpy +█+ +2\.0s\n$`},
 		{"audit", 0, `2001-09-09T01:46:40Z +local:ann +set ban +repository x +it floods`},
@@ -221,9 +227,54 @@ func TestBuildsCommands(t *testing.T) {
 			t.Errorf("%s prints control characters", c.args)
 		}
 	}
-	want := []string{"cancel b-1 by token:ops: stuck", "cancel b-2 by token:ops: stuck", "retry b-old"}
+	want := []string{"cancel b-1 by token:ops: stuck", "cancel b-2 by token:ops: stuck", "retry b-old by token:ops: mended"}
 	if d := cmp.Diff(want, o.did); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestSessionsStop chooses sessions by what they are of and by how old they are.
+func TestSessionsStop(t *testing.T) {
+	o := busyOffice(time.Now())
+	for id, repo := range map[string]string{"s1": "ann/a", "s2": "ann/b", "s3": "bob/c"} {
+		age := time.Hour
+		if id == "s2" {
+			age = time.Minute
+		}
+		src := bindery.Source{Provider: bindery.ProviderGit, URL: "https://github.com/" + repo, Ref: "main"}
+		o.sessions = append(o.sessions, bindery.Session{ID: id, Source: src, State: bindery.SessionReady, Created: time.Now().Add(-age)})
+	}
+	slices.SortFunc(o.sessions, func(a, b bindery.Session) int { return strings.Compare(a.ID, b.ID) })
+	flags := serveOffice(t, o)
+	for _, c := range []struct {
+		args    string
+		status  int
+		printed string
+		stopped []string
+	}{
+		{"--repo gh/ann/*", 0, "s1\ns2\n", []string{"s1", "s2"}},
+		{"--repo https://github.com/bob/c", 0, "s3\n", []string{"s3"}},
+		{"--repo ^gh/.*/main --older-than 30m", 0, "s1\ns3\n", []string{"s1", "s3"}},
+		{"--older-than 30m", 0, "s1\ns3\n", []string{"s1", "s3"}},
+		{"--older-than 30m --dry-run", 0, "s1\ns3\n", nil},
+		{"--older-than 24h", 0, "", nil},
+		{"s2 s3", 0, "", []string{"s2", "s3"}},
+		{"", 2, "", nil},
+		{"s1 --older-than 1m", 2, "", nil},
+		{"s1 --dry-run", 2, "", nil},
+		{"--older-than -1m", 2, "", nil},
+		{"--repo 192.0.2.0/24", 2, "", nil},
+		{"--repo *", 1, "", nil},
+	} {
+		o.did = nil
+		status, out, complaints := try(t, slices.Concat([]string{"sessions", "stop", "--reason", "over"}, strings.Fields(c.args), flags)...)
+		var want []string
+		for _, id := range c.stopped {
+			want = append(want, "stop "+id+" by token:ops: over")
+		}
+		if status != c.status || out != c.printed || !slices.Equal(o.did, want) {
+			t.Errorf("%s: %d, %q, did %q\n%s", c.args, status, out, o.did, complaints)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"syscall"
 	"text/tabwriter"
@@ -18,7 +19,7 @@ import (
 
 type sessionsCmd struct {
 	Ls   sessionsLsCmd   `cmd:"" help:"List running sessions."`
-	Stop sessionsStopCmd `cmd:"" help:"Stop sessions."`
+	Stop sessionsStopCmd `cmd:"" help:"Stop sessions: some that are named, or the hub's of a repository or an age."`
 	Logs sessionsLogsCmd `cmd:"" help:"Print what a session's server printed."`
 }
 
@@ -139,17 +140,71 @@ func noHub(err error) bool {
 
 type sessionsStopCmd struct {
 	hubFlags
-	ID []string `arg:"" help:"Sessions, as bindery sessions ls names them."`
+	ID        []string      `arg:"" optional:"" help:"Sessions, as bindery sessions ls names them."`
+	Repo      string        `help:"Those of the hub that are of a repository, an owner or a spec, as a rule names them." placeholder:"PATTERN"`
+	OlderThan time.Duration `help:"Those of the hub that began so long ago; with --repo those of them." placeholder:"DURATION"`
+	DryRun    bool          `help:"Only print which these are."`
+	Reason    string        `help:"Why; their visitors read it, and the audit log keeps it." placeholder:"TEXT"`
 }
 
 // Run stops one session after the other.
 func (c *sessionsStopCmd) Run(ctx context.Context, a *app) error {
+	chosen := c.Repo != "" || c.OlderThan != 0
+	switch {
+	case c.OlderThan < 0:
+		return usagef("--older-than is not negative")
+	case chosen == (len(c.ID) > 0):
+		return usagef("name the sessions, or choose them by --repo and --older-than")
+	case c.DryRun && !chosen:
+		return usagef("--dry-run is for --repo and --older-than")
+	case chosen:
+		return c.stopChosen(ctx, a)
+	}
 	for _, id := range c.ID {
 		if err := c.stop(ctx, a, id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// stopChosen stops those of the hub that the flags choose. One that has ended meanwhile is no error.
+func (c *sessionsStopCmd) stopChosen(ctx context.Context, a *app) error {
+	pattern, err := c.pattern()
+	if err != nil {
+		return err
+	}
+	client, err := c.running(a)
+	if err != nil {
+		return err
+	}
+	all, err := client.Sessions(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		if time.Since(s.Created) < c.OlderThan || c.Repo != "" && !pattern.Concerns(s.Source, "", netip.Addr{}) {
+			continue
+		}
+		if !c.DryRun {
+			if err := client.StopSession(ctx, s.ID, c.Reason); err != nil && !errors.Is(err, bindery.ErrNotFound) {
+				return err
+			}
+		}
+		fmt.Fprintln(a.stdout, s.ID)
+	}
+	return nil
+}
+
+func (c *sessionsStopCmd) pattern() (bindery.Pattern, error) {
+	if c.Repo == "" {
+		return bindery.Pattern{}, nil
+	}
+	p, err := bindery.ParsePattern(c.Repo)
+	if err == nil && (p.Scope == bindery.OnRequester || p.Scope == bindery.OnNetwork) {
+		err = usagef("--repo: %s is who asks, not what for", c.Repo)
+	}
+	return p, err
 }
 
 func (c *sessionsStopCmd) stop(ctx context.Context, a *app, id string) error {
@@ -167,7 +222,7 @@ func (c *sessionsStopCmd) stop(ctx context.Context, a *app, id string) error {
 		return err
 	}
 	if client != nil {
-		err := client.StopSession(ctx, id, "stopped by the operator")
+		err := client.StopSession(ctx, id, c.Reason)
 		if err == nil || !errors.Is(err, bindery.ErrNotFound) && (c.Hub != "" || !noHub(err)) {
 			return err
 		}
