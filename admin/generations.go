@@ -2,9 +2,11 @@ package admin
 
 import (
 	"cmp"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/api"
@@ -67,18 +69,27 @@ func drawn(all []bindery.RolloutStatus) (b generationsBody) {
 }
 
 type planBody struct {
-	Name string
-	Plan bindery.RolloutPlan
+	Name   string
+	Plan   bindery.RolloutPlan
+	Fields map[string]string // what it is reckoned by, as that was written
 }
 
 // planPage says what a roll-out would cost before it is begun. It begins nothing.
 func planPage(v *visit) error {
-	name := v.r.PathValue("id")
-	plan, err := v.hub.PlanRollout(v.r.Context(), name, 0)
+	name, q := v.r.PathValue("id"), v.r.URL.Query()
+	opt, err := optionsOf(q)
 	if err != nil {
 		return err
 	}
-	return v.show("plan", data{Title: "Plan of " + plan.To, Here: "/admin/generations", Body: planBody{name, plan}})
+	plan, err := v.hub.PlanRollout(v.r.Context(), name, opt, 0)
+	if err != nil {
+		return err
+	}
+	b := planBody{name, plan, map[string]string{}}
+	for _, field := range []string{"canary", "pace", "at_once", "since"} {
+		b.Fields[field] = strings.TrimSpace(q.Get(field))
+	}
+	return v.show("plan", data{Title: "Plan of " + plan.To, Here: "/admin/generations", Body: b})
 }
 
 // generationAction starts, pauses, resumes or rolls back.
@@ -88,8 +99,8 @@ func generationAction(v *visit) error {
 	var err error
 	switch act {
 	case "start":
-		var in api.StartRollout
-		if in, err = startOf(v); err == nil {
+		in := api.StartRollout{Reason: v.reason()}
+		if in.Options, err = optionsOf(v.r.PostForm); err == nil {
 			_, err = v.hub.StartRollout(v.r.Context(), id, in)
 		}
 	case "pause", "rollback":
@@ -106,20 +117,24 @@ func generationAction(v *visit) error {
 	return v.redirect("/admin/generations", said)
 }
 
-// startOf reads the form that begins a roll-out. Shares are written in per cent.
-func startOf(v *visit) (in api.StartRollout, err error) {
+// optionsOf reads the forms that plan and begin a roll-out. Shares are written in per cent.
+func optionsOf(q url.Values) (opt bindery.RolloutOptions, err error) {
 	share := func(name string) float64 {
-		text := strings.TrimSpace(v.r.PostForm.Get(name))
+		text := strings.TrimSpace(q.Get(name))
 		x, parseErr := strconv.ParseFloat(cmp.Or(text, "0"), 64)
 		if parseErr != nil && err == nil {
 			err = bindery.Errorf(bindery.ErrInvalid, bindery.User, "Give a number, such as 5.", "%q is no number", bindery.Printable(text))
 		}
 		return x
 	}
-	in.Reason = v.reason()
-	in.Options.Canary, in.Options.Threshold = share("canary")/100, share("threshold")/100
-	in.Options.Pace, in.Options.AtOnce = int(share("pace")), int(share("at_once"))
-	return in, err
+	opt.Canary, opt.Threshold = share("canary")/100, share("threshold")/100
+	opt.Pace, opt.AtOnce = int(share("pace")), int(share("at_once"))
+	if text := strings.TrimSpace(q.Get("since")); text != "" && err == nil {
+		if opt.Since, err = time.ParseDuration(text); err != nil {
+			err = bindery.Errorf(bindery.ErrInvalid, bindery.User, "Write it as 720h.", "%q is not how long something lasts", bindery.Printable(text))
+		}
+	}
+	return opt, err
 }
 
 type imagesBody struct {

@@ -62,13 +62,25 @@ func (c *Client) Generation(ctx context.Context, name string) (bindery.RolloutSt
 	return out, c.call(ctx, "GET", generationPath(name, ""), nil, &out)
 }
 
-// PlanRollout says what a roll-out would cost; an empty name means the generation that the hub is set to build by, 0
-// slots those that there are.
-func (c *Client) PlanRollout(ctx context.Context, name string, slots int) (bindery.RolloutPlan, error) {
+// PlanRollout says what a roll-out with those options would cost; an empty name means the generation that the hub is set
+// to build by, 0 slots those that there are.
+func (c *Client) PlanRollout(ctx context.Context, name string, opt bindery.RolloutOptions, slots int) (bindery.RolloutPlan, error) {
 	var out bindery.RolloutPlan
+	q := url.Values{}
+	for name, n := range map[string]int{"slots": slots, "pace": opt.Pace, "at_once": opt.AtOnce} {
+		if n != 0 {
+			q.Set(name, strconv.Itoa(n))
+		}
+	}
+	if opt.Canary != 0 {
+		q.Set("canary", strconv.FormatFloat(opt.Canary, 'g', -1, 64))
+	}
+	if opt.Since != 0 {
+		q.Set("since", opt.Since.String())
+	}
 	path := generationPath(name, "/plan")
-	if slots > 0 {
-		path += "?slots=" + strconv.Itoa(slots)
+	if len(q) > 0 {
+		path += "?" + q.Encode()
 	}
 	return out, c.call(ctx, "GET", path, nil, &out)
 }

@@ -17,6 +17,8 @@ type shelf struct {
 	state  bindery.GenerationState // of the new one
 	images []bindery.ImageRecord
 	did    []string
+
+	planned bindery.RolloutOptions
 }
 
 func newShelf() *shelf {
@@ -44,7 +46,8 @@ func (s *shelf) Generation(ctx context.Context, name string) (bindery.RolloutSta
 	return bindery.RolloutStatus{}, bindery.Errorf(bindery.ErrNotFound, bindery.User, "List them.", "There is no generation %q", name)
 }
 
-func (s *shelf) PlanRollout(ctx context.Context, name string, _ bindery.RolloutOptions, slots int) (bindery.RolloutPlan, error) {
+func (s *shelf) PlanRollout(ctx context.Context, name string, opt bindery.RolloutOptions, slots int) (bindery.RolloutPlan, error) {
+	s.planned = opt
 	_, err := s.Generation(ctx, name)
 	return bindery.RolloutPlan{From: "g1", To: "g2", Images: 1, Slots: slots, Demand: []bindery.Demand{{Within: time.Hour, Builds: 2.5, Days: 7}}}, err
 }
@@ -119,9 +122,11 @@ func TestGenerationsByTheAPI(t *testing.T) {
 	if err != nil || len(all) != 2 || len(all[0].Held) != 1 {
 		t.Fatalf("%+v, %v", all, err)
 	}
-	p, err := c.PlanRollout(ctx, "", 8)
-	if err != nil || p.Slots != 8 || p.Demand[0].Builds != 2.5 {
-		t.Errorf("%+v, %v", p, err)
+	for _, opt := range []bindery.RolloutOptions{{}, {Canary: 0.125, Pace: 60, AtOnce: 3, Since: -time.Hour}} {
+		p, err := c.PlanRollout(ctx, "", opt, 8)
+		if err != nil || p.Slots != 8 || p.Demand[0].Builds != 2.5 || s.planned != opt {
+			t.Errorf("%+v, %v; by %+v, want %+v", p, err, s.planned, opt)
+		}
 	}
 	for _, step := range []struct {
 		do   func() (bindery.RolloutStatus, error)
@@ -154,7 +159,9 @@ func TestGenerationsByTheAPI(t *testing.T) {
 			_, err := c.StartRollout(ctx, "", api.StartRollout{Options: bindery.RolloutOptions{Canary: 7}})
 			return err
 		},
-		"a selector": func() error { _, err := c.Invalidate(ctx, api.InvalidateImages{Selector: "gh/*"}); return err },
+		"a share of a plan": func() error { _, err := c.PlanRollout(ctx, "", bindery.RolloutOptions{Canary: 7}, 0); return err },
+		"a plan's pace":     func() error { _, err := c.PlanRollout(ctx, "", bindery.RolloutOptions{Pace: -1}, 0); return err },
+		"a selector":        func() error { _, err := c.Invalidate(ctx, api.InvalidateImages{Selector: "gh/*"}); return err },
 		"a rule": func() error {
 			_, err := c.PruneImages(ctx, api.PruneImages{Rule: bindery.Retention{Unused: -1}})
 			return err

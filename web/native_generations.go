@@ -3,6 +3,8 @@ package web
 import (
 	"context"
 	"net/http"
+	"strconv"
+	"time"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/api"
@@ -39,7 +41,11 @@ func errNoGenerations() error {
 func (s *Server) generationRoutes() []route {
 	const generations, images = "/api/v1/generations", "/api/v1/images"
 	const read, admin = api.ScopeRead, api.ScopeAdmin
-	slots := param{name: "slots", about: "reckon with so many slots", kind: "integer", most: maxListed}
+	plan := []param{
+		{name: "slots", about: "reckon with so many slots", kind: "integer", most: maxListed}, {name: "canary", about: "share of the images that go first", kind: "number", most: 1},
+		{name: "pace", about: "builds started in an hour at most", kind: "integer", most: mostPace}, {name: "at_once", about: "builds at once at most", kind: "integer", most: maxListed},
+		{name: "since", about: "images that nobody launched for so long stay as they are, such as 720h; negative: none", kind: "string"},
+	}
 	few := param{name: "limit", about: "how many at most", kind: "integer", most: maxListed}
 	once := s.replays.once
 	change := func(do func(Rollouts) func(context.Context, string, string, string) error) handler {
@@ -50,7 +56,7 @@ func (s *Server) generationRoutes() []route {
 	return []route{
 		{method: "GET", path: generations, scope: read, id: "listGenerations", summary: "Generations of the builder, the newest first", out: []bindery.RolloutStatus{}, h: call(s.getGenerations, nothing)},
 		{method: "GET", path: generations + "/{id}", scope: read, id: "getGeneration", summary: `How a generation and its roll-out stand; "next": the one that rolls out, else the current one`, out: bindery.RolloutStatus{}, h: call(s.getGeneration, id)},
-		{method: "GET", path: generations + "/{id}/plan", scope: read, id: "planRollout", summary: `What a roll-out would cost and bring; "next": of what the hub is set to build by`, query: []param{slots}, out: bindery.RolloutPlan{}, h: call(s.getPlan, planned)},
+		{method: "GET", path: generations + "/{id}/plan", scope: read, id: "planRollout", summary: `What a roll-out would cost and bring; "next": of what the hub is set to build by`, query: plan, out: bindery.RolloutPlan{}, h: call(s.getPlan, planned)},
 		{method: "POST", path: generations + "/{id}/start", scope: admin, id: "startRollout", summary: "Begin to replace the images of older generations", in: api.StartRollout{}, optional: true, out: bindery.RolloutStatus{}, h: once(call(s.startRollout, aboutIt))},
 		{method: "POST", path: generations + "/{id}/pause", scope: admin, id: "pauseRollout", summary: "Begin nothing more", in: api.ChangeRollout{}, optional: true, out: bindery.RolloutStatus{}, h: change(func(r Rollouts) func(context.Context, string, string, string) error { return r.PauseRollout })},
 		{method: "POST", path: generations + "/{id}/resume", scope: admin, id: "resumeRollout", summary: "Go on", in: api.ChangeRollout{}, optional: true, out: bindery.RolloutStatus{}, h: change(func(r Rollouts) func(context.Context, string, string, string) error { return r.ResumeRollout })},
@@ -100,20 +106,48 @@ func (s *Server) hideHeld(c Caller, held []bindery.Held) {
 type planAsk struct {
 	id    string
 	slots int
+	opt   bindery.RolloutOptions
 }
+
+// mostPace is how many builds an hour somebody may ask about.
+const mostPace = 1_000_000
 
 func planned(r *http.Request, in *planAsk) error {
 	in.id = r.PathValue("id")
-	n, _, err := number(r, "slots", maxListed)
-	in.slots = int(n)
-	return err
+	for _, x := range []struct {
+		name string
+		most int64
+		to   *int
+	}{{"slots", maxListed, &in.slots}, {"pace", mostPace, &in.opt.Pace}, {"at_once", maxListed, &in.opt.AtOnce}} {
+		n, _, err := number(r, x.name, x.most)
+		if err != nil {
+			return err
+		}
+		*x.to = int(n)
+	}
+	q := r.URL.Query()
+	bad := func(name, remedy string) error {
+		return bindery.Errorf(bindery.ErrInvalid, bindery.User, remedy, "%q is not what %s may be", bindery.Printable(q.Get(name)), name)
+	}
+	var err error
+	if q.Has("canary") {
+		if in.opt.Canary, err = strconv.ParseFloat(q.Get("canary"), 64); err != nil {
+			return bad("canary", "Give a share from 0 to 1, such as 0.05.")
+		}
+	}
+	if q.Has("since") {
+		if in.opt.Since, err = time.ParseDuration(q.Get("since")); err != nil {
+			return bad("since", "Write it as 720h.")
+		}
+	}
+	return in.opt.Check()
 }
 
 func (s *Server) getPlan(ctx context.Context, _ Caller, in planAsk) (bindery.RolloutPlan, error) {
 	if s.cfg.Generations == nil {
 		return bindery.RolloutPlan{}, errNoGenerations()
 	}
-	return s.cfg.Generations.PlanRollout(ctx, named(in.id), bindery.RolloutOptions{}, in.slots)
+	return s.cfg.Generations.PlanRollout(ctx, named(in.id), in.opt, in.slots)
 }
 
 func (s *Server) startRollout(ctx context.Context, c Caller, in about[api.StartRollout]) (bindery.RolloutStatus, error) {

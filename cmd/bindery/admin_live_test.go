@@ -235,6 +235,10 @@ func TestRolloutForms(t *testing.T) {
 		}
 	}
 	shows("new", plan)
+	if text := o.want(200, "GET", plan+"?canary=100&pace=1", nil); !strings.Contains(text, `type="hidden" name="pace" value="1"`) {
+		t.Errorf("what was planned is not what would begin:\n%s", text)
+	}
+	o.want(400, "GET", plan+"?since=long", nil)
 	o.post(400, plan, page+"/h/start", url.Values{"canary": {"many"}, "reason": {"a new base"}})
 	o.post(303, plan, page+"/h/start", url.Values{"canary": {"100"}, "threshold": {"5"}, "pace": {"1"}, "reason": {"a new base"}}) // the second one in an hour
 	shows("canary", page+"/h/pause")

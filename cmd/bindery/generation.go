@@ -68,11 +68,26 @@ func baseOf(r bindery.Recipe) string {
 	return base
 }
 
+// rolloutFlags say how fast and how carefully a roll-out goes.
+type rolloutFlags struct {
+	Canary    float64       `help:"Share of the images that go first, 3 at least (default: 0.05)." placeholder:"SHARE"`
+	Pace      int           `help:"Builds started in an hour at most (default: whatever slots are idle)." placeholder:"N"`
+	AtOnce    int           `help:"Builds at once (default: the slots of all workers)." placeholder:"N"`
+	Threshold float64       `help:"It pauses when the share of failures passes the old generation's by more (default: 0.05)." placeholder:"SHARE"`
+	Failures  int           `help:"Fewer failures never pause it (default: 2)." placeholder:"N"`
+	Since     time.Duration `help:"Images that nobody launched for so long stay as they are (default: 720h; negative: none stays)." placeholder:"DURATION"`
+}
+
+func (f rolloutFlags) options() bindery.RolloutOptions {
+	return bindery.RolloutOptions{Canary: f.Canary, Pace: f.Pace, AtOnce: f.AtOnce, Threshold: f.Threshold, Failures: f.Failures, Since: f.Since}
+}
+
 type generationPlanCmd struct {
 	hubFlags
 	Generation string `arg:"" optional:"" help:"Which one (default: the one that the hub is set to build by)."`
 	Slots      int    `help:"Reckon with so many slots (default: those that there are)." placeholder:"N"`
-	JSON       bool   `help:"Print a JSON object."`
+	rolloutFlags
+	JSON bool `help:"Print a JSON object."`
 }
 
 // Run prints a plan.
@@ -80,11 +95,14 @@ func (c *generationPlanCmd) Run(ctx context.Context, a *app) error {
 	if c.Slots < 0 {
 		return usagef("--slots is not negative")
 	}
+	if err := c.options().Check(); err != nil { // the plan does not depend on all of them
+		return err
+	}
 	client, err := c.running(a)
 	if err != nil {
 		return err
 	}
-	p, err := client.PlanRollout(ctx, c.Generation, c.Slots)
+	p, err := client.PlanRollout(ctx, c.Generation, c.options(), c.Slots)
 	if err != nil {
 		return err
 	}
@@ -130,15 +148,10 @@ func round(d time.Duration) string {
 
 type generationStartCmd struct {
 	hubFlags
-	Generation string        `arg:"" optional:"" help:"Which one (default: the one that the hub is set to build by)."`
-	Canary     float64       `help:"Share of the images that go first, 3 at least (default: 0.05)." placeholder:"SHARE"`
-	Pace       int           `help:"Builds started in an hour at most (default: whatever slots are idle)." placeholder:"N"`
-	AtOnce     int           `help:"Builds at once (default: the slots of all workers)." placeholder:"N"`
-	Threshold  float64       `help:"It pauses when the share of failures passes the old generation's by more (default: 0.05)." placeholder:"SHARE"`
-	Failures   int           `help:"Fewer failures never pause it (default: 2)." placeholder:"N"`
-	Since      time.Duration `help:"Images that nobody launched for so long stay as they are (default: 720h; negative: none stays)." placeholder:"DURATION"`
-	Reason     string        `help:"Why; the audit log keeps it." placeholder:"TEXT"`
-	JSON       bool          `help:"Print a JSON object."`
+	Generation string `arg:"" optional:"" help:"Which one (default: the one that the hub is set to build by)."`
+	rolloutFlags
+	Reason string `help:"Why; the audit log keeps it." placeholder:"TEXT"`
+	JSON   bool   `help:"Print a JSON object."`
 }
 
 // Run starts a roll-out.
@@ -147,9 +160,7 @@ func (c *generationStartCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	g, err := client.StartRollout(ctx, c.Generation, api.StartRollout{Reason: c.Reason, Options: bindery.RolloutOptions{
-		Canary: c.Canary, Pace: c.Pace, AtOnce: c.AtOnce, Threshold: c.Threshold, Failures: c.Failures, Since: c.Since,
-	}})
+	g, err := client.StartRollout(ctx, c.Generation, api.StartRollout{Reason: c.Reason, Options: c.options()})
 	return a.printGeneration(g, c.JSON, err)
 }
 
