@@ -502,6 +502,39 @@ func TestInvalidateComesNext(t *testing.T) {
 	})
 }
 
+// TestRemovedIsNotRebuilt: what is removed during a roll-out before its turn has come needs no replacement, unless an
+// older image of it is left.
+func TestRemovedIsNotRebuilt(t *testing.T) {
+	twoHubs(t, []string{"a", "b", "c", "d", "e"}, func(t *testing.T, h *hub, again func(bindery.Recipe) *hub) {
+		next, last := recipe("RUN true").Generation(), recipe("RUN echo 3")
+		if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{}, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		h.reaches(t, next, bindery.GenerationCurrent)
+		h = again(last)
+		time.Sleep(11 * time.Minute) // nothing is promised any more
+		if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{Pace: 2}, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"d-" + next, "e-g1", "e-" + next} {
+			if err := h.RemoveImage(t.Context(), name, "ann", "nobody wants it"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if g := h.generation(t, last.Generation()); g.Rollout.Total != 4 {
+			t.Errorf("%d images are to be replaced, want 4", g.Rollout.Total)
+		}
+		if g := h.reaches(t, last.Generation(), bindery.GenerationCurrent); g.Rollout.Total != 4 || g.Proven != 4 {
+			t.Errorf("%d of %d images were replaced, want 4", g.Proven, g.Rollout.Total)
+		}
+		for _, r := range h.library(t) {
+			if strings.HasSuffix(r.Source.URL, "/e") {
+				t.Errorf("it is there again: %+v", r)
+			}
+		}
+	})
+}
+
 // TestInvalidateAlone has chosen images replaced while no generation is rolled out: by one that is new, over a restart,
 // and by the one that is current, where it could not make them before.
 func TestInvalidateAlone(t *testing.T) {

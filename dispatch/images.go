@@ -222,7 +222,7 @@ func (d *Dispatcher) RemoveImage(ctx context.Context, name, who, reason string) 
 	if len(records) == 0 {
 		return bindery.Errorf(bindery.ErrNotFound, bindery.User, "`bindery images ls` lists them.", "There is no image %q", bindery.Printable(name))
 	}
-	gone, why, err := d.discard(ctx, records, who, "remove image", reason)
+	gone, why, err := d.discard(ctx, records, images, who, "remove image", reason)
 	if err == nil && len(gone) == 0 {
 		err = bindery.Errorf(bindery.ErrConflict, bindery.User, "Wait until it is idle, or stop its sessions.", "The image %s is in use: %s", records[0].Image, why)
 	}
@@ -243,7 +243,7 @@ func (d *Dispatcher) Prune(ctx context.Context, r bindery.Retention, dryRun bool
 	order, _ := d.lookOrder()
 	out := bindery.Pruned{DryRun: dryRun, Removed: rollout.Retain(lib.Images, r, order, d.now())}
 	if !dryRun {
-		if out.Removed, _, err = d.discard(ctx, out.Removed, who, "prune image", reason); err != nil {
+		if out.Removed, _, err = d.discard(ctx, out.Removed, lib.Images, who, "prune image", reason); err != nil {
 			return out, err
 		}
 	}
@@ -261,8 +261,8 @@ func (d *Dispatcher) Prune(ctx context.Context, r bindery.Retention, dryRun bool
 	return out, nil
 }
 
-// discard forgets images and has their workers remove them; what is in use stays, and why says by whom.
-func (d *Dispatcher) discard(ctx context.Context, records []bindery.ImageRecord, who, did, reason string) (gone []bindery.ImageRecord, why string, err error) {
+// discard forgets some of all images and has their workers remove them; what is in use stays, and why says by whom.
+func (d *Dispatcher) discard(ctx context.Context, records, all []bindery.ImageRecord, who, did, reason string) (gone []bindery.ImageRecord, why string, err error) {
 	err = d.do(ctx, func(t *turn) {
 		gone, why = nil, ""
 		done := map[string]bool{}
@@ -284,6 +284,7 @@ func (d *Dispatcher) discard(ctx context.Context, records []bindery.ImageRecord,
 			t.tellGeneration(bindery.GenerationEvent{Generation: r.Generation, Event: "removed", Source: r.Source, Who: who, Reason: cmp.Or(reason, r.Why)})
 			t.withhold(r.Image)
 		}
+		t.dropTargets(gone, all)
 	})
 	if err != nil {
 		return nil, "", err
@@ -292,6 +293,33 @@ func (d *Dispatcher) discard(ctx context.Context, records []bindery.ImageRecord,
 		d.unshelve(ctx, r.Image)
 	}
 	return gone, why, nil
+}
+
+// dropTargets takes out of a roll-out the images of which nothing is left to replace, unless that has begun. Who asks for
+// one again has it built, and it joins then.
+func (t *turn) dropTargets(gone, all []bindery.ImageRecord) {
+	roll := t.d.roll
+	if roll == nil {
+		return
+	}
+	removed, left := map[string]bool{}, map[string]bool{} // keys, commits
+	for _, r := range gone {
+		removed[r.Key] = true
+	}
+	for _, r := range all {
+		left[r.Source.Spec()] = left[r.Source.Spec()] || r.Key != "" && !removed[r.Key]
+	}
+	for _, r := range gone {
+		key := bindery.BuildKey(r.Source, roll.generation)
+		if status, ok := roll.Has(key); !ok || status != rollout.Waiting || left[r.Source.Spec()] {
+			continue
+		}
+		delete(roll.targets, key)
+		t.rolls(roll.Step(t.now, rollout.Drop{Key: key}))
+		if t.d.roll != roll {
+			return // that was the last one
+		}
+	}
 }
 
 // use says what an image is needed for at this moment; empty: nothing.

@@ -55,7 +55,7 @@ func (d *Dispatcher) Invalidate(ctx context.Context, selector string, force, dry
 	case dryRun:
 		return out, nil
 	case force:
-		gone, _, err := d.discard(ctx, chosen, who, "invalidate image", cmp.Or(reason, sel.Text))
+		gone, _, err := d.discard(ctx, chosen, all, who, "invalidate image", cmp.Or(reason, sel.Text))
 		out.Kept = len(chosen) - len(gone)
 		return out, err
 	}

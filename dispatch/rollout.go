@@ -312,9 +312,9 @@ func (t *turn) rolls(ds []rollout.Decision) {
 
 // completes ends a roll-out: its generation is the one that builds.
 func (t *turn) completes(g *bindery.Generation) {
-	t.d.roll = nil
 	rebuilt := g.Rebuilds()
-	g.Rollout.Ended = t.now
+	g.Rollout.Total, g.Rollout.Ended = t.d.roll.Total(), t.now // some were removed, others have joined
+	t.d.roll = nil
 	if rebuilt {
 		t.saveGeneration(*g)
 		t.note("hub", "complete rebuild", "generation "+g.Name, strings.Join(g.Rollout.Only, " "))

@@ -84,8 +84,8 @@ func rankByLaunches(images []bindery.ImageRecord) {
 }
 
 // Retain says what goes by a rule of retention: the images, with Why filled in for those that go and those that stay
-// although they are old. Images of one name go together or not at all. The images must have been judged; kept are
-// generations whose superseded images stay; tried are images of which this moment's roll-out tries a session.
+// although they are old. Images of one name go together or not at all. The images must have been judged; order lists the
+// generations, the newest first.
 func Retain(images []bindery.ImageRecord, r bindery.Retention, order []string, now time.Time) (remove []bindery.ImageRecord) {
 	r = withDefaults(r)
 	kept := map[string]bool{}

@@ -15,7 +15,6 @@ type Input interface{ input() }
 // The inputs.
 type (
 	Tick    struct{ Slots int }  // time has passed; so many slots there are
-	Begun   struct{ Key string } // its build is queued
 	Made    struct{ Key string } // its image is there
 	Started struct{ Key string } // a session of it has answered
 	Failed  struct{ Key string } // it cannot be built, or does not start
@@ -28,7 +27,6 @@ type (
 )
 
 func (Tick) input()    {}
-func (Begun) input()   {}
 func (Made) input()    {}
 func (Started) input() {}
 func (Failed) input()  {}
@@ -44,7 +42,7 @@ type Decision interface{ String() string }
 
 // The decisions.
 type (
-	Build    struct{ Key string } // queue a background build; Begun, Failed or Lost answers
+	Build    struct{ Key string } // queue a background build; Made, Failed or Lost answers
 	Smoke    struct{ Key string } // start a session of it; Started, Failed or Lost answers
 	Advance  struct{}             // the canary is well: the rest follows
 	Stop     struct{ Why string } // too much fails
@@ -63,8 +61,6 @@ func (r *Rollout) Step(now time.Time, in Input) (out []Decision) {
 	switch in := in.(type) {
 	case Tick:
 		slots = in.Slots
-	case Begun:
-		r.move(in.Key, Building, now, Waiting)
 	case Made:
 		r.move(in.Key, Built, now, Waiting, Building)
 	case Started:
