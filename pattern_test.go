@@ -113,6 +113,25 @@ func TestExpressions(t *testing.T) {
 	}
 }
 
+// TestImpossibleExpressions: an expression that no spec can match, such as one pasted from BinderHub's configuration, is
+// told apart from one that matches what is not there yet.
+func TestImpossibleExpressions(t *testing.T) {
+	for text, want := range map[string]bool{
+		"^jupyterlab/jupyterlab-demo.*": false, "^(jupyterlab|rasahq)/.*": false, "^github.com/ann/": false, "^gh:ann/": false, `^gh/ann\b`: true, "^gh$": false,
+		"^git/https": false, "^ghx/": false, "^[a-f]": true, "^[0-9]": false, "^": true, "^$": false, "^.*/rasa_core": true, "^[^/]+/ann/": true, "^GH/Ann/": true, "^gl/": true,
+		"^gist/": true, "^https://git.example.org/": true, "^ssh://": true, "^ssh:/x": false, "^zenodo:https://zenodo.org/records/1": true, "^zenodo/": false, "^/home/ann/": true,
+		"^g(h|l)/(a|b)": true, "^(?:x|gh/)ann": true, "^gh/ann/^x": true, "^h": true, `^gh\b/`: true, `^gh/\B`: true,
+	} {
+		err := bindery.CheckSpecs(text)
+		if (err == nil) != want || err != nil && (!errors.Is(err, bindery.ErrInvalid) || !strings.Contains(bindery.AsError(err).Remedy, "^gh/")) {
+			t.Errorf("%s: %v", text, err)
+		}
+		if _, err := bindery.ParsePattern(text); err != nil {
+			t.Errorf("one that was made before cannot be lifted: %v", err)
+		}
+	}
+}
+
 // TestNetworks is about networks of any size: an address, or the block that is all that is known of it.
 func TestNetworks(t *testing.T) {
 	for network, subjects := range map[string]map[string]bool{

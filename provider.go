@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -104,12 +105,10 @@ func (p Provider) Home() string {
 // IsArchive reports whether sources of p are archives and not Git repositories.
 func (p Provider) IsArchive() bool { return isArchive(p.Kind) }
 
-func isArchive(kind string) bool {
-	switch kind {
-	case ProviderZenodo, ProviderFigshare, ProviderHydroshare, ProviderDataverse, ProviderCKAN, ProviderSWH:
-		return true
-	}
-	return false
+func isArchive(kind string) bool { return slices.Contains(archiveKinds(), kind) }
+
+func archiveKinds() []string {
+	return []string{ProviderZenodo, ProviderFigshare, ProviderHydroshare, ProviderDataverse, ProviderCKAN, ProviderSWH}
 }
 
 // IsArchive reports whether s is an archive and not a Git repository or directory: one that a DOI or its like names.

@@ -108,6 +108,9 @@ func (s *Server) postRule(ctx context.Context, c Caller, in api.NewRule) (api.Ru
 // checkRule refuses what cannot be meant.
 func (s *Server) checkRule(in *api.NewRule) (bindery.Pattern, error) {
 	p, err := bindery.ParsePatternAt(in.Pattern, s.cfg.Providers)
+	if err == nil && p.Scope == bindery.OnSpec {
+		err = bindery.CheckSpecs(p.Names[0])
+	}
 	if err != nil {
 		return p, err
 	}
