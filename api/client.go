@@ -265,7 +265,7 @@ func digits(n int64) string {
 }
 
 // Export returns what happened from since until before until, as lines of JSON in order of time; zero times take the
-// hub's defaults. kind is launches, requests, builds, sessions, generations, audit or all. An answer that was cut off ends with an
+// hub's defaults. kind is launches, requests, builds, sessions, generations, canaries, pools, audit or all. An answer that was cut off ends with an
 // error other than io.EOF.
 func (c *Client) Export(ctx context.Context, kind string, since, until time.Time) (io.ReadCloser, error) {
 	q := url.Values{"kind": {kind}}

@@ -26,7 +26,7 @@ type ArchiveConfig struct {
 
 // An Archive writes each launch down, a file for a day: launches-DATE.jsonl as BinderHub's event log has it, and
 // requests-DATE.jsonl with what is known beside that, failures included, which say nothing of who asked; steps of
-// generations in generations-DATE.jsonl.
+// generations in generations-DATE.jsonl, and so canaries and pools.
 type Archive struct {
 	cfg   ArchiveConfig
 	queue chan []fileLine
@@ -60,6 +60,29 @@ func (a *Archive) Generation(e bindery.GenerationEvent) {
 	line := generationLine{eventAt(e.Time, "generation"), e.Generation, e.Event, e.State, e.Source.URL, e.Source.Commit, e.Who, e.Reason}
 	if !a.put([]fileLine{{generationLines, e.Time, line}}) {
 		a.cfg.Log.Warn("the archive is behind; a line is lost", "generation", e.Generation)
+	}
+}
+
+// Canary takes how one build and launch of the hub's own went, likewise.
+func (a *Archive) Canary(rep bindery.CanaryReport) {
+	line := canaryLine{eventLine: eventAt(rep.Time, "canary"), Build: rep.Build, Session: rep.Session, Took: map[string]float64{}, Failed: rep.Failed, Err: rep.Err}
+	for phase, d := range rep.Took {
+		line.Took[phase] = d.Seconds()
+	}
+	if !a.put([]fileLine{{canaryLines, rep.Time, line}}) {
+		a.cfg.Log.Warn("the archive is behind; a line is lost", "canary", rep.Build)
+	}
+}
+
+// Pools takes what a file declares of node pools, when the hub begins and when the file has changed, or why it is not used.
+func (a *Archive) Pools(file string, declared any, wrong error) {
+	at := a.cfg.Now()
+	line := poolsLine{eventLine: eventAt(at, "pools"), File: file, Pools: declared}
+	if wrong != nil {
+		line.Pools, line.Err = nil, bindery.AsError(wrong)
+	}
+	if !a.put([]fileLine{{poolLines, at, line}}) {
+		a.cfg.Log.Warn("the archive is behind; a line is lost", "file", file)
 	}
 }
 
@@ -137,7 +160,7 @@ func (a *Archive) expire(ctx context.Context) {
 		return
 	}
 	oldest := a.cfg.Now().UTC().AddDate(0, 0, -a.cfg.Days).Format(time.DateOnly)
-	for _, kind := range []string{launchLines, requestLines, generationLines} {
+	for _, kind := range []string{launchLines, requestLines, generationLines, canaryLines, poolLines} {
 		names, _ := fs.Glob(os.DirFS(a.cfg.Dir), kind+"-????-??-??.jsonl") // the pattern is right
 		for _, name := range names {
 			date := strings.TrimSuffix(strings.TrimPrefix(name, kind+"-"), ".jsonl")
@@ -156,6 +179,8 @@ const (
 	launchLines     = "launches"
 	requestLines    = "requests"
 	generationLines = "generations"
+	canaryLines     = "canaries"
+	poolLines       = "pools"
 )
 
 type fileLine struct {
@@ -174,6 +199,24 @@ type generationLine struct {
 	Ref        string                  `json:"ref,omitempty"`
 	Who        string                  `json:"who,omitempty"`
 	Reason     string                  `json:"reason,omitempty"`
+}
+
+// A canaryLine is one build and launch of the hub's own.
+type canaryLine struct {
+	eventLine
+	Build   string             `json:"build,omitempty"`
+	Session string             `json:"session,omitempty"`
+	Took    map[string]float64 `json:"phase_seconds"`
+	Failed  string             `json:"failed,omitempty"` // the phase
+	Err     *bindery.Error     `json:"error,omitempty"`
+}
+
+// A poolsLine is what a file declares of node pools from then on.
+type poolsLine struct {
+	eventLine
+	File  string         `json:"file"`
+	Pools any            `json:"pools,omitempty"`
+	Err   *bindery.Error `json:"error,omitempty"` // why the file is not used
 }
 
 // stamp is BinderHub's form of a time.

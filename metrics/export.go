@@ -25,7 +25,7 @@ type History interface {
 }
 
 // Kinds of events that Export knows, beside "all".
-var exports = [...]string{launchLines, requestLines, generationLines, "builds", "sessions", "audit"}
+var exports = [...]string{launchLines, requestLines, generationLines, canaryLines, poolLines, "builds", "sessions", "audit"}
 
 // A dated event is one line of an export.
 type dated struct {
@@ -39,7 +39,7 @@ type dated struct {
 // these words, or "all".
 func (a *Archive) Export(ctx context.Context, h History, kind string, since, until time.Time) (iter.Seq2[[]byte, error], error) {
 	if kind != "all" && !slices.Contains(exports[:], kind) {
-		return nil, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Use launches, requests, builds, sessions, generations, audit or all.", "%q is not a kind of events", bindery.Printable(kind))
+		return nil, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Use launches, requests, builds, sessions, generations, canaries, pools, audit or all.", "%q is not a kind of events", bindery.Printable(kind))
 	}
 	var sources []iter.Seq[dated]
 	add := func(name string, s iter.Seq[dated]) {
@@ -50,6 +50,8 @@ func (a *Archive) Export(ctx context.Context, h History, kind string, since, unt
 	add(launchLines, a.lines(launchLines, since, until))
 	add(requestLines, a.lines(requestLines, since, until))
 	add(generationLines, a.lines(generationLines, since, until))
+	add(canaryLines, a.lines(canaryLines, since, until))
+	add(poolLines, a.lines(poolLines, since, until))
 	add("builds", pages(ctx, h.BuildsEnded, buildLineOf, since, until))
 	add("sessions", pages(ctx, h.SessionsEnded, sessionLineOf, since, until))
 	add("audit", pages(ctx, h.AuditOf, auditLineOf, since, until))

@@ -95,6 +95,9 @@ func TestExport(t *testing.T) {
 	a.Launched(report(bindery.LaunchSucceeded, func(rep *bindery.LaunchReport) { rep.Time = at.Add(-time.Hour) }))
 	a.Launched(report(bindery.LaunchSucceeded, func(rep *bindery.LaunchReport) { rep.Time = at.Add(30 * time.Second) }))
 	a.Launched(report(bindery.LaunchFailed, func(rep *bindery.LaunchReport) { rep.Time = at.Add(25 * time.Hour) }))
+	a.Canary(bindery.CanaryReport{Time: at.Add(time.Hour), Build: "b", Took: map[string]time.Duration{bindery.CanaryQueue: 1500 * time.Millisecond}, Failed: bindery.CanaryBuild, Err: bindery.Errorf(bindery.ErrStep, bindery.User, "", "It failed")})
+	a.Pools("pools.yaml", []string{"build"}, nil)
+	a.Pools("pools.yaml", nil, errors.New("line 3"))
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	if err := a.Run(ctx); err != nil {
@@ -118,7 +121,7 @@ func TestExport(t *testing.T) {
 	for _, l := range lines {
 		count[l["schema"].(string)]++
 	}
-	want := map[string]int{"binderhub.jupyter.org/launch": 1, "bindery/launch": 2, "bindery/build": minutes, "bindery/session": minutes, "bindery/audit": minutes}
+	want := map[string]int{"binderhub.jupyter.org/launch": 1, "bindery/launch": 2, "bindery/canary": 1, "bindery/pools": 2, "bindery/build": minutes, "bindery/session": minutes, "bindery/audit": minutes}
 	for schema, n := range want {
 		if count[schema] != n {
 			t.Errorf("%d of %s, want %d", count[schema], schema, n)
@@ -126,6 +129,12 @@ func TestExport(t *testing.T) {
 	}
 	lines, err = exported(t, a, past{n: 3}, "builds", at, at.Add(time.Minute))
 	if err != nil || len(lines) != 1 || lines[0]["queue_seconds"] != 240.0 || lines[0]["duration_seconds"] != 60.0 || lines[0]["error"].(map[string]any)["fault"] != "user" {
+		t.Errorf("%v %v", lines, err)
+	}
+	if lines, err = exported(t, a, past{}, "canaries", at, until); err != nil || len(lines) != 1 || lines[0]["failed"] != "build" || lines[0]["phase_seconds"].(map[string]any)["queue"] != 1.5 || lines[0]["error"] == nil {
+		t.Errorf("%v %v", lines, err)
+	}
+	if lines, err = exported(t, a, past{}, "pools", at, until); err != nil || len(lines) != 2 || lines[0]["pools"] == nil || lines[0]["error"] != nil || lines[1]["error"] == nil {
 		t.Errorf("%v %v", lines, err)
 	}
 	if lines, err = exported(t, a, past{}, "launches", at.Add(-2*time.Hour), at); err != nil || len(lines) != 1 || lines[0]["version"] != 6.0 {

@@ -67,7 +67,7 @@ func (s *Server) nativeRoutes() []route {
 	follow := param{name: "follow", about: "1: go on until the end", kind: "string"}
 	after := param{name: "after", about: "number of the last event seen; Last-Event-ID says it too", kind: "integer"}
 	export := []param{
-		{name: "kind", about: "launches, requests, builds, sessions, generations, audit or all; default: launches", kind: "string"},
+		{name: "kind", about: "launches, requests, builds, sessions, generations, canaries, pools, audit or all; default: launches", kind: "string"},
 		{name: "since", about: "a time (RFC 3339); default: a day ago", kind: "string"}, {name: "until", about: "a time after the last; default: now", kind: "string"},
 	}
 	const read, launch, admin = api.ScopeRead, api.ScopeLaunch, api.ScopeAdmin

@@ -53,7 +53,7 @@ func timeArg(flag, text string, now time.Time) (time.Time, error) {
 type eventsExportCmd struct {
 	hubFlags
 	spanFlags
-	Kind string `help:"launches (in BinderHub's public schema), requests, builds, sessions, generations, audit or all." default:"launches" placeholder:"KIND"`
+	Kind string `help:"launches (in BinderHub's public schema), requests, builds, sessions, generations, canaries, pools, audit or all." default:"launches" placeholder:"KIND"`
 }
 
 // Run copies the hub's answer, which is in order of time.

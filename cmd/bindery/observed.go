@@ -79,6 +79,7 @@ func (o *observed) run(ctx context.Context) error {
 
 // sang takes the report of a canary.
 func (o *observed) sang(rep bindery.CanaryReport) {
+	o.archive.Canary(rep)
 	if o.metrics != nil {
 		o.metrics.Canary(rep)
 	}
@@ -122,6 +123,11 @@ func (o *observed) launched(rep bindery.LaunchReport) {
 
 // generation is told of each step of a generation.
 func (o *observed) generation(e bindery.GenerationEvent) { o.archive.Generation(e) }
+
+// pools is told what a file declares of node pools.
+func (o *observed) pools(file string, declared pools, wrong error) {
+	o.archive.Pools(file, declared.list(), wrong)
+}
 
 // workerStatus asks the worker of this state directory.
 func (p *parts) workerStatus(ctx context.Context) (bindery.WorkerStatus, error) {

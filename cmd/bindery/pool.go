@@ -55,11 +55,7 @@ func (c *poolLsCmd) Run(_ context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	out := []listedPool{}
-	for _, name := range file.names() {
-		p := file.Pools[name]
-		out = append(out, listedPool{name, p.Purpose, p.MachineType, p.Count.Min, p.Count.Max, p.LocalDisks, p.Labels, p.Taints, p.minimums()})
-	}
+	out := file.list()
 	if c.JSON {
 		return printJSON(a.stdout, out)
 	}
@@ -70,6 +66,15 @@ func (c *poolLsCmd) Run(_ context.Context, a *app) error {
 			size(p.Minimums.Free), unlessZero(p.Minimums.WriteRate), cmp.Or(strings.Join(p.Taints, ","), "-"))
 	}
 	return w.Flush()
+}
+
+func (p pools) list() []listedPool {
+	out := []listedPool{}
+	for _, name := range p.names() {
+		p := p.Pools[name]
+		out = append(out, listedPool{name, p.Purpose, p.MachineType, p.Count.Min, p.Count.Max, p.LocalDisks, p.Labels, p.Taints, p.minimums()})
+	}
+	return out
 }
 
 func unlessZero(rate int64) string {

@@ -1,17 +1,61 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
 )
 
 const samplePools = "testdata/pools/pools.yaml"
+
+// TestPoolFileTells: what the file declares is told when the hub begins and at each change; one that cannot be read once.
+func TestPoolFileTells(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path, writes := filepath.Join(t.TempDir(), "pools.yaml"), 0
+		write := func(text string) {
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			writes++
+			if err := os.Chtimes(path, time.Time{}, time.Unix(int64(writes), 0)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(3 * poolFileEvery) // in a bubble
+		}
+		const pool = "pools:\n  build: {machine_type: m, count: {min: 1, max: %d}}\n"
+		write(fmt.Sprintf(pool, 1))
+		f := newPoolFile(path, slog.New(slog.DiscardHandler))
+		var told []string
+		f.tell = func(_ string, p pools, wrong error) {
+			if wrong != nil {
+				told = append(told, "wrong")
+			} else {
+				told = append(told, fmt.Sprint(p.Pools["build"].Count.Max))
+			}
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		go f.run(ctx)
+		time.Sleep(time.Second) // so that it never looks at what is half written
+		write(fmt.Sprintf(pool, 2))
+		write("pools: [")
+		write(fmt.Sprintf(pool, 3))
+		stop()
+		synctest.Wait()
+		if want := []string{"1", "2", "wrong", "3"}; !slices.Equal(told, want) {
+			t.Errorf("told %q, want %q", told, want)
+		}
+	})
+}
 
 // TestPoolCommands holds the commands for each pool and provider, and has a shell read them.
 func TestPoolCommands(t *testing.T) {

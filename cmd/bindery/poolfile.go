@@ -195,6 +195,7 @@ func parseTaint(text string) (t taint, err error) {
 type poolFile struct {
 	path string
 	log  *slog.Logger
+	tell func(file string, declared pools, wrong error) // of what counts when it runs, and of each change; nil: nobody
 
 	mu   sync.Mutex
 	now  pools
@@ -222,6 +223,9 @@ const poolFileEvery = 5 * time.Second
 
 // run reads the file again when it has changed, until ctx ends.
 func (f *poolFile) run(ctx context.Context) error {
+	if f.path != "" && f.tell != nil && !f.seen.IsZero() {
+		f.tell(f.path, f.now, nil)
+	}
 	tick := time.NewTicker(poolFileEvery)
 	defer tick.Stop()
 	for {
@@ -229,18 +233,21 @@ func (f *poolFile) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			f.read()
+			if changed, err := f.read(); f.tell != nil && (changed || err != nil) {
+				f.tell(f.path, f.now, err)
+			}
 		}
 	}
 }
 
-func (f *poolFile) read() {
+// read reads the file if it has changed. An error is returned once.
+func (f *poolFile) read() (changed bool, wrong error) {
 	if f.path == "" {
-		return
+		return false, nil
 	}
 	info, err := os.Stat(f.path)
 	if err == nil && info.ModTime().Equal(f.seen) {
-		return
+		return false, nil
 	}
 	var fresh pools
 	if err == nil {
@@ -250,12 +257,14 @@ func (f *poolFile) read() {
 		if text := err.Error(); text != f.said && !errors.Is(err, fs.ErrNotExist) || f.said == "" {
 			f.said = text
 			f.log.Error("the file of node pools is not used; what it said before goes on", "err", err)
+			return false, err
 		}
-		return
+		return false, nil
 	}
 	f.said = ""
 	f.mu.Lock()
 	f.now, f.seen = fresh, info.ModTime()
 	f.mu.Unlock()
 	f.log.Info("node pools", "file", f.path, "pools", fresh.names())
+	return true, nil
 }

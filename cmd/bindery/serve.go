@@ -277,6 +277,7 @@ func (h hubParts) run(ctx context.Context, group *errgroup.Group, d doors, log *
 	group.Go(func() error { return h.seen.run(ctx) })
 	group.Go(func() error { return quietly(ctx, h.net.ServeDNS(ctx)) })
 	group.Go(func() error { return h.parts.workers.supervise(ctx, log) })
+	h.limits.tell = h.seen.pools
 	group.Go(func() error { return h.limits.run(ctx) })
 	if d.workers != nil {
 		group.Go(func() error { return h.people.serve(ctx, d.workers, log) })
