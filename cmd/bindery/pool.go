@@ -15,7 +15,7 @@ import (
 type poolCmd struct {
 	Ls      poolLsCmd      `cmd:"" help:"List the declared pools."`
 	Command poolCommandCmd `cmd:"" help:"Print the command that makes a pool at a provider."`
-	Check   poolCheckCmd   `cmd:"" help:"Compare the pools with what the workers of a hub report; fail when they differ."`
+	Check   poolCheckCmd   `cmd:"" help:"Compare the pools with what the workers of a hub report, and say what these do not; fail when they differ."`
 }
 
 // poolFlags name the file of pools.
@@ -143,6 +143,9 @@ func (c *poolCheckCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	diff := file.compare(workers)
+	for _, what := range file.unseen(workers) {
+		fmt.Fprintf(a.stderr, "Not compared, since workers do not say: %s\n", clean(what))
+	}
 	if c.JSON {
 		err = printJSON(a.stdout, diff)
 	} else {
@@ -172,8 +175,49 @@ func printDifferences(a *app, file pools, workers []bindery.WorkerView, diff []d
 	return nil
 }
 
-// compare names what differs between a declaration and the workers of a hub. Taints are not compared: a worker does not
-// see those of its node.
+// unseen says what of a declaration cannot be compared: what no worker sees of its machine, and what one was not told.
+func (p pools) unseen(workers []bindery.WorkerView) (out []string) {
+	here := map[string]bool{}
+	for _, w := range workers {
+		pool, ok := p.Pools[w.Pool]
+		if !ok || !w.Up {
+			continue
+		}
+		here[w.Pool] = true
+		var what []string
+		if w.Machine == "" {
+			what = append(what, "its machine type")
+		}
+		for _, key := range slices.Sorted(maps.Keys(pool.nodeLabels(w.Pool))) {
+			_, own := pool.Labels[key]
+			if _, said := w.Labels[key]; !said && !own {
+				what = append(what, "the label "+key)
+			}
+		}
+		if len(what) > 0 {
+			out = append(out, "worker "+w.Name+": "+strings.Join(what, ", "))
+		}
+	}
+	for name := range here {
+		var what []string
+		if n := p.Pools[name].LocalDisks; n > 1 { // the one that it builds on is looked at
+			what = append(what, fmt.Sprintf("that there are %d local disks", n))
+		}
+		if p.Pools[name].BootDisk > 0 {
+			what = append(what, "the size of the boot disk")
+		}
+		if len(p.Pools[name].Taints) > 0 {
+			what = append(what, "the taints")
+		}
+		if len(what) > 0 {
+			out = append(out, "pool "+name+": "+strings.Join(what, ", "))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// compare names what differs between a declaration and the workers of a hub, as far as these see it: see unseen.
 func (p pools) compare(workers []bindery.WorkerView) []difference {
 	diff := []difference{}
 	count := map[string]int{}
@@ -221,10 +265,11 @@ func (p poolConfig) compare(w bindery.WorkerView) (diff []difference) {
 	if w.Machine != "" && w.Machine != p.MachineType {
 		add("machine type", w.Machine, p.MachineType, "")
 	}
-	own := maps.Clone(p.Labels)
-	for _, key := range slices.Sorted(maps.Keys(own)) {
-		if got, ok := w.Labels[key]; !ok || got != own[key] {
-			add("label "+key, cmp.Or(got, "it has none"), own[key], "Label the node, and start the worker with --label "+key+"="+own[key]+".")
+	want := p.nodeLabels(w.Pool)
+	for _, key := range slices.Sorted(maps.Keys(want)) {
+		got, said := w.Labels[key]
+		if _, own := p.Labels[key]; got != want[key] && (said || own) {
+			add("label "+key, cmp.Or(got, "it has none"), want[key], "Label the node, and start the worker with --label "+key+"="+want[key]+".")
 		}
 	}
 	for _, x := range p.minimums().Judge(w.Found) {

@@ -164,7 +164,7 @@ func TestPoolCompare(t *testing.T) {
 		t.Errorf("as declared: %+v", diff)
 	}
 	boot := fit
-	boot.Name, boot.Machine, boot.Labels = "boot", "n2-standard-4", map[string]string{"team": "other"}
+	boot.Name, boot.Machine, boot.Labels = "boot", "n2-standard-4", map[string]string{"team": "other", poolLabel: "users", purposeLabel: "build"}
 	boot.Found.Scratch.Disk, boot.Found.Scratch.Separate, boot.Found.CPUs = "sda", false, 4
 	away := fit
 	away.Name, away.Up = "silent", false
@@ -175,4 +175,19 @@ func TestPoolCompare(t *testing.T) {
 		b.WriteString(d.Pool + "|" + d.Worker + "|" + d.What + "|" + d.Found + "|" + d.Declared + "\n")
 	}
 	golden(t, "pools/compare.txt", b.String())
+
+	big := core
+	big.Name, big.Pool = "big", "big-build"
+	labelled := fit
+	labelled.Labels = boot.Labels
+	want := []string{
+		"pool big-build: that there are 2 local disks, the taints",
+		"pool build: the size of the boot disk, the taints",
+		"worker big: its machine type, the label bindery.dev/pool, the label bindery.dev/purpose",
+		"worker core-1: its machine type, the label bindery.dev/pool",
+		"worker good: the label bindery.dev/pool, the label bindery.dev/purpose",
+	}
+	if got := file.unseen([]bindery.WorkerView{big, core, fit, labelled, away}); !slices.Equal(got, want) {
+		t.Errorf("not compared:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
 }

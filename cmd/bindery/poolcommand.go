@@ -53,14 +53,20 @@ func poolCommand(c clusterConfig, name string, p poolConfig, provider string) (s
 
 var aksNameRE = regexp.MustCompile(`^[a-z][a-z0-9]{0,11}$`)
 
-// allLabels are a pool's own labels and those that every pool's nodes have, as KEY=VALUE in order.
-func (p poolConfig) allLabels(name string) []string {
+// nodeLabels are a pool's own labels and those that every pool's nodes have.
+func (p poolConfig) nodeLabels(name string) map[string]string {
 	all := map[string]string{poolLabel: name}
 	if p.Purpose != "" {
 		all[purposeLabel] = p.Purpose
 	}
 	maps.Copy(all, p.Labels)
+	return all
+}
+
+// allLabels are these as KEY=VALUE in order.
+func (p poolConfig) allLabels(name string) []string {
 	var out []string
+	all := p.nodeLabels(name)
 	for _, k := range slices.Sorted(maps.Keys(all)) {
 		out = append(out, k+"="+all[k])
 	}
