@@ -212,7 +212,7 @@ func (v *visit) reason() string { return strings.Join(strings.Fields(v.r.PostFor
 var done = map[string]string{
 	"cancel": "The build is being stopped.", "retry": "It is built again.", "forgive": "The failure is forgotten: the next visitor has it built again.",
 	"stop": "The session is being stopped.", "rule": "The rule stands.", "lift": "The rule is lifted.", "drain": "The worker gets no more builds.",
-	"resume": "The worker gets builds again.", "remove": "The image is removed.", "start": "The roll-out has begun.", "pause": "The roll-out is paused.",
+	"resume": "The worker gets builds again.", "leave": "The worker is removed.", "remove": "The image is removed.", "start": "The roll-out has begun.", "pause": "The roll-out is paused.",
 	"goon": "The roll-out goes on.", "rollback": "The roll-out is undone.",
 	"anew": "The chosen images are built anew; each serves until then.", "dropped": "The chosen images are dropped, but for those in use.", "pruned": "The images are removed, but for those in use.",
 }

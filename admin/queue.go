@@ -234,6 +234,8 @@ func workerAction(v *visit) error {
 		_, err = v.hub.DrainWorker(v.r.Context(), id, v.reason())
 	case "resume":
 		_, err = v.hub.ResumeWorker(v.r.Context(), id, v.reason())
+	case "remove": // one that still builds is drained first
+		act, err = "leave", v.hub.RemoveWorker(v.r.Context(), id, api.RemoveWorker{Reason: v.reason()})
 	default:
 		err = bindery.Errorf(bindery.ErrNotFound, bindery.User, "Use the page.", "Nothing of that name can be done with a worker")
 	}

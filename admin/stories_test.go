@@ -45,4 +45,7 @@ func TestEveryStoryIsAPage(t *testing.T) {
 			}
 		}
 	}
+	if n := strings.Count(get("/admin/storybook/workers"), `/remove"`); n != 2 { // a form and its fold
+		t.Errorf("%d forms remove workers; only builder-2 has joined", n)
+	}
 }

@@ -97,7 +97,7 @@ func sampleWorkers(at time.Time) []bindery.WorkerView {
 	bad := ok
 	bad.Name, bad.State, bad.Reason, bad.Running = "builder-2", bindery.WorkerRefused, "its machine lacks what its pool wants", 0
 	bad.Found.Scratch = bindery.Scratch{Path: "/var/lib/bindery"}
-	bad.Record.Pool = "builders"
+	bad.Record.Pool, bad.Record.Address = "builders", "unix:/run/builder-2"
 	bad.Problems = []bindery.Problem{{Check: bindery.CheckLocalDisk, Measured: "/var/lib/bindery is on the disk that the machine starts from", Wanted: "a local disk", Remedy: "Mount the local disk and put the worker's --state-dir on it."}}
 	out := ok
 	out.Name, out.State, out.Reason = "builder-3", bindery.WorkerDrained, "kernel upgrade"

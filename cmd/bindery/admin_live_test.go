@@ -173,8 +173,11 @@ func TestAdminPages(t *testing.T) {
 	o.post(409, "/admin/builds/"+waiting, "/admin/builds/"+waiting+"/forgive", url.Values{})
 
 	// Workers, generations and images: looked at, and changed as the API does.
-	if text := o.want(200, "GET", "/admin/workers", nil); !strings.Contains(text, `action="/admin/workers/w/drain"`) {
+	if text := o.want(200, "GET", "/admin/workers", nil); !strings.Contains(text, `action="/admin/workers/w/drain"`) || strings.Contains(text, "/w/remove") {
 		t.Errorf("workers:\n%s", text)
+	}
+	if text := o.post(403, "/admin/workers", "/admin/workers/w/remove", url.Values{"reason": {"sold"}}); !strings.Contains(text, "own worker") {
+		t.Errorf("removed:\n%s", text)
 	}
 	o.post(303, "/admin/workers", "/admin/workers/w/drain", url.Values{"reason": {"kernel upgrade"}})
 	if text := o.want(200, "GET", "/admin/workers", nil); !strings.Contains(text, "kernel upgrade") || !strings.Contains(text, "/admin/workers/w/resume") {
