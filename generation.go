@@ -96,7 +96,7 @@ type Rollout struct {
 	Ended   time.Time      `json:"ended,omitzero"`
 	// Judged is since when outcomes count for the failure threshold: the start, or the last resume.
 	Judged  time.Time       `json:"judged"`
-	OldRate float64         `json:"old_rate"` // share of the old images' launches that failed lately
+	OldRate float64         `json:"old_rate"` // how likely a build of the old generation, or then a launch of it, failed lately
 	Total   int             `json:"total"`    // images to replace
 	Canary  int             `json:"canary"`   // of them that go first
 	Skipped int             `json:"skipped"`  // images that stay because nobody has asked for them for long
