@@ -247,7 +247,7 @@ type RolloutPlan struct {
 	Notes      []string      `json:"notes"`
 }
 
-// Demand is how many images are asked for within some time from now, as on the days before.
+// Demand is how many images are asked for within some time from now, as on the weekdays before, or at weekends on those.
 type Demand struct {
 	Within time.Duration `json:"within"`
 	Builds float64       `json:"builds"` // mean over those days

@@ -59,7 +59,7 @@ func Plan(f Facts) bindery.RolloutPlan {
 		p.Notes = append(p.Notes, "No slot is ever idle: the roll-out would not move. Add a worker.")
 	}
 	if len(p.Demand) > 0 && p.Demand[0].Days < 3 {
-		p.Notes = append(p.Notes, fmt.Sprintf("There are launches of %d whole days only: the figures of demand are rough.", p.Demand[2].Days))
+		p.Notes = append(p.Notes, fmt.Sprintf("The figures of demand are those of %d days before only: they are rough.", p.Demand[2].Days))
 	}
 	return p
 }
@@ -121,10 +121,10 @@ func schedule(slots float64, todo []Candidate, opt bindery.RolloutOptions) []tim
 	return ends
 }
 
-// Demand counts the images that were asked for within some time of this time of day, on each of the days before.
+// Demand counts the images that were asked for within some time of this time of day, on each of the days before: on those
+// of the same kind, since people want twice as much on a weekday as at a weekend, or on all if there are fewer than two.
 func Demand(f Facts, within time.Duration) bindery.Demand {
-	out := bindery.Demand{Within: within}
-	total := 0
+	var all, alike []int
 	for day := 1; ; day++ {
 		from := f.Now.AddDate(0, 0, -day)
 		if from.Before(f.Now.Add(-f.Window)) {
@@ -142,11 +142,19 @@ func Demand(f Facts, within time.Duration) bindery.Demand {
 		if len(f.Launches) == 0 || f.Launches[0].At.After(to) {
 			break // the history begins later
 		}
-		out.Days++
-		total += len(seen)
+		all = append(all, len(seen))
+		if weekend(from) == weekend(f.Now) {
+			alike = append(alike, len(seen))
+		}
 	}
-	if out.Days > 0 {
-		out.Builds = float64(total) / float64(out.Days)
+	if len(alike) < 2 {
+		alike = all
 	}
-	return out
+	total := 0
+	for _, n := range alike {
+		total += n
+	}
+	return bindery.Demand{Within: within, Days: len(alike), Builds: float64(total) / float64(max(len(alike), 1))}
 }
+
+func weekend(t time.Time) bool { return t.Weekday() == time.Saturday || t.Weekday() == time.Sunday }

@@ -14,8 +14,9 @@ import (
 // An Upgrade is a roll-out beside the demand: every image is built anew in what slots are idle, while the old ones serve.
 type Upgrade struct {
 	Options bindery.RolloutOptions
-	Images  int     // how many there are; those beyond the workload's own are launched by nobody in the window
-	Busy    float64 // slots that builds of visitors take on average, as the hub's history has it: for the forecast
+	Images  int       // how many there are; those beyond the workload's own are launched by nobody
+	Before  *Workload // the days before, of the same specs (Workload.Cut): what is popular, and what the forecast goes by
+	Busy    float64   // slots that builds of visitors took on average in these days
 }
 
 // An Upgraded is what came of an Upgrade.
@@ -27,6 +28,9 @@ type Upgraded struct {
 	Paused  string              `json:"paused,omitempty"`
 	Seconds float64             `json:"seconds"` // until it was complete; 0: it was not
 	Covered []float64           `json:"covered"` // seconds until what Plan.Covered foresees
+	Build   float64             `json:"build"`   // mean seconds of a build
+	Shares  []float64           `json:"shares"`  // of the window's launches of images that were there: what Plan.Covered foresees
+	Asked   []int               `json:"asked"`   // specs that were asked for: builds, had the images gone, as Plan.Demand foresees
 }
 
 // upgrader is package rollout, as dispatch runs it.
@@ -60,9 +64,9 @@ func (u *Upgrade) withImages(w *Workload) *Workload {
 func newUpgrader(f *fair) *upgrader {
 	up := f.r.cfg.Upgrade
 	u := &upgrader{f: f, specs: map[string]int{}}
-	launches := make([]int, len(f.r.w.Specs))
-	facts := rollout.Facts{Now: f.r.w.From, Options: up.Options, Window: f.r.w.For, Slots: f.r.cfg.Slots, Idle: 1, Busy: up.Busy}
-	for _, l := range f.r.w.Launches {
+	launches, image := make([]int, len(f.r.w.Specs)), make([]int, len(f.r.w.Specs))
+	facts := rollout.Facts{Now: f.r.w.From, Options: up.Options, Window: up.Before.For, Slots: f.r.cfg.Slots, Idle: 1, Busy: up.Busy}
+	for _, l := range up.Before.Launches {
 		launches[l.Spec]++
 	}
 	s := rollout.State{Stage: bindery.GenerationCanary, Options: up.Options, Judged: f.r.w.From}
@@ -75,15 +79,56 @@ func newUpgrader(f *fair) *upgrader {
 		s.Items = append(s.Items, rollout.Item{Key: key, Launches: launches[i]})
 	}
 	slices.SortFunc(s.Items, func(a, b rollout.Item) int { return cmp.Or(b.Launches-a.Launches, cmp.Compare(a.Key, b.Key)) })
-	for _, it := range s.Items {
+	for i, it := range s.Items {
+		image[u.specs[it.Key]] = i
 		u.ranks = append(u.ranks, it.Key)
 		facts.Images = append(facts.Images, rollout.Candidate{Launches: it.Launches, Cost: f.r.chance.earlier(u.specs[it.Key])})
 	}
+	for _, l := range up.Before.Launches {
+		facts.Launches = append(facts.Launches, rollout.Launched{Image: image[l.Spec], At: up.Before.From.Add(l.At)})
+	}
 	u.out.Plan, u.out.Total = rollout.Plan(facts), len(s.Items)
 	u.out.Covered = make([]float64, len(u.out.Plan.Covered))
+	u.happened(image)
 	u.r = rollout.New(s)
 	f.r.at(0, u.tick)
 	return u
+}
+
+// happened counts what the plan foresees of the launches to come. image is the rank of each spec's image.
+func (u *upgrader) happened(image []int) {
+	w := u.f.r.w
+	for _, spec := range u.specs {
+		u.out.Build += u.f.r.specs[spec].cost.Seconds() / float64(len(u.specs))
+	}
+	of := 0
+	top := make([]int, len(u.out.Plan.Covered))
+	asked := make([]map[int]bool, len(u.out.Plan.Demand))
+	for i := range asked {
+		asked[i] = map[int]bool{}
+	}
+	for _, l := range w.Launches {
+		for i, d := range u.out.Plan.Demand {
+			if l.At < d.Within {
+				asked[i][l.Spec] = true
+			}
+		}
+		if !w.Specs[l.Spec].Known {
+			continue
+		}
+		of++
+		for i, c := range u.out.Plan.Covered {
+			if image[l.Spec] < c.Top {
+				top[i]++
+			}
+		}
+	}
+	for _, n := range top {
+		u.out.Shares = append(u.out.Shares, float64(n)/float64(max(of, 1)))
+	}
+	for _, specs := range asked {
+		u.out.Asked = append(u.out.Asked, len(specs))
+	}
 }
 
 func (u *upgrader) tick() {

@@ -66,3 +66,21 @@ func (w *Workload) Join(others ...*Workload) *Workload {
 	all.sort()
 	return all
 }
+
+// Cut takes a workload apart at a time since its beginning. Both parts have all specs; what the first one launched has an
+// image when the second one begins.
+func (w *Workload) Cut(at time.Duration) (before, after *Workload) {
+	b, a := *w, *w
+	before, after = &b, &a
+	n, _ := slices.BinarySearchFunc(w.Launches, at, func(l Launch, t time.Duration) int { return cmp.Compare(l.At, t) })
+	before.For, before.Launches = at, w.Launches[:n]
+	after.From, after.For = w.From.Add(at), w.For-at
+	after.Specs, after.Launches = slices.Clone(w.Specs), slices.Clone(w.Launches[n:])
+	for _, l := range before.Launches {
+		after.Specs[l.Spec].Known = true
+	}
+	for i := range after.Launches {
+		after.Launches[i].At -= at
+	}
+	return before, after
+}
