@@ -1,6 +1,7 @@
 package dispatch_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -363,6 +364,60 @@ func (h *hub) library(t *testing.T) []bindery.ImageRecord {
 	return lib.Images
 }
 
+// TestRollbackStopsBuilds: what a roll-out builds, and what it has waiting, ends with it and makes no image.
+func TestRollbackStopsBuilds(t *testing.T) {
+	twoHubs(t, []string{"slow1", "slow2", "slow3", "slow4", "slow5"}, func(t *testing.T, h *hub, _ func(bindery.Recipe) *hub) {
+		next := recipe("RUN true").Generation()
+		if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{Canary: 1}, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		q, err := h.Queue(t.Context())
+		if err != nil || len(q.Running) < 2 || len(q.Waiting) == 0 {
+			t.Fatalf("%d builds run, %d wait, %v", len(q.Running), len(q.Waiting), err)
+		}
+		if err := h.Rollback(t.Context(), "", "ann", "it is slow"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if q, err = h.Queue(t.Context()); err != nil || len(q.Running)+len(q.Waiting) != 0 {
+			t.Errorf("a minute after the rollback %d builds run, %d wait, %v", len(q.Running), len(q.Waiting), err)
+		}
+		time.Sleep(3 * time.Hour)
+		if g := h.generation(t, next); g.Images != 0 || len(g.Held) != 0 || g.State != bindery.GenerationWithdrawn {
+			t.Errorf("after the rollback: %+v", g)
+		}
+	})
+}
+
+// TestRolloutSkips leaves alone what nobody has launched for long, says so before and after, and it serves.
+func TestRolloutSkips(t *testing.T) {
+	twoHubs(t, []string{"a"}, func(t *testing.T, h *hub, _ func(bindery.Recipe) *hub) {
+		next := recipe("RUN true").Generation()
+		for _, repo := range []string{"never", "late"} { // images that nobody launches, of two hours ago and of now
+			h.story(t, h.submit(t, ask(repo)).ID)
+			if repo == "never" {
+				time.Sleep(2 * time.Hour)
+			}
+		}
+		opt := bindery.RolloutOptions{Since: time.Hour}
+		if p, err := h.PlanRollout(t.Context(), "", opt, 0); err != nil || p.Images != 3 || p.Rolled != 2 || p.Skipped != 1 {
+			t.Errorf("the plan: %+v, %v", p, err)
+		}
+		if err := h.StartRollout(t.Context(), "", opt, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		if g := h.reaches(t, next, bindery.GenerationCurrent); g.Rollout.Total != 2 || g.Rollout.Skipped != 1 || g.Images != 2 {
+			t.Errorf("%+v of %+v", g.Rollout, g)
+		}
+		for repo, want := range map[string]string{"a": next, "late": next, "never": "g1"} {
+			if got := h.served(t, repo); got != want {
+				t.Errorf("%s is served by %s, want %s", repo, got, want)
+			}
+		}
+	})
+}
+
 // TestRolloutTriesWhatItBuilt: an image that does not start takes no other's place.
 func TestRolloutTriesWhatItBuilt(t *testing.T) {
 	twoHubs(t, []string{"a", "b", "c", "d"}, func(t *testing.T, h *hub, _ func(bindery.Recipe) *hub) {
@@ -665,6 +720,98 @@ func TestPrune(t *testing.T) {
 		}
 		if err := h.RemoveImage(t.Context(), "nothing", "ann", ""); !errors.Is(err, bindery.ErrNotFound) {
 			t.Errorf("no image: %v", err)
+		}
+	})
+}
+
+// stays has every command that removes images try to remove one that is in use, and wants the reason why it is not.
+func (h *hub) stays(t *testing.T, image, why string) {
+	t.Helper()
+	there := func(after string) {
+		t.Helper()
+		h.w.mu.Lock()
+		defer h.w.mu.Unlock()
+		if !h.w.images[image] {
+			t.Errorf("%s is gone after %s", image, after)
+		}
+	}
+	if err := h.RemoveImage(t.Context(), image, "ann", ""); !errors.Is(err, bindery.ErrConflict) || !strings.Contains(err.Error(), why) {
+		t.Errorf("%s: %v, want that %s", image, err, why)
+	}
+	there("rm")
+	if dry, err := h.Prune(t.Context(), bindery.Retention{Unused: 1, Superseded: 1}, true, "ann", ""); err != nil || !slices.ContainsFunc(dry.Removed, func(r bindery.ImageRecord) bool { return r.Image == image }) {
+		t.Errorf("the rule is to keep nothing: %+v, %v", dry.Removed, err)
+	}
+	done, err := h.Prune(t.Context(), bindery.Retention{Unused: 1, Superseded: 1}, false, "ann", "")
+	if err != nil || slices.ContainsFunc(done.Removed, func(r bindery.ImageRecord) bool { return r.Image == image }) {
+		t.Errorf("pruned: %+v, %v", done.Removed, err)
+	}
+	there("prune")
+	if done, err := h.Invalidate(t.Context(), "*", true, false, "ann", ""); err != nil || done.Kept == 0 {
+		t.Errorf("invalidated: %+v, %v", done, err)
+	}
+	there("invalidate --force")
+}
+
+// TestWaitingLaunchKeepsItsImage: a launch that waits for its place longer than a promise lasts gets the image that it came for.
+func TestWaitingLaunchKeepsItsImage(t *testing.T) {
+	bubble(t, func(c *dispatch.Config) {
+		c.Policy.Sessions, c.Wait = 1, true
+		c.Limits.Idle, c.Limits.Age = 24*time.Hour, 24*time.Hour
+	}, func(t *testing.T, h *hub) {
+		has, wanted := h.launch(t, h.make(t, "a")), h.make(t, "b")
+		var got bindery.Session
+		var err error
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			got, err = h.Launch(t.Context(), wanted, ask("b"))
+		}()
+		time.Sleep(time.Hour)
+		h.stays(t, "bindery/b", "a launch waits for its place")
+		if err := h.StopSession(t.Context(), has.ID, "enough"); err != nil {
+			t.Fatal(err)
+		}
+		if <-over; err != nil || got.Image != "bindery/b" {
+			t.Errorf("it got %+v, %v", got, err)
+		}
+	})
+}
+
+// TestTriedImageStays: the image whose first session a roll-out is starting is removed by nobody.
+func TestTriedImageStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openStore(t, t.TempDir())
+		w := newWorker()
+		w.byRecipe()
+		l := newLauncher(w)
+		h := run(t, db, w, l, byRecipe(recipe("")))
+		h.story(t, h.submit(t, ask("a")).ID)
+		h.serves(t, "a")
+		h.stop()
+		answers := make(chan struct{})
+		h = run(t, db, w, l, byRecipe(recipe("RUN true"), func(c *dispatch.Config) {
+			c.Probe = func(ctx context.Context, _, _ string) error {
+				select {
+				case <-answers:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		}))
+		defer func() { h.stop(); _ = db.Close() }()
+		next := recipe("RUN true").Generation()
+		if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{}, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "its first session is being started", func() bool { return h.generation(t, next).Starting == 1 })
+		time.Sleep(time.Minute)
+		h.stays(t, "bindery/a-"+next, "its first session is being started")
+		close(answers)
+		h.reaches(t, next, bindery.GenerationCurrent)
+		if got := h.served(t, "a"); got != next {
+			t.Errorf("a is served by %s", got)
 		}
 	})
 }
