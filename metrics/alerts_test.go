@@ -18,6 +18,8 @@ import (
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/metrics"
+	"github.com/bindery-hub/bindery/sched"
+	"github.com/bindery-hub/bindery/sim"
 )
 
 // A room is a hub as a Recorder sees it, made up: what it looks at, and what it is told as time goes on.
@@ -35,6 +37,7 @@ type room struct {
 	gone       bool // the hub cannot be scraped
 	stopped    map[string]bool
 	canary     time.Time
+	only       bool // people come for one repository
 }
 
 func newRoom(t *testing.T, seed uint64) *room {
@@ -125,6 +128,9 @@ func (rm *room) work(running []bindery.QueuedBuild) {
 // visit is a launch; luck says how it goes.
 func (rm *room) visit(class bindery.Class, luck float64) {
 	src := bindery.Source{Provider: bindery.ProviderGitHub, URL: fmt.Sprint("https://github.com/o/r", rm.rnd.IntN(80))}
+	if rm.only {
+		src.URL = "https://github.com/o/r0"
+	}
 	rep := bindery.LaunchReport{Time: rm.now, Status: bindery.LaunchSucceeded, Class: class, Build: "b", Source: src, Cached: luck < 0.9, Started: 2 * time.Second}
 	switch {
 	case luck < 0.02:
@@ -231,11 +237,21 @@ var scenarios = []scenario{
 	{"no hub", "BinderyDown", func(rm *room, _ time.Duration) { rm.gone = true }},
 }
 
-// slow are alerts about what takes longer than two minutes to be seen at all.
-var slow = map[string]string{
-	"BinderyCanaryFails":     "three runs in a row",
-	"BinderyRetries":         "an hour's builds",
-	"BinderyFewRepositories": "compared with a week ago",
+// slow are alerts about what takes longer than two minutes to be seen at all: how long, and what begins then.
+var slow = map[string]struct {
+	within time.Duration
+	since  func(rm *room)
+}{
+	"BinderyCanaryFails": {16 * time.Minute, func(rm *room) { // three runs in a row
+		rm.stopped["canary"] = true
+		rm.rec.Canary(bindery.CanaryReport{Time: rm.now, Failed: bindery.CanaryLaunch, Err: bindery.Errorf(bindery.ErrTimeout, bindery.Transient, "", "no")})
+	}},
+	"BinderyRetries": {15 * time.Minute, func(rm *room) { // of an hour's builds
+		rm.rec.Built(bindery.Build{State: bindery.BuildSucceeded, Class: bindery.Attended, Attempt: 2, Created: rm.now, Started: rm.now, Ended: rm.now})
+	}},
+	"BinderyFewRepositories": {80 * time.Minute, func(rm *room) { // in an hour, compared with a week ago: TestQuietWeek
+		rm.only = true
+	}},
 }
 
 // A tape is what a Prometheus would have scraped: the samples of each series.
@@ -339,45 +355,119 @@ func TestAlertsFire(t *testing.T) {
 		}
 	}
 	for _, name := range alertNames() {
-		if !fired[name] && slow[name] == "" {
+		if !fired[name] && slow[name].since == nil {
 			t.Errorf("nothing shows that %s fires", name)
 		}
 	}
 	ruleTest(t, "15s", groups.String())
 }
 
-// TestSlowAlertsFire has those fire that need longer.
+// TestSlowAlertsFire has those fire that need longer, and not much earlier than that.
 func TestSlowAlertsFire(t *testing.T) {
+	const quiet = 70 * time.Minute
 	var groups bytes.Buffer
-	for name, series := range map[string]string{
-		"BinderyCanaryFails":     "  - series: 'bindery_canary_age_seconds'\n    values: '0+60x16'\n  - series: 'bindery_canary_every_seconds'\n    values: '300x16'\n",
-		"BinderyRetries":         "  - series: 'bindery_builds_total{status=\"success\",attempts=\"1\"}'\n    values: '0+1x60'\n  - series: 'bindery_builds_total{status=\"success\",attempts=\"2\"}'\n    values: '0+0.5x60'\n",
-		"BinderyFewRepositories": "  - series: 'bindery_repositories_last_hour'\n    values: '100x10080 40x40'\n",
-	} {
-		at := "16m"
-		switch name {
-		case "BinderyRetries":
-			at = "1h"
-		case "BinderyFewRepositories":
-			at = "168h20m"
+	for _, name := range []string{"BinderyCanaryFails", "BinderyRetries"} {
+		rm := newRoom(t, 3)
+		tp := &tape{wanted: ruleNames(), samples: map[string][]string{}}
+		within := slow[name].within
+		for at := time.Duration(0); at <= quiet+within; at += time.Minute {
+			rm.quiet(time.Minute)
+			if at >= quiet {
+				slow[name].since(rm)
+			}
+			tp.scrape(rm)
 		}
-		fmt.Fprintf(&groups, "- interval: 1m\n  input_series:\n  - series: bindery_slots\n    values: '4x10200'\n%s  promql_expr_test:\n", series)
-		fmt.Fprintf(&groups, "  - expr: 'count by (alertname) (ALERTS{alertstate=\"firing\",alertname=\"%s\"})'\n    eval_time: %s\n    exp_samples:\n    - labels: '{alertname=\"%s\"}'\n      value: 1\n", name, at, name)
+		fmt.Fprintf(&groups, "- name: %s\n  interval: 1m\n  input_series:\n", name)
+		tp.write(&groups)
+		fmt.Fprintf(&groups, "  promql_expr_test:\n  - expr: 'count by (alertname) (ALERTS{alertstate=\"firing\"})'\n    eval_time: %s\n    exp_samples: []\n", quiet+within/2)
+		fires(&groups, name, quiet+within)
 	}
 	ruleTest(t, "1m", groups.String())
 }
 
-// TestQuietWeek wants no alert, at no moment.
+// fires wants that an alert fires at a time, and no other one.
+func fires(groups *bytes.Buffer, name string, at time.Duration) {
+	fmt.Fprintf(groups, "  - expr: 'count by (alertname) (ALERTS{alertstate=\"firing\"})'\n    eval_time: %s\n    exp_samples:\n    - labels: '{alertname=\"%s\"}'\n      value: 1\n", at, name)
+}
+
+// TestQuietWeek wants no alert, at no moment of eight days: on the last one, hours can be compared with those of a week ago.
+// Then people come for one repository only, which is what such a comparison is for.
 func TestQuietWeek(t *testing.T) {
+	const quiet, last = 8 * 24 * time.Hour, "BinderyFewRepositories"
 	rm := newRoom(t, 42)
 	tp := &tape{wanted: ruleNames(), samples: map[string][]string{}}
-	for range 7 * 24 * 60 {
+	for at := time.Duration(0); at <= quiet+slow[last].within; at += time.Minute {
+		if at > quiet {
+			slow[last].since(rm)
+		}
 		rm.quiet(time.Minute)
 		tp.scrape(rm)
 	}
 	var groups bytes.Buffer
 	groups.WriteString("- interval: 1m\n  input_series:\n")
 	tp.write(&groups)
-	groups.WriteString("  promql_expr_test:\n  - expr: 'count by (alertname) (count_over_time(ALERTS{alertstate=\"firing\"}[167h]))'\n    eval_time: 167h\n    exp_samples: []\n")
+	groups.WriteString("  promql_expr_test:\n  - expr: 'count by (alertname) (count_over_time(ALERTS{alertstate=\"firing\"}[192h]))'\n    eval_time: 192h\n    exp_samples: []\n")
+	fires(&groups, last, quiet+slow[last].within)
 	ruleTest(t, "1m", groups.String())
+}
+
+// TestIncidentAlerts scrapes a hub through the first two hours of the day that every image was gone, as the simulator
+// replays it, and wants the alerts that docs/incident-2019-03-24.md names, no others: with the day's eight slots, where the
+// builds that are asked for find one soon, and with two, where they pile up. BINDERY_TRACES names the directory of the
+// recorded launches.
+func TestIncidentAlerts(t *testing.T) {
+	from := time.Date(2019, 3, 17, 8, 0, 0, 0, time.UTC)
+	day := sim.Generate(sim.Demand{From: from, For: 2 * time.Hour, Seed: 1})
+	if dir := os.Getenv("BINDERY_TRACES"); dir != "" {
+		var err error
+		if day, err = sim.ReadTrace(os.DirFS(dir), from, 2*time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var groups bytes.Buffer
+	for slots, alerts := range map[int][]string{8: {"BinderyBuildStuck"}, 2: {"BinderyBuildStuck", "BinderyBuildsPileUp"}} {
+		rm := newRoom(t, 1)
+		tp := &tape{wanted: ruleNames(), samples: map[string][]string{}}
+		_, err := sim.Run(t.Context(), sim.Config{
+			Workload: day, Policies: []string{sim.Fair}, Seed: 1, Slots: slots, Wipe: from, Mute: true,
+			Costs: map[string]time.Duration{"gh/jupyterlab/jupyterlab-demo": 12 * time.Hour},
+			Look: func(now time.Time, v sched.View) {
+				rm.now = now
+				rm.shows(v)
+				tp.scrape(rm)
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&groups, "- name: %d slots\n  interval: 1m\n  input_series:\n", slots)
+		tp.write(&groups)
+		groups.WriteString("  promql_expr_test:\n  - expr: 'count by (alertname) (count_over_time(ALERTS{alertstate=\"firing\"}[2h]))'\n    eval_time: 119m\n    exp_samples:\n")
+		for _, name := range alerts {
+			fmt.Fprintf(&groups, "    - labels: '{alertname=\"%s\"}'\n      value: 1\n", name)
+		}
+	}
+	ruleTest(t, "1m", groups.String())
+}
+
+// shows makes the room what a queue is in a simulation.
+func (rm *room) shows(v sched.View) {
+	rm.queue = bindery.Queue{At: rm.now, Slots: v.Slots, Taken: v.Taken, Sessions: v.Sessions}
+	see := func(x sched.Seen, since time.Time) bindery.QueuedBuild {
+		return bindery.QueuedBuild{Build: bindery.Build{ID: x.ID, Class: x.Class}, Watchers: x.Watchers, Expected: x.Expected, Age: rm.now.Sub(since)}
+	}
+	for _, x := range v.Running {
+		rm.queue.Running = append(rm.queue.Running, see(x, x.Started))
+	}
+	for _, x := range v.Waiting {
+		rm.queue.Waiting = append(rm.queue.Waiting, see(x, x.Created))
+	}
+	for _, x := range v.Shares {
+		rm.queue.Shares = append(rm.queue.Shares, bindery.Share{Scope: string(x.Scope), Waiting: x.Waiting, Share: float64(x.Running) / float64(v.Slots)})
+	}
+	rm.work(rm.queue.Running)
+	for _, watch := range []string{"workers", "sessions", "health"} {
+		rm.seen[watch] = rm.now
+	}
+	rm.rec.Canary(bindery.CanaryReport{Time: rm.now})
 }

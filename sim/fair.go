@@ -62,6 +62,9 @@ func newFair(r *room) *fair {
 		f.roll = newUpgrader(f)
 	}
 	r.at(forecasts, f.look)
+	if r.cfg.Look != nil {
+		r.at(0, f.show)
+	}
 	return f
 }
 
@@ -303,6 +306,15 @@ func (f *fair) look() {
 		}
 	}
 	f.r.at(f.r.now+forecasts, f.look)
+}
+
+// mostSeen is how many waiting builds, and flows, who looks sees: as many as a hub lists.
+const mostSeen = 1000
+
+// show shows the queue to who looks.
+func (f *fair) show() {
+	f.r.cfg.Look(f.clock(), f.s.View(f.clock(), mostSeen))
+	f.r.at(f.r.now+every, f.show)
 }
 
 // forecast notes when a waiting build is said to start.

@@ -55,6 +55,8 @@ type Config struct {
 
 	Sched sched.Config // the policy's numbers
 
+	Look func(now time.Time, v sched.View) // sees the fair queue every minute, as a scrape does. default: nobody looks
+
 	Now func() time.Time // measures how long a simulation takes; default: not measured
 }
 
