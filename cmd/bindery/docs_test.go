@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -15,7 +16,7 @@ var (
 	inBlock = regexp.MustCompile(`(?m)^(?: {4})?(bindery .+)$`)
 	beyond  = regexp.MustCompile(`(^|\s)[#|>&;].*$`) // what the shell takes, and comments
 	argRE   = regexp.MustCompile(`"[^"]*"|'[^']*'|\S+`)
-	several = regexp.MustCompile(`\S\\?\|\S|…`) // commands, or words, that one may choose from
+	several = regexp.MustCompile(`^[^"'\s|]+(\|[^"'\s|]+)+$`) // words that one may choose from; "…": and others
 	partial = regexp.MustCompile(`^(expected |missing flags)`)
 )
 
@@ -38,12 +39,11 @@ func TestDocumentedCommands(t *testing.T) {
 		prose := strings.ReplaceAll(string(text), "\\\n", " ")
 		for _, re := range []*regexp.Regexp{mention, inBlock} {
 			for _, m := range re.FindAllStringSubmatch(prose, -1) {
-				if several.MatchString(m[1]) {
-					continue
-				}
-				n++
-				if err := parses(t, m[1]); err != nil && !(re == mention && partial.MatchString(err.Error())) {
-					t.Errorf("%s: %s: %v", filepath.Base(file), m[1], err)
+				for _, line := range choices(m[1]) {
+					n++
+					if err := parses(t, line); err != nil && !(re == mention && partial.MatchString(err.Error())) {
+						t.Errorf("%s: %s: %v", filepath.Base(file), line, err)
+					}
 				}
 			}
 		}
@@ -51,6 +51,25 @@ func TestDocumentedCommands(t *testing.T) {
 	if n < 150 {
 		t.Errorf("only %d commands were found", n)
 	}
+}
+
+// choices are the lines that one line stands for.
+func choices(line string) []string {
+	lines := []string{""}
+	for word := range strings.FieldsSeq(strings.ReplaceAll(line, `\|`, "|")) {
+		words := []string{word}
+		if several.MatchString(word) {
+			words = slices.DeleteFunc(strings.Split(word, "|"), func(w string) bool { return w == "…" })
+		}
+		var longer []string
+		for _, before := range lines {
+			for _, w := range words {
+				longer = append(longer, strings.TrimSpace(before+" "+w))
+			}
+		}
+		lines = longer
+	}
+	return lines
 }
 
 func parses(t *testing.T, line string) error {

@@ -8,10 +8,12 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/api"
 )
 
@@ -125,6 +127,18 @@ func TestEveryKindOfRule(t *testing.T) {
 	} {
 		must(t, flags, args...)
 	}
+	refused := map[string]struct{ from, text string }{
+		"x/quick": {"198.51.100.70", "banned by network"}, "eve/quick": {"", "banned by owner"}, "ann/quick": {"", "held launches"},
+		"bob/slow2": {"", "held by expression"}, "huge/slow": {"", "held until built"},
+	}
+	for repo, c := range refused {
+		if took := expect(t, watchFrom(t, hub, repo, c.from), c.text); took > soon {
+			t.Errorf("%s heard %q after %s", repo, c.text, took)
+		}
+	}
+	if took := expect(t, watch(t, hub, "class2/quick"), "all places of what an operator's quota is about are taken"); took > soon {
+		t.Errorf("a quota took %s", took)
+	}
 	kill()
 
 	flags, hub, _ = spawnHub(t, dir)
@@ -143,15 +157,17 @@ func TestEveryKindOfRule(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for repo, c := range map[string]struct{ from, text string }{
-		"x/quick": {"198.51.100.70", "banned by network"}, "eve/quick": {"", "banned by owner"}, "ann/quick": {"", "held launches"},
-		"bob/slow2": {"", "held by expression"}, "huge/slow": {"", "held until built"},
-	} {
+	for repo, c := range refused {
 		expect(t, watchFrom(t, hub, repo, c.from), c.text)
 	}
 	expect(t, watchFrom(t, hub, "x/quick", "198.51.100.130"), `"phase":"ready"`) // the same block of 256 addresses
 	expect(t, watch(t, hub, "class1/quick"), `"phase":"ready"`)
 	expect(t, watch(t, hub, "class2/quick"), "all places of what an operator's quota is about are taken")
+	watch(t, hub, "ann/slow") // the weight counts for a build that waits
+	eventually(t, "the weight of ann's builds is 3", func() bool {
+		q, err := client.Queue(t.Context())
+		return err == nil && slices.ContainsFunc(q.Shares, func(s bindery.Share) bool { return strings.HasSuffix(s.Name, "/ann") && s.Weight == 3 })
+	})
 	log := must(t, flags, "audit", "--limit", "0", "--jsonl", "--who", "ops", "--since", "1h")
 	for _, did := range []string{"set ban", "set hold-launches", "set hold-until-built", "set quota", "set weight"} {
 		if !strings.Contains(log, `"did":"`+did+`"`) {
