@@ -46,7 +46,7 @@ func (p *progress) solveError(ctx context.Context, err error) error {
 			return e.Because(err)
 		}
 	}
-	if p.diskFull(said + err.Error()) {
+	if p.diskFull(said+err.Error()) || code < 0 && p.ranOut(err) {
 		return noSpace().Because(fmt.Errorf("%s: %w", step.name, err))
 	}
 	if step.fetches || code < 0 {
@@ -81,7 +81,7 @@ func stepError(step *vertex, code int, said, place string, err error) error {
 // otherError is for what fails before or beside a command: a Dockerfile that cannot be read, an image that is not
 // there, a file that COPY does not find.
 func (p *progress) otherError(err error) error {
-	if p.diskFull(err.Error()) {
+	if p.diskFull(err.Error()) || p.ranOut(err) {
 		return noSpace().Because(err)
 	}
 	if e := p.trouble(err.Error(), err); e != nil {

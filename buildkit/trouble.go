@@ -64,6 +64,12 @@ func (p *progress) diskFull(said string) bool {
 	return saysNoSpace(said) && (p.wasFull || p.full())
 }
 
+// ranOut reports whether the engine itself met the end of the disk in steps of ours, of which it has freed what it wrote
+// since. A Dockerfile could word its errors.
+func (p *progress) ranOut(err error) bool {
+	return !p.theirs && strings.HasSuffix(err.Error(), unix.ENOSPC.Error())
+}
+
 // trouble recognises what is nobody's mistake, or not allowed, in what a step said: a network that is away, a closed
 // address. It names the line of the repository's that asks for it, if there is one.
 func (p *progress) trouble(said string, err error) *bindery.Error {
