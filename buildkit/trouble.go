@@ -9,7 +9,9 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/moby/buildkit/util/grpcerrors"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/plan"
@@ -64,10 +66,11 @@ func (p *progress) diskFull(said string) bool {
 	return saysNoSpace(said) && (p.wasFull || p.full())
 }
 
-// ranOut reports whether the engine itself met the end of the disk in steps of ours, of which it has freed what it wrote
-// since. A Dockerfile could word its errors.
+// ranOut reports whether the engine itself met the end of the disk, of which it may have freed since what it wrote. A
+// Dockerfile, or the registry that it names, could word errors like that: there the kind counts, which only the kernel's
+// have.
 func (p *progress) ranOut(err error) bool {
-	return !p.theirs && strings.HasSuffix(err.Error(), unix.ENOSPC.Error())
+	return strings.HasSuffix(err.Error(), unix.ENOSPC.Error()) && (!p.theirs || grpcerrors.Code(err) == codes.ResourceExhausted)
 }
 
 // trouble recognises what is nobody's mistake, or not allowed, in what a step said: a network that is away, a closed

@@ -1,13 +1,17 @@
 package buildkit
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/plan"
@@ -60,6 +64,25 @@ func TestDiskFull(t *testing.T) {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+// What the engine itself says of the disk counts, though there is room again; what a Dockerfile or a registry words does not.
+func TestRanOut(t *testing.T) {
+	kernels := fmt.Errorf("copy: %w", unix.ENOSPC)
+	worded := errors.New("GET https://registry.example/v2/: DENIED: no space left on device")
+	for _, tt := range []struct {
+		theirs bool
+		err    error
+		want   bool
+	}{
+		{true, kernels, true}, {true, grpcerrors.FromGRPC(grpcerrors.ToGRPC(t.Context(), kernels)), true}, {true, worded, false},
+		{false, kernels, true}, {false, worded, true}, {false, errors.New("copy: /no space left on device: not found"), false},
+	} {
+		p := newProgress(func(bindery.Event) {}, "", tt.theirs, func() bool { return false })
+		if got := p.ranOut(tt.err); got != tt.want {
+			t.Errorf("theirs %v, %v: got %v", tt.theirs, tt.err, got)
+		}
 	}
 }
 
