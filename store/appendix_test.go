@@ -36,16 +36,7 @@ func TestImagesOfAnAppendix(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	raw, err := sql.Open("sqlite", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := raw.Exec(`DELETE FROM migrations WHERE number >= 10`); err != nil {
-		t.Fatal(err)
-	}
-	if err := raw.Close(); err != nil {
-		t.Fatal(err)
-	}
+	migrateAgain(t, path, 10)
 	for range 2 {
 		db = open(t, path)
 		images, err := db.Images(t.Context(), storetest.At)
@@ -64,5 +55,20 @@ func TestImagesOfAnAppendix(t *testing.T) {
 				t.Errorf("by its generation %+v is found, %v", k, err)
 			}
 		}
+	}
+}
+
+// migrateAgain lets a store apply its migrations from one on once more when it is opened.
+func migrateAgain(t *testing.T, path string, from int) {
+	t.Helper()
+	raw, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := raw.Exec(`DELETE FROM migrations WHERE number >= ?`, from); err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

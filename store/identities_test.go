@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"database/sql"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -43,16 +42,7 @@ func TestOneIdentity(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	raw, err := sql.Open("sqlite", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := raw.Exec(`DELETE FROM migrations WHERE number >= 11`); err != nil {
-		t.Fatal(err)
-	}
-	if err := raw.Close(); err != nil {
-		t.Fatal(err)
-	}
+	migrateAgain(t, path, 11)
 	for range 2 {
 		db = open(t, path)
 		if k, err := db.Known(t.Context(), bindery.BuildKey(b.Source, "p1")); err != nil || k.Build != b.ID {
