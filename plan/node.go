@@ -51,6 +51,11 @@ func (d *detector) node() error {
 		d.why(locked, "Node packages, installed once the repository is in place, because some of them are in it")
 		return nil
 	}
+	return d.nodeFirst(in, file, locked, scripts)
+}
+
+// nodeFirst plans packages that need nothing of the repository but what says which they are, and npm's settings.
+func (d *detector) nodeFirst(in Install, file, locked string, scripts bool) error {
 	settings, err := d.first(".npmrc")
 	if err != nil {
 		return err

@@ -110,8 +110,12 @@ func (d *detector) pythonVersion(p pythonSpec) error {
 		return userError("Change one of the two.", "%s asks for Python %s, which %s (requires-python %q) does not accept",
 			by, d.plan.Python, at, printable(requires))
 	}
-	// The newest, not the nearest: that is what repo2docker's users have got used to. Which patch there is counts only
-	// where they would have been refused.
+	return d.newestPython(spec, requires, at)
+}
+
+// newestPython takes the newest that requires-python accepts, not the nearest: that is what repo2docker's users have got
+// used to. Which patch there is counts only where they would have been refused.
+func (d *detector) newestPython(spec specifiers, requires string, at place) error {
 	all := pythons()
 	slices.Reverse(all)
 	for _, version := range all {
