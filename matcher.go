@@ -50,19 +50,17 @@ func NewMatcher(scope, name string) (Matcher, error) {
 	return Matcher{re: re}, nil
 }
 
-// CheckSpecs refuses an expression that no spec can match, as Source.Link writes it: mostly one of BinderHub's
-// banned_specs, which have no provider in front.
+// CheckSpecs refuses an expression that begins as no spec does, as Source.Link writes it: mostly one of BinderHub's
+// banned_specs, which have no provider in front. Of what begins with a choice nothing is known.
 func CheckSpecs(expression string) error {
-	parsed, err := syntax.Parse(expression, syntax.Perl|syntax.FoldCase)
-	if err != nil {
-		return nil // NewMatcher says why
+	re, err := regexp.Compile(strings.TrimPrefix(expression, "^"))
+	if err != nil || !strings.HasPrefix(expression, "^") {
+		return nil // NewMatcher says why, or it is looked for anywhere
 	}
-	prog, err := syntax.Compile(parsed.Simplify())
-	if err != nil {
-		return nil
-	}
+	prefix, _ := re.LiteralPrefix()
+	prefix = strings.ToLower(prefix)
 	for _, begin := range specBeginnings() {
-		if mayBegin(prog, begin) {
+		if strings.HasPrefix(prefix, begin) || strings.HasPrefix(begin, prefix) {
 			return nil
 		}
 	}
@@ -82,59 +80,6 @@ func specBeginnings() (out []string) {
 		out = append(out, kind+":")
 	}
 	return append(out, "/") // a directory of this machine
-}
-
-// mayBegin reports whether a program may match something that begins with text: whether it has matched before the end of
-// text, or is still at it there.
-func mayBegin(prog *syntax.Prog, text string) bool {
-	now := map[uint32]bool{}
-	matched := false
-	var enter func(to map[uint32]bool, pc uint32, where syntax.EmptyOp)
-	enter = func(to map[uint32]bool, pc uint32, where syntax.EmptyOp) {
-		if to[pc] {
-			return
-		}
-		to[pc] = true
-		switch in := prog.Inst[pc]; in.Op {
-		case syntax.InstMatch:
-			matched = true
-		case syntax.InstAlt, syntax.InstAltMatch:
-			enter(to, in.Out, where)
-			enter(to, in.Arg, where)
-		case syntax.InstCapture, syntax.InstNop:
-			enter(to, in.Out, where)
-		case syntax.InstEmptyWidth:
-			if syntax.EmptyOp(in.Arg)&^where == 0 {
-				enter(to, in.Out, where)
-			}
-		}
-	}
-	before := rune(-1)
-	enter(now, uint32(prog.Start), syntax.EmptyOpContext(before, rune(text[0])))
-	for i, r := range text {
-		if matched {
-			return true
-		}
-		after := rune('x') // what follows the beginning is not known, but is not the end
-		if i+1 < len(text) {
-			after = rune(text[i+1])
-		}
-		where := syntax.EmptyOpContext(r, after)
-		if i+1 == len(text) {
-			where |= syntax.EmptyWordBoundary | syntax.EmptyNoWordBoundary
-		}
-		next := map[uint32]bool{}
-		for pc := range now {
-			switch in := prog.Inst[pc]; in.Op {
-			case syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
-				if in.MatchRune(r) {
-					enter(next, in.Out, where)
-				}
-			}
-		}
-		now = next
-	}
-	return matched || len(now) > 0
 }
 
 // Matches reports whether a spec, as Source.Link writes it, or an address or a block of addresses is meant. A block

@@ -117,10 +117,9 @@ func TestExpressions(t *testing.T) {
 // told apart from one that matches what is not there yet.
 func TestImpossibleExpressions(t *testing.T) {
 	for text, want := range map[string]bool{
-		"^jupyterlab/jupyterlab-demo.*": false, "^(jupyterlab|rasahq)/.*": false, "^github.com/ann/": false, "^gh:ann/": false, `^gh/ann\b`: true, "^gh$": false,
-		"^git/https": false, "^ghx/": false, "^[a-f]": true, "^[0-9]": false, "^": true, "^$": false, "^.*/rasa_core": true, "^[^/]+/ann/": true, "^GH/Ann/": true, "^gl/": true,
-		"^gist/": true, "^https://git.example.org/": true, "^ssh://": true, "^ssh:/x": false, "^zenodo:https://zenodo.org/records/1": true, "^zenodo/": false, "^/home/ann/": true,
-		"^g(h|l)/(a|b)": true, "^(?:x|gh/)ann": true, "^gh/ann/^x": true, "^h": true, `^gh\b/`: true, `^gh/\B`: true,
+		"^jupyterlab/jupyterlab-demo.*": false, "^github.com/ann/": false, "^gh:ann/": false, `^gh/ann\b`: true, "^git/https": false, "^ghx/": false, "^ssh:/x": false, "^zenodo/": false,
+		"^[a-f]": true, "^": true, "^.*/rasa_core": true, "^[^/]+/ann/": true, "^GH/Ann/": true, "^gl/": true, "^gist/": true, "^https://git.example.org/": true, "^ssh://": true,
+		"^zenodo:https://zenodo.org/records/1": true, "^/home/ann/": true, "^g(h|l)/(a|b)": true, "^(?:x|gh/)ann": true, "^gh/ann/^x": true, "^h": true,
 	} {
 		err := bindery.CheckSpecs(text)
 		if (err == nil) != want || err != nil && (!errors.Is(err, bindery.ErrInvalid) || !strings.Contains(bindery.AsError(err).Remedy, "^gh/")) {
