@@ -33,6 +33,7 @@ rm -rf /tmp/cache
 // BenchmarkBesidePip prints, for three environments, what Bindery takes to install them, with no package cached and with
 // all, and what pip takes for the same in the same base. make bench-builds prints the table.
 func BenchmarkBesidePip(b *testing.B) {
+	packages := asPyPI(b)
 	for _, env := range []struct{ name, requirements string }{
 		{"small", "click\nflask\nrich\ntoolz\ntqdm\n"},
 		{"scientific", "numpy\nscipy\npandas\nmatplotlib\nscikit-learn\n"},
@@ -41,17 +42,17 @@ func BenchmarkBesidePip(b *testing.B) {
 	} {
 		b.Run(env.name, func(b *testing.B) {
 			for b.Loop() {
-				compare(b, env.name, env.requirements)
+				compare(b, packages, env.name, env.requirements)
 			}
 		})
 	}
 }
 
 // compare prints the medians of three times.
-func compare(b *testing.B, name, requirements string) {
+func compare(b *testing.B, packages, name, requirements string) {
 	var cold, warm, pipCold, pipWarm []float64
 	for range 3 {
-		c, w, p := measure(b, name, requirements)
+		c, w, p := measure(b, packages, name, requirements)
 		cold, warm, pipCold, pipWarm = append(cold, c), append(warm, w), append(pipCold, p[0]), append(pipWarm, p[1])
 	}
 	median := func(x []float64) float64 { return slices.Sorted(slices.Values(x))[len(x)/2] }
@@ -59,9 +60,10 @@ func compare(b *testing.B, name, requirements string) {
 	fmt.Fprintf(os.Stdout, "\n| %s | %.2f s | %.2f s | %.1f x | %.2f s | %.2f s | %.1f x |\n", name, c, pc, pc/c, w, pw, pw/w)
 }
 
-func measure(b *testing.B, name, requirements string) (cold, warm float64, pip []float64) {
+func measure(b *testing.B, packages, name, requirements string) (cold, warm float64, pip []float64) {
 	c := config(b, tempDir(b))
 	c.Volatile = true
+	c.Trust.Env = append(c.Trust.Env, "UV_DEFAULT_INDEX="+packages, "PIP_INDEX_URL="+packages)
 	e, stop := start(b, c)
 	defer stop()
 	timed(b, e, requirementsJob(b, "ready", "six\n")) // the base and the servers are there, as for every build but a machine's first

@@ -72,7 +72,7 @@ func (g *grapher) pip(s llb.State, in plan.Install) llb.State {
 // installer is the command that installs requirements. The base's Python runs it, alone: what the repository has under
 // the name of a standard module is not for it.
 func installer(mode string) []string {
-	return []string{"/usr/bin/python3", "-I", assetsMount + "/install.py", mode}
+	return []string{"/usr/bin/python3", "-IS", assetsMount + "/install.py", mode}
 }
 
 func requirementArgs(in plan.Install) []string {
