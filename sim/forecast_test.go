@@ -34,6 +34,9 @@ func TestForecasts(t *testing.T) {
 		if miss := all.missed / all.named; slots == 8 && (all.named < 100 || miss > 0.25) {
 			t.Errorf("%d slots: median error %.3f of %.0f, want at most 0.25", slots, miss, all.named)
 		}
+		if miss := all.miss / all.long; slots == 8 && (all.long < all.n/2 || miss > 0.25) {
+			t.Errorf("%d slots: median error %.3f of %.0f that say two minutes or more, want at most 0.25 and half of %.0f", slots, miss, all.long, all.n)
+		}
 	}
 }
 
@@ -92,19 +95,21 @@ func fourWeeks(t *testing.T, slots int, foretold sim.Foresight, each func(from s
 }
 
 // forecasts adds up what was measured of forecasts, by their numbers.
-type forecasts struct{ n, inside, early, named, missed, likely, seconds float64 }
+type forecasts struct{ n, inside, early, named, missed, likely, seconds, long, miss, short float64 }
 
 func (f *forecasts) add(e sim.ETA) {
-	n, named := float64(e.Samples), float64(e.Named)
-	f.join(forecasts{n, n * e.Coverage, n * e.Early, named, named * e.MedianError, n * e.MedianOfAll, n * e.MedianSeconds})
+	n, named, long := float64(e.Samples), float64(e.Named), float64(e.Long)
+	f.join(forecasts{n, n * e.Coverage, n * e.Early, named, named * e.MedianError, n * e.MedianOfAll, n * e.MedianSeconds,
+		long, long * e.LongError, (n - long) * e.ShortSeconds})
 }
 
 func (f *forecasts) join(o forecasts) {
 	f.n, f.inside, f.early, f.named = f.n+o.n, f.inside+o.inside, f.early+o.early, f.named+o.named
 	f.missed, f.likely, f.seconds = f.missed+o.missed, f.likely+o.likely, f.seconds+o.seconds
+	f.long, f.miss, f.short = f.long+o.long, f.miss+o.miss, f.short+o.short
 }
 
 func (f forecasts) String() string {
-	return fmt.Sprintf("%.0f forecasts, %.1f %% inside, %.1f %% early; median error %.1f %% of the %.0f that name a beginning, %.0f %% (%.0f s) of all",
-		f.n, 100*f.inside/f.n, 100*f.early/f.n, 100*f.missed/f.named, f.named, 100*f.likely/f.n, f.seconds/f.n)
+	return fmt.Sprintf("%.0f forecasts, %.1f %% inside, %.1f %% early; median error %.1f %% of the %.0f that name a beginning, %.1f %% of the %.0f that say two minutes or more, %.0f s of the others, %.0f %% (%.0f s) of all",
+		f.n, 100*f.inside/f.n, 100*f.early/f.n, 100*f.missed/f.named, f.named, 100*f.miss/f.long, f.long, f.short/(f.n-f.long), 100*f.likely/f.n, f.seconds/f.n)
 }

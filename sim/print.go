@@ -88,6 +88,12 @@ func (rep *Report) printShares(row rower) {
 		}
 		return fmt.Sprintf("%s of %d", percent(r.ETA.Coverage), r.ETA.Samples)
 	})
+	row("median error, of 2 min and more", func(r *Result) string {
+		if r.ETA.Samples == 0 {
+			return "-"
+		}
+		return percent(r.ETA.LongError)
+	})
 	row("median error, where told", func(r *Result) string {
 		if r.ETA.Samples == 0 {
 			return "-"

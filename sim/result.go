@@ -133,6 +133,12 @@ type ETA struct {
 	MedianOfAll   float64 `json:"median_error_of_all"`
 	MedianSeconds float64 `json:"median_error_seconds"`
 
+	// The same of the likely start where that is two minutes ahead or more; of the others, where a few seconds make a large
+	// share, the seconds.
+	Long         int     `json:"long"`
+	LongError    float64 `json:"median_error_of_long"`
+	ShortSeconds float64 `json:"median_error_seconds_of_short"`
+
 	Silent  int `json:"silent"`  // times that nothing could be said
 	Distant int `json:"distant"` // of these, so many since a thousand builds or more were ahead
 }
@@ -305,13 +311,16 @@ func quantile(sorted []float64, q float64) float64 {
 	return sorted[min(max(i, 0), len(sorted)-1)]
 }
 
+// longSaid is what a forecast says at least for which its error is a share of the wait.
+const longSaid = 2 * time.Minute
+
 func (m *meter) honesty() ETA {
 	e := ETA{Silent: m.silent, Distant: m.distant, Samples: len(m.etas)}
 	if e.Samples == 0 {
 		return e
 	}
 	n := float64(e.Samples)
-	var middles, likely, secs []float64
+	var middles, likely, secs, long, short []float64
 	for _, x := range m.etas {
 		switch { // forecasts are shown to the second
 		case x.start < x.from-time.Second:
@@ -324,11 +333,17 @@ func (m *meter) honesty() ETA {
 		left := max(x.start-x.said, time.Second).Seconds()
 		miss := (x.likely - x.start).Abs().Seconds()
 		secs, likely = append(secs, miss), append(likely, miss/left)
+		if x.likely-x.said >= longSaid {
+			long = append(long, miss/left)
+		} else {
+			short = append(short, miss)
+		}
 		if x.named {
 			middles = append(middles, ((x.from+x.to)/2-x.start).Abs().Seconds()/left)
 		}
 	}
-	e.Named = len(middles)
+	e.Named, e.Long = len(middles), len(long)
+	e.LongError, e.ShortSeconds = spreadOf(long).P50, spreadOf(short).P50
 	e.MedianError, e.MedianOfAll, e.MedianSeconds = spreadOf(middles).P50, spreadOf(likely).P50, spreadOf(secs).P50
 	return e
 }

@@ -48,7 +48,8 @@ func TestSimRun(t *testing.T) {
 			slowdown.attended.all.p50 slowdown.attended.small.p95 slowdown.attended.medium.p99 slowdown.attended.large.max
 			build_wait_seconds.attended.all.n build_slowdown.attended.all.p99 others.first_visitors.p99 others.after_first_hour.p99
 			jain.mean jain.min jain.windows jain_requesters.mean starvation.seconds starvation.owner utilisation useful
-			eta.coverage eta.samples eta.median_error eta.median_error_of_all eta.median_error_seconds series.step_seconds series.samples`) {
+			eta.coverage eta.samples eta.median_error eta.median_error_of_all eta.median_error_seconds
+			eta.long eta.median_error_of_long eta.median_error_seconds_of_short series.step_seconds series.samples`) {
 			at(r, path)
 		}
 		if served, asked := at(r, "specs.served").(float64), at(r, "specs.asked").(float64); served == 0 || served > asked {
