@@ -93,6 +93,33 @@ func BenchmarkStanding(b *testing.B) {
 	}
 }
 
+// BenchmarkWhole notes down 100,000 waiting builds and what builds of 20,000 repositories cost, which is done while the hub
+// waits, then makes a line of it, which is not.
+func BenchmarkWhole(b *testing.B) {
+	for _, kind := range crowds {
+		s, now := crowded(b, kind)
+		for i := range 20_000 {
+			s.Step(now, sched.Learn{Repo: fmt.Sprint("git:https://host/learned", i, "/r"), Kind: "conda", Cost: time.Minute})
+		}
+		s.Step(now, sched.WorkerUp{Worker: "w", Slots: 10})
+		b.Run(kind, func(b *testing.B) {
+			for b.Loop() {
+				s.Whole()
+			}
+		})
+		b.Run(kind+"/line", func(b *testing.B) {
+			x := sched.Traced{Whole: s.Whole()}
+			for b.Loop() {
+				line, err := x.Line()
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64(len(line))/1e6, "MB")
+			}
+		})
+	}
+}
+
 // TestQueuedBuildIsSmall holds a queued build under 1 KB.
 func TestQueuedBuildIsSmall(t *testing.T) {
 	for _, kind := range crowds {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -299,7 +300,7 @@ func (s *Scheduler) newcomer() {
 
 // fork copies what a forecast needs: the flows' tags are copied when they are met.
 func (s *Scheduler) fork(a *lookahead, chosen []*build) *Scheduler {
-	f := &Scheduler{cfg: s.cfg, costs: s.costs, rules: s.rules, broad: s.broad, marks: s.marks, origin: s, ahead: a, virtual: s.virtual, order: s.order, clock: a.now}
+	f := &Scheduler{cfg: s.cfg, costs: s.costs, rules: s.rules, broad: s.broad, marks: maps.Clone(s.marks), origin: s, ahead: a, virtual: s.virtual, order: s.order, clock: a.now}
 	f.builds, f.keys = map[string]*build{}, map[string]*build{}
 	for i, k := range s.buckets {
 		f.buckets[i] = newBucket(k.class)

@@ -29,14 +29,14 @@ type Build struct {
 	Requester string // who pulls it forward
 	Class     bindery.Class
 	Kind      string
-	Quick     bool
-	Slow      bool
-	Attempt   int // running, or the last one; 0 before the first
-	Charged   int // attempts held against it
-	Running   bool
-	Worker    string    // where it runs
-	Started   time.Time // the running attempt; zero: now
-	Until     time.Time // not started before
+	Quick     bool      `json:",omitzero"`
+	Slow      bool      `json:",omitzero"`
+	Attempt   int       `json:",omitzero"` // running, or the last one; 0 before the first
+	Charged   int       `json:",omitzero"` // attempts held against it
+	Running   bool      `json:",omitzero"`
+	Worker    string    `json:",omitzero"` // where it runs
+	Started   time.Time `json:",omitzero"` // the running attempt; zero: now
+	Until     time.Time `json:",omitzero"` // not started before
 	Created   time.Time // submitted; zero: now
 	From      *Origin   `json:",omitempty"`
 }

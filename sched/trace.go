@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -8,11 +9,12 @@ import (
 )
 
 // A Traced line is one thing that was done to a scheduler, with what it decided. All lines of a process, in order, do the
-// same to another scheduler.
+// same to another scheduler, and so do those from one on that holds the whole of it.
 type Traced struct {
 	At     time.Time       `json:"at"`
 	Config *Config         `json:"config,omitempty"` // a new scheduler begins
 	State  *State          `json:"state,omitempty"`  // it is restored
+	Whole  *Whole          `json:"whole,omitempty"`  // it has come to this
 	In     string          `json:"in,omitempty"`     // name of the type of an input
 	With   json.RawMessage `json:"with,omitempty"`   // the input
 	Out    []string        `json:"out,omitempty"`    // decisions, as they write themselves
@@ -31,6 +33,18 @@ func TraceStep(now time.Time, in Input, out []Decision) (Traced, error) {
 	return t, nil
 }
 
+// Line is t as a trace holds it.
+func (t Traced) Line() ([]byte, error) {
+	if t.Whole != nil {
+		t.Whole.sort()
+	}
+	line, err := json.Marshal(t)
+	if err != nil {
+		return nil, fmt.Errorf("trace %s: %w", cmp.Or(t.In, "the whole state"), err)
+	}
+	return append(line, '\n'), nil
+}
+
 func written(out []Decision) (texts []string) {
 	for _, d := range out {
 		texts = append(texts, d.String())
@@ -43,11 +57,17 @@ type Replayer struct{ s *Scheduler }
 
 // Do does one line, and returns what is decided now.
 func (r *Replayer) Do(t Traced) ([]string, error) {
-	if t.Config != nil {
+	switch {
+	case t.Config != nil:
 		r.s = New(*t.Config)
-	}
-	if r.s == nil {
-		return nil, fmt.Errorf("the trace does not begin with the start of a hub")
+	case t.Whole != nil:
+		s, err := t.Whole.Scheduler()
+		if err != nil {
+			return nil, fmt.Errorf("the state is not whole: %w", err)
+		}
+		r.s = s
+	case r.s == nil:
+		return nil, fmt.Errorf("the trace begins neither with the start of a hub nor with the whole of its state")
 	}
 	if t.State != nil {
 		r.s.Restore(t.At, *t.State)
@@ -60,6 +80,14 @@ func (r *Replayer) Do(t Traced) ([]string, error) {
 		return nil, err
 	}
 	return written(r.s.Step(t.At, in)), nil
+}
+
+// Whole is what the scheduler has come to; nil before the first line.
+func (r *Replayer) Whole() *Whole {
+	if r.s == nil {
+		return nil
+	}
+	return r.s.Whole()
 }
 
 // Counts says how much is queued and running, and how many sessions have a place.
