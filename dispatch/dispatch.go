@@ -102,9 +102,10 @@ type Config struct {
 	// place. It must not wait. default: nobody is
 	Resolved func(src bindery.Source, err error, served bool)
 
-	// Trace is given one line for each thing that is done to the scheduler, in order: `bindery sim replay` does it again.
-	// It must not wait. default: nothing is traced
-	Trace func(line []byte)
+	// Trace is given each thing that is done to the scheduler, in order: `bindery sim replay` does it again. When it
+	// returns true it is given the whole of the scheduler next: what follows replays without what was before. It must not
+	// wait. default: nothing is traced
+	Trace func(t sched.Traced) (full bool)
 
 	LaunchWithin time.Duration    // until a session answers. default: 2 minutes
 	ResolveFor   time.Duration    // a branch or tag is not asked for again so soon. default: 1 minute

@@ -223,8 +223,8 @@ func (d *Dispatcher) restore(ctx context.Context) error {
 	if !d.traced {
 		d.traced, begin.Config = true, &d.cfg.Policy
 	}
-	d.trace(begin, nil)
 	d.sched.Restore(now, st)
+	d.trace(begin)
 	d.mu.Unlock()
 	for _, f := range effects {
 		d.spawn(f)

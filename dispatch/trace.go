@@ -1,39 +1,32 @@
 package dispatch
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/bindery-hub/bindery/sched"
 )
 
-// trace writes down what is done to the scheduler, whether or not it is stored afterwards: a turn that fails leaves
-// something behind, too, such as which workers are up. It needs the state locked, so lines are in order.
-func (d *Dispatcher) trace(t sched.Traced, err error) {
-	if d.cfg.Trace == nil {
-		return
+// trace writes down what was done to the scheduler, whether or not it is stored afterwards: a turn that fails leaves
+// something behind, too, such as which workers are up. It needs the state locked, so lines are in order, and what is
+// written down as a whole is what the lines before it lead to.
+func (d *Dispatcher) trace(t sched.Traced) {
+	if d.cfg.Trace != nil && d.cfg.Trace(t) {
+		d.cfg.Trace(sched.Traced{At: t.At, Whole: d.sched.Whole()})
 	}
-	var line []byte
-	if err == nil {
-		line, err = json.Marshal(t)
-	}
-	if err != nil {
-		d.cfg.Log.Error("an input was not traced", "input", t.In, "error", err)
-		return
-	}
-	d.cfg.Trace(append(line, '\n'))
 }
 
-// decide has the scheduler step over an input.
+// decide has the scheduler step over an input. Steps on which nothing is decided are traced, too: where time is divided
+// shows in the last bits of a sum.
 func (d *Dispatcher) decide(now time.Time, in sched.Input) []sched.Decision {
-	if d.cfg.Trace == nil {
-		return d.sched.Step(now, in)
-	}
-	wake := d.sched.NextWake()
 	out := d.sched.Step(now, in)
-	if _, tick := in.(sched.Tick); tick && len(out) == 0 && (wake.IsZero() || wake.After(now)) {
-		return out // nothing was due: it changed nothing
+	if d.cfg.Trace == nil {
+		return out
 	}
-	d.trace(sched.TraceStep(now, in, out))
+	t, err := sched.TraceStep(now, in, out)
+	if err != nil {
+		d.cfg.Log.Error("an input was not traced", "input", t.In, "error", err)
+		return out
+	}
+	d.trace(t)
 	return out
 }

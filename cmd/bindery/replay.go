@@ -41,32 +41,38 @@ func (c *simReplayCmd) Run(ctx context.Context, a *app) error {
 		Files     []replayedFile `json:"files"`
 		Inputs    int            `json:"inputs"`
 		Different int            `json:"different"`
+		Unlike    int            `json:"unlike"`
 	}{}
+	var play sim.Replayer
 	for _, file := range files {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		r, err := c.replay(a.stdout, file)
+		r, err := c.replay(a.stdout, &play, file)
 		if err != nil {
 			return err
 		}
 		out.Files = append(out.Files, replayedFile{file, r})
 		out.Inputs += r.Inputs
 		out.Different += r.Different
+		out.Unlike += r.Unlike
 	}
 	if c.JSON {
 		if err := printJSON(a.stdout, out); err != nil {
 			return err
 		}
 	}
-	if out.Different > 0 {
-		return bindery.Errorf(bindery.ErrConflict, bindery.User, "Replay with the version that wrote the trace, or look at the first difference: the others mostly follow from it.",
-			"On %d of %d inputs something else is decided now", out.Different, out.Inputs)
+	const remedy = "Replay with the version that wrote the trace, or look at the first difference: the others mostly follow from it."
+	switch {
+	case out.Different > 0:
+		return bindery.Errorf(bindery.ErrConflict, bindery.User, remedy, "On %d of %d inputs something else is decided now", out.Different, out.Inputs)
+	case out.Unlike > 0:
+		return bindery.Errorf(bindery.ErrConflict, bindery.User, remedy, "The inputs do not lead to the state that the hub wrote down, %d times", out.Unlike)
 	}
 	return nil
 }
 
-func (c *simReplayCmd) replay(w io.Writer, file string) (sim.Replayed, error) {
+func (c *simReplayCmd) replay(w io.Writer, play *sim.Replayer, file string) (sim.Replayed, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return sim.Replayed{}, bindery.Errorf(bindery.ErrNotFound, bindery.User, "Name a trace that you may read.", "The trace %s cannot be read", bindery.Printable(file)).Because(err)
@@ -76,7 +82,7 @@ func (c *simReplayCmd) replay(w io.Writer, file string) (sim.Replayed, error) {
 	if c.Decisions && !c.JSON {
 		each = func(t sched.Traced, now []string) { printTraced(w, t, now) }
 	}
-	r, err := sim.Replay(f, each)
+	r, err := play.Replay(f, each)
 	if err != nil {
 		return r, bindery.Errorf(bindery.ErrInvalid, bindery.User, "Give files that a hub wrote to trace/ of its state directory.", "%s cannot be replayed", bindery.Printable(file)).Because(err)
 	}
@@ -86,14 +92,28 @@ func (c *simReplayCmd) replay(w io.Writer, file string) (sim.Replayed, error) {
 	for _, d := range r.First {
 		_, _ = fmt.Fprintf(w, "line %d, %s: %s\n  then: %s\n  now:  %s\n", d.Line, d.At.UTC().Format("2006-01-02T15:04:05.000000"), d.In, strings.Join(d.Then, "; "), strings.Join(d.Now, "; "))
 	}
-	_, err = fmt.Fprintf(w, "%s: %d inputs, %d decisions, %d different; %d restores; at the end %d builds queued, %d running, %d sessions\n",
-		filepath.Base(file), r.Inputs, r.Decisions, r.Different, r.Restores, r.Queued, r.Running, r.Sessions)
+	_, err = fmt.Fprintf(w, "%s: %s%d inputs, %d decisions, %d different; %d restores; at the end %d builds queued, %d running, %d sessions\n",
+		filepath.Base(file), beginning(r), r.Inputs, r.Decisions, r.Different, r.Restores, r.Queued, r.Running, r.Sessions)
 	return r, err
+}
+
+// beginning says what a trace begins with, if that is more than the start of a hub.
+func beginning(r sim.Replayed) string {
+	switch {
+	case r.Unlike > 0:
+		return "its state is not what the inputs before it lead to; "
+	case r.Gaps > 0:
+		return "inputs are missing before it; "
+	}
+	return ""
 }
 
 func printTraced(w io.Writer, t sched.Traced, now []string) {
 	what := t.In + " " + string(t.With)
-	if t.State != nil {
+	switch {
+	case t.Whole != nil:
+		what = fmt.Sprintf("the whole state, %d builds, %d sessions", len(t.Whole.Builds), len(t.Whole.Sessions))
+	case t.State != nil:
 		what = fmt.Sprintf("restore %d builds, %d sessions", len(t.State.Builds), len(t.State.Sessions))
 	}
 	_, _ = fmt.Fprintf(w, "%s %s\n", t.At.UTC().Format("2006-01-02T15:04:05.000000"), strings.TrimSpace(what)) // a broken pipe shows at the end
