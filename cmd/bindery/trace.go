@@ -157,7 +157,7 @@ func (t *tracer) add(x sched.Traced) {
 		return
 	}
 	if err == nil && t.others+t.size > t.most {
-		t.others, err = thinOut(t.dir, t.file.Name(), t.most-t.size)
+		t.others, err = thinOut(t.dir, t.file.Name(), t.most-max(t.size, t.enough)) // once, for all that this one will hold
 	}
 	if err == nil && t.size > t.most {
 		err = fmt.Errorf("a line takes %d bytes, for which there is no room", len(line))

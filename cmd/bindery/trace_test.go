@@ -35,14 +35,15 @@ func TestThinOut(t *testing.T) {
 			for i, n := range tt.sizes {
 				put(t, filepath.Join(dir, names[i]), n)
 			}
-			put(t, filepath.Join(dir, "notes.txt"), 100)                     // of somebody else
-			put(t, filepath.Join(dir, "20260102T100000.000000.jsonl"), 1000) // is being written
-			rest, err := thinOut(dir, filepath.Join(dir, "20260102T100000.000000.jsonl"), tt.most)
+			put(t, filepath.Join(dir, "notes.txt"), 100) // of somebody else
+			writing := filepath.Join(dir, "20260102T100000.000000.jsonl")
+			put(t, writing, 1000)
+			rest, err := thinOut(dir, writing, tt.most)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.Remove(filepath.Join(dir, "20260102T100000.000000.jsonl")); err != nil {
-				t.Error(err)
+			if err := os.Remove(writing); err != nil {
+				t.Errorf("what was being written: %v", err)
 			}
 			kept := int64(0)
 			for _, n := range tt.sizes[len(tt.sizes)-tt.kept:] {
