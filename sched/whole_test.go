@@ -247,6 +247,27 @@ func TestWholeOfSwept(t *testing.T) {
 	}
 }
 
+// TestAsked asks where builds stand, under a hold that none of them is under, but whoever may come would be: only what is
+// known by being asked is different from what who is never asked knows.
+func TestAsked(t *testing.T) {
+	var lines []string
+	for _, asks := range []bool{true, false} {
+		p := &player{s: sched.New(sched.Config{}), m: newMirror(), now: start}
+		for _, do := range []string{"up w slots=1", "hold spec ^/", "submit a repo=git:a", "+1s submit b repo=git:b", "+1s submit c repo=git:c", "+1s submit d repo=git:d"} {
+			p.do(t, do)
+		}
+		if asks && len(p.standing()) != 4 {
+			t.Error("it does not say where four builds stand")
+		}
+		w := p.s.Whole()
+		w.Asked = nil
+		lines = append(lines, line(t, w))
+	}
+	if lines[0] != lines[1] {
+		t.Errorf("asked:\n%snever asked:\n%s", lines[0], lines[1])
+	}
+}
+
 // TestNotWhole reads what no scheduler wrote.
 func TestNotWhole(t *testing.T) {
 	p := &player{s: sched.New(sched.Config{}), m: newMirror(), now: start}
