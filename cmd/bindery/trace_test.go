@@ -284,6 +284,54 @@ func TestTraceFails(t *testing.T) {
 	}
 }
 
+// TestSimReplay replays the traces of a state directory: as a hub left them, with one missing, with one that says something
+// else, with one in which the hub knew something else, with one that a kill tore.
+func TestSimReplay(t *testing.T) {
+	for name, tt := range map[string]struct {
+		spoil        func(text string, third string) error
+		status       int
+		out, because string
+	}{
+		"whole":          {func(string, string) error { return nil }, exitOK, "0 different; 1 restores", ""},
+		"one is missing": {func(_, third string) error { return os.Remove(third) }, exitOK, "-000004.jsonl: inputs are missing before it; ", ""},
+		"another decision": {func(text, third string) error {
+			return os.WriteFile(third, []byte(strings.Replace(text, `"out":["queue b`, `"out":["queue x`, 1)), 0o600)
+		}, exitFailed, " 1 different; ", "something else is decided now"},
+		"another state": {func(text, third string) error {
+			return os.WriteFile(third, []byte(strings.Replace(text, `"Virtual":`, `"Virtual":1`, 1)), 0o600)
+		}, exitFailed, "-000003.jsonl: its state is not what the inputs before it lead to; ", "The inputs do not lead to the state that the hub wrote down, 2 times"},
+		"torn": {func(text, third string) error { return os.WriteFile(third, []byte(text[:300]), 0o600) }, exitOK, "-000003.jsonl: 0 inputs", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			state := t.TempDir()
+			var said bytes.Buffer
+			h := traceHub(t, filepath.Join(state, "trace"), size(100_000), &said)
+			for range 15 {
+				h.submit(10)
+				h.leave(10)
+			}
+			if err := h.tr.close(); err != nil {
+				t.Fatal(err)
+			}
+			_, files := taken(t, filepath.Join(state, "trace"))
+			if len(files) != 5 {
+				t.Fatalf("there are %d files", len(files))
+			}
+			third, err := os.ReadFile(files[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.spoil(string(third), files[2]); err != nil {
+				t.Fatal(err)
+			}
+			status, out, complaints := try(t, "sim", "replay", "--state-dir", state)
+			if status != tt.status || !strings.Contains(out, tt.out) || !strings.Contains(complaints, tt.because) || tt.because == "" && complaints != "" {
+				t.Errorf("status %d\n%s\n%s", status, out, complaints)
+			}
+		})
+	}
+}
+
 // TestNoTrace writes nothing where nothing is to be traced.
 func TestNoTrace(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "trace")
