@@ -11,8 +11,8 @@ import (
 
 // A Whole is all that a scheduler knows at one moment. One that is made of it goes on as the first one does: from there on
 // both decide the same on the same inputs, to the byte. So it holds the heaps in the order in which they lie, not what they
-// could be sorted into, and sums of floats, not what they were added up from. What is not in it follows from what is:
-// lanes from the names of their builds, counts from what is counted, rules in force from those that stand.
+// could be sorted into, and sums of floats, not what they were added up from. What is not in it follows from what is: the
+// names of lanes from their builds, numbers from what they count.
 //
 // It shares nothing with the scheduler that changes later: it can be written down while that one goes on.
 type Whole struct {
