@@ -138,7 +138,7 @@ func (d *detector) environmentFile(file string) error {
 	for _, key := range env.ignored {
 		d.ignore(file, key)
 	}
-	if locked, err := d.lockOf(file, env); locked || err != nil {
+	if locked, err := d.lockOf(file, text, env); locked || err != nil {
 		return err
 	}
 	made := &CondaEnvironment{Channels: env.channels, Variables: env.variables, Lines: map[string]int{}, File: file}
@@ -166,15 +166,22 @@ func (d *detector) environmentFile(file string) error {
 }
 
 // lockOf takes the lock file beside an environment.yml, unless it was written for another one.
-func (d *detector) lockOf(file string, env environment) (bool, error) {
+func (d *detector) lockOf(file, text string, env environment) (bool, error) {
 	l, err := d.readCondaLock()
 	if l == nil || err != nil {
 		return false, err
 	}
-	if lacks := l.lacks(env.specs, d.required(file, env.pip, map[string]bool{}), nil); lacks != "" {
-		d.use(l.file) // the reason is said here
-		d.ignore(l.file, fmt.Sprintf("it has nothing for %q of %s: lock again to have it count", printable(lacks), file))
-		return false, nil
+	asked := d.required(file, env.pip, map[string]bool{})
+	var unsure []numbered
+	if !l.madeFrom(file, text) {
+		all := lines(text)
+		specs := slices.DeleteFunc(slices.Clone(env.specs), func(s numbered) bool { return isElsewhere(all[s.number-1]) })
+		var lacks string
+		if lacks, unsure = l.lacks(specs, asked, nil); lacks != "" {
+			d.use(l.file) // the reason is said here
+			d.ignore(l.file, fmt.Sprintf("it has nothing for %q of %s: lock again to have it count", printable(lacks), file))
+			return false, nil
+		}
 	}
 	if err := d.lockFile(l, &CondaEnvironment{Variables: env.variables}); err != nil {
 		return true, err
@@ -186,7 +193,7 @@ func (d *detector) lockOf(file string, env environment) (bool, error) {
 			local = append(local, line)
 		}
 	}
-	return true, d.condaPip(file, local)
+	return true, d.condaPip(file, append(local, d.unsure(file, asked, unsure)...))
 }
 
 // required are requirement lines of file with those of the requirement files that they include, as far as these are in

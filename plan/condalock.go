@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -30,11 +31,16 @@ type condaLockFile struct {
 	local    []string // requirement lines of local packages
 	names    []string // of these
 	skipped  []string // what of it is not installed, in words
+	inputs   map[string]lockedInput
 }
+
+// A lockedInput is a file that a lock file was made from, where conda-lock was asked to note its sum.
+type lockedInput struct{ SHA256 string }
 
 type lockedPackage struct {
 	name, version, url, sha256, md5 string
 	purls                           []string // what a conda package is called elsewhere, where the lock file says so
+	alien                           bool     // a conda package that is none of Python's
 }
 
 // condaLockText is the form of a conda-lock.yml.
@@ -42,10 +48,12 @@ type condaLockText struct {
 	Version  int
 	Metadata struct {
 		Channels []struct{ URL string }
+		Inputs   map[string]lockedInput `yaml:"inputs_metadata"`
 	}
 	Package []struct {
 		Name, Version, Manager, Platform, URL, Category string
 		Hash                                            struct{ MD5, SHA256 string }
+		Dependencies                                    map[string]any
 	}
 }
 
@@ -58,7 +66,7 @@ func parseCondaLock(text string) (*condaLockFile, error) {
 	if doc.Version != 1 || len(doc.Package) == 0 {
 		return nil, lineError(lineOf(text, "version"), "it is not a lock file of version 1, as conda-lock writes it")
 	}
-	l := &condaLockFile{text: text}
+	l := &condaLockFile{text: text, inputs: doc.Metadata.Inputs}
 	for _, c := range doc.Metadata.Channels {
 		l.channels = append(l.channels, c.URL)
 	}
@@ -76,6 +84,8 @@ func parseCondaLock(text string) (*condaLockFile, error) {
 			l.pip = append(l.pip, at)
 			continue
 		}
+		_, python := p.Dependencies["python"]
+		at.alien = p.Dependencies != nil && !python
 		l.conda = append(l.conda, at)
 	}
 	if other > 0 {
@@ -146,7 +156,7 @@ func parsePixiLock(text string) (*condaLockFile, error) {
 				return nil, l.fault(at, "it names %q without saying what it is", printable(at))
 			}
 			p := doc.Packages[i]
-			if err := l.takePixi(kind, lockedPackage{p.Name, p.Version, at, p.SHA256, p.MD5, p.Purls}, p.Editable); err != nil {
+			if err := l.takePixi(kind, lockedPackage{p.Name, p.Version, at, p.SHA256, p.MD5, p.Purls, false}, p.Editable); err != nil {
 				return nil, err
 			}
 		}
@@ -258,16 +268,24 @@ func (l *condaLockFile) requirements() ([]numbered, error) {
 }
 
 // lacks names the first spec, requirement or local package that the lock file does not fulfil: it was written before the
-// last change, then. Where packages come from is not compared: the lock file says it of each.
-func (l *condaLockFile) lacks(specs, pip, local []numbered) string {
-	conda, pypi, dirs := map[string]string{}, map[string][]string{}, map[string]bool{}
+// last change, then. Where packages come from is not compared: the lock file says it of each. What conda may bring by
+// another name than pip's is unsure: no lock file of conda-lock's says such names, and its own hash of what it was made
+// from cannot be had from the file alone (it counts the machine that was assumed, and options).
+func (l *condaLockFile) lacks(specs, pip, local []numbered) (missing string, unsure []numbered) {
+	conda, pypi, similar, dirs := map[string]string{}, map[string][]string{}, map[string][]string{}, map[string]bool{}
 	for _, p := range l.pip {
 		pypi[normal(p.name)] = append(pypi[normal(p.name)], p.version)
 	}
 	for _, p := range l.conda { // pip finds these too, so they are not locked for it
 		name, version := p.called()
 		conda[name] = version
+		if p.alien {
+			continue
+		}
 		pypi[normal(name)] = append(pypi[normal(name)], version)
+		if len(p.purls) == 0 {
+			similar[stem(name)] = append(similar[stem(name)], version)
+		}
 		for _, purl := range p.purls {
 			if of, ok := strings.CutPrefix(purl, "pkg:pypi/"); ok {
 				of, _, _ = strings.Cut(of, "?")
@@ -285,20 +303,31 @@ func (l *condaLockFile) lacks(specs, pip, local []numbered) string {
 		name, constraint := splitSpec(s.text)
 		text, found := conda[name]
 		if version, known := parseCondaVersion(text); !found || known && !parseCondaConstraint(constraint).accepts(version) {
-			return s.text
+			return s.text, nil
 		}
 	}
 	for _, line := range pip {
-		if lacksPip(pypi, line.text) {
-			return line.text
+		name, lacking := lacksPip(pypi, line.text, normal)
+		if !lacking {
+			continue
 		}
+		if _, lacking = lacksPip(similar, line.text, stem); lacking || pypi[name] != nil {
+			return line.text, nil
+		}
+		unsure = append(unsure, line)
 	}
 	for _, line := range local {
 		if dir := path.Clean(strings.TrimPrefix(line.text, "-e ")); dir != "." && !dirs[dir] {
-			return line.text
+			return line.text, nil
 		}
 	}
-	return ""
+	return "", unsure
+}
+
+// madeFrom reports whether the lock file says that it was made from this text of a file beside it.
+func (l *condaLockFile) madeFrom(file, text string) bool {
+	text = strings.ReplaceAll(text, "\r\n", "\n") // as conda-lock reads it
+	return l.inputs[path.Base(file)].SHA256 == fmt.Sprintf("%x", sha256.Sum256([]byte(text)))
 }
 
 // called returns the name and the version in the URL of a conda package.
@@ -313,16 +342,17 @@ func (p lockedPackage) called() (name, version string) {
 // namedRE is a requirement of a package by its name, without a marker.
 var namedRE = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(@[^;]*|\(?[=<>!~][^;@]*)?$`)
 
-// lacksPip reports whether a lock file, which has these versions by name, has none that fits a requirement. A marker may
-// say that it is not for here, and what has no name cannot be looked for.
-func lacksPip(versions map[string][]string, line string) bool {
+// lacksPip reports whether a lock file, which has these versions by key of a name, has none that fits a requirement. A
+// marker may say that it is not for here, and what has no name cannot be looked for.
+func lacksPip(versions map[string][]string, line string, key func(string) string) (name string, lacks bool) {
 	text, _, _ := strings.Cut(line, " --") // hashes
 	m := namedRE.FindStringSubmatch(strings.TrimSpace(text))
 	if m == nil || needsFiles(text, false) {
-		return false
+		return "", false
 	}
+	name = key(m[1])
 	asked, err := parseSpecifiers(strings.Trim(m[2], "() "))
-	return !slices.ContainsFunc(versions[normal(m[1])], func(version string) bool {
+	return name, !slices.ContainsFunc(versions[name], func(version string) bool {
 		version, _, _ = strings.Cut(version, "+")
 		return err != nil || !versionRE.MatchString(version) || asked.accepts(version)
 	})
@@ -332,6 +362,42 @@ var separatorRE = regexp.MustCompile(`[-_.]+`)
 
 // normal is the name of a Python package as indexes compare it.
 func normal(name string) string { return separatorRE.ReplaceAllString(strings.ToLower(name), "-") }
+
+var affixRE = regexp.MustCompile(`^(?:python|py)-?|(?:-(?:python|py|base|core|headless|binary|cpu|gpu))+$`)
+
+// stem is what names of one package by conda and by pip mostly have in common: pytorch and torch, opencv and
+// opencv-python-headless.
+func stem(name string) string {
+	return affixRE.ReplaceAllString(normal(name), "")
+}
+
+// selectorRE is a comment by which conda-lock takes a line for some platforms only.
+var selectorRE = regexp.MustCompile(`#.*\[([^\[\]]+)\][^()]*$`)
+
+// isElsewhere reports whether conda-lock leaves out a line of an environment.yml for the platform.
+func isElsewhere(line string) bool {
+	m := selectorRE.FindStringSubmatch(line)
+	return m != nil && !slices.Contains([]string{"linux", "unix", map[string]string{"linux-64": "linux64", "linux-aarch64": "aarch64"}[condaPlatform()]}, m[1])
+}
+
+// unsure returns the lines that have pip look for what conda may have brought by another name, in the finished environment:
+// it installs what is not there. asked are all of the file's, of which options count too.
+func (d *detector) unsure(file string, asked, unsure []numbered) []numbered {
+	if len(unsure) == 0 {
+		return nil
+	}
+	var names []string
+	for _, line := range unsure {
+		names = append(names, printable(line.text))
+	}
+	d.why(file, strings.Join(names, ", ")+": conda's name may be another one, so pip looks in the locked environment and installs what is not there")
+	options := slices.DeleteFunc(slices.Clone(asked), func(line numbered) bool {
+		_, editable := optionOf(line.text, "--editable")
+		_, constraint := optionOf(line.text, "--constraint")
+		return editable || constraint || !strings.HasPrefix(line.text, "-")
+	})
+	return slices.Concat(options, unsure)
+}
 
 // lockFile plans what a lock file has. made says so far what the file that it goes with asks for.
 func (d *detector) lockFile(l *condaLockFile, made *CondaEnvironment) error {

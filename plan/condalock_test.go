@@ -1,7 +1,9 @@
 package plan_test
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -76,6 +78,8 @@ func TestCondaLock(t *testing.T) {
 		"new in a file":    {withPip("-r more.txt"), false},
 		"a version of pip": {withPip("six>=1.17"), false},
 		"pip by its URL":   {withPip("six @ https://example.org/six-2.tar.gz"), true},
+		"of other systems": {environment("python=3.11", "pywin32  # [win]", "greet  # [linux]"), true},
+		"of this system":   {environment("python=3.11", "newpkg  # [unix]"), false},
 		"what pip may not": {withPip("newpkg; python_version<'3'", "six<1; python_version<'3'", "https://example.org/x-1.whl", "-c more.txt", "six===odd"), true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -98,6 +102,65 @@ func TestCondaLock(t *testing.T) {
 				t.Errorf("%s, Python %s", got.Pack, got.Python)
 			}
 		})
+	}
+}
+
+// Conda and pip may have other names for one package, and a lock file says neither's: it counts where conda's may be meant,
+// and pip looks in the finished environment.
+func TestCondaLockByOtherNames(t *testing.T) {
+	brought := func(name, version, depends string) string {
+		return condaLock + "- {name: " + name + ", version: \"" + version + "\", manager: conda, platform: linux-64, dependencies: {" + depends + "}, url: \"https://conda.anaconda.org/conda-forge/linux-64/" + name + "-" + version + "-0.conda\", hash: {md5: " + md5 + "}}\n"
+	}
+	for name, tt := range map[string]struct {
+		conda, version, depends string
+		pip                     []string
+		asks                    []string // of pip, after the lock; nil if the lock does not count
+	}{
+		"torch":              {"pytorch", "2.1.0", "python: ''", []string{"--extra-index-url https://i.example/", "six", "torch>=2"}, []string{"--extra-index-url https://i.example/", "torch>=2"}},
+		"another version":    {"pytorch", "2.1.0", "python: ''", []string{"torch>=2.2"}, nil},
+		"tables":             {"pytables", "3.9", "python: ''", []string{"Tables"}, []string{"Tables"}},
+		"opencv":             {"opencv", "4.8", "python: ''", []string{"opencv-python-headless"}, []string{"opencv-python-headless"}},
+		"xgboost":            {"py-xgboost", "2.0", "python: ''", []string{"xgboost"}, []string{"xgboost"}},
+		"msgpack":            {"msgpack-python", "1.0", "python: ''", []string{"msgpack"}, []string{"msgpack"}},
+		"matplotlib":         {"matplotlib-base", "3.8", "python: ''", []string{"matplotlib~=3.8"}, []string{"matplotlib~=3.8"}},
+		"same name":          {"numpy", "1.26", "python: ''", []string{"numpy"}, []string{}},
+		"not of Python":      {"graphviz", "9.0", "libgd: ''", []string{"graphviz"}, nil},
+		"nor by its stem":    {"python-x", "9.0", "", []string{"x"}, nil},
+		"similar is no name": {"pytorch", "2.1.0", "python: ''", []string{"torchvision"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := plan.Detect(repo("conda-lock.yml", brought(tt.conda, tt.version, tt.depends), "environment.yml", withPip(tt.pip...)), plan.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if counts := got.Env[0].Conda.Locked != nil; counts != (tt.asks != nil) {
+				t.Fatalf("the lock file counts: %v; ignored: %v", counts, got.Ignored)
+			}
+			var asks []string
+			for _, in := range got.Env {
+				if in.From == "environment.yml" {
+					asks = in.Lines
+				}
+			}
+			if tt.asks != nil && !slices.Equal(asks, tt.asks) {
+				t.Errorf("pip is asked for %q, want %q", asks, tt.asks)
+			}
+		})
+	}
+}
+
+// A lock file that notes its sources' sums is as new as they say, whatever its names are.
+func TestCondaLockKnowsItsSource(t *testing.T) {
+	const text = "channels: [conda-forge]\ndependencies:\n- python=3.11\n- pip: [odd-name]\n"
+	lock := strings.Replace(condaLock, "  channels:\n", fmt.Sprintf("  inputs_metadata:\n    environment.yml: {md5: null, sha256: %x}\n  channels:\n", sha256.Sum256([]byte(text))), 1)
+	for environment, counts := range map[string]bool{text: true, strings.ReplaceAll(text, "\n", "\r\n"): true, text + "# more\n": false} {
+		got, err := plan.Detect(repo("conda-lock.yml", lock, "environment.yml", environment), plan.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if locked := got.Env[0].Conda.Locked != nil; locked != counts {
+			t.Errorf("with %q the lock file counts: %v", environment, locked)
+		}
 	}
 }
 
@@ -253,6 +316,7 @@ func TestPixiLockIsStale(t *testing.T) {
 		"newpkg = {git = 'https://example.org/x'}":        false,
 		"newpkg = {path = 'lib', editable = true}":        false,
 		"six = '>=1.17'":                                  false,
+		"py-newpkg = '*'":                                 false,
 		"six = '*'\n[dependencies]\nnewconda = '*'":       false,
 		"six = '*'\n[feature.x.pypi-dependencies]\ny='*'": true, // of no environment that is installed
 	} {

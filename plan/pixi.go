@@ -39,10 +39,13 @@ func (d *detector) pixi() (bool, error) {
 		if err != nil {
 			return true, err
 		}
-		lacks := l.lacks(m.specs, m.pip, m.local)
+		lacks, unsure := l.lacks(m.specs, m.pip, m.local)
 		if lacks == "" {
 			d.reads(m.file)
-			return true, d.lockFile(l, &CondaEnvironment{Variables: m.variables})
+			if err := d.lockFile(l, &CondaEnvironment{Variables: m.variables}); err != nil {
+				return true, err
+			}
+			return true, d.condaPip(m.file, d.unsure(m.file, m.options, unsure))
 		}
 		d.use(file) // the reason is said here
 		d.ignore(file, fmt.Sprintf("it has nothing for %q of %s: lock again to have it count", printable(lacks), m.file))
