@@ -121,24 +121,37 @@ func rRepository(t testing.TB, more string) string {
 		"NAMESPACE", "export(mine)\n", "R/mine.R", "mine <- function() cat('mine\\n')\n", "man/mine.Rd", helpPage("mine"))
 }
 
-// fromGit makes a Git repository with a package in a directory, and has /tmp/restore.R install its first commit, then one from
-// a repository that is not there.
+// fromGit makes a Git repository with a package in a directory, that needs one of a repository like CRAN and is needed by
+// another, and has /tmp/restore.R install its first commit with these, then one from a repository that is not there.
 const fromGit = `
-mkdir -p /tmp/git/sub/R; cd /tmp/git; git init -q .
-printf 'Package: zzgit\nVersion: 1.0\nTitle: A\nDescription: B.\nAuthor: Ann\nMaintainer: Ann <ann@example.org>\nLicense: MIT\n' >sub/DESCRIPTION
-echo 'export(hello)' >sub/NAMESPACE
+package() {
+	mkdir -p "$2/R"
+	printf 'Package: %s\nVersion: 1.0\nTitle: A\nDescription: B.\nAuthor: Ann\nMaintainer: Ann <ann@example.org>\nLicense: MIT\nImports: %s\n' "$1" "$3" >"$2/DESCRIPTION"
+	printf 'export(hello)\nimport(%s)\n' "$3" >"$2/NAMESPACE"
+	echo "hello <- function() cat('$1\n')" >"$2/R/hello.R"
+}
+package zzneed /tmp/need utils
+package zzafter /tmp/after zzgit
+package zzgit /tmp/git/sub zzneed
+mkdir -p /tmp/cran/src/contrib; cd /tmp/cran/src/contrib
+R CMD build --no-manual /tmp/need /tmp/after >/dev/null
+cd /tmp/git; git init -q .
 keep() { echo "hello <- function() cat('$1\n')" >sub/R/hello.R; git add .; git -c user.name=Ann -c user.email=ann@example.org commit -qm "$1"; }
 keep 'the locked one'
 locked=$(git rev-parse HEAD)
 keep 'a later one'
 mkdir /tmp/lock; cd /tmp/lock
 lock() {
-	printf '{\n  "R": {"Repositories": []}, "Packages": {\n    "%s": {"Package": "%s", "Version": "1.0", "Source": "git", "RemoteType": "git",\n' "$1" "$1"
-	printf '      "RemoteUrl": "file://%s", "RemoteRef": "HEAD", "RemoteSha": "%s", "RemoteSubdir": "sub"}}}\n' "$2" "$locked"
+	printf '{\n  "R": {"Repositories": [{"Name": "Here", "URL": "file:///tmp/cran"}]}, "Packages": {\n    "%s": {"Package": "%s", "Version": "1.0", "Source": "git", "RemoteType": "git",\n' "$1" "$1"
+	printf '      "RemoteUrl": "file://%s", "RemoteRef": "HEAD", "RemoteSha": "%s", "RemoteSubdir": "sub", "Requirements": ["R", "zzneed"]}' "$2" "$locked"
+	for more in $3; do
+		printf ',\n    "%s": {"Package": "%s", "Version": "1.0", "Source": "Repository", "Repository": "Here"}' "$more" "$more"
+	done
+	echo '}}'
 }
-lock zzgit /tmp/git >renv.lock
+lock zzgit /tmp/git 'zzafter zzneed' >renv.lock
 Rscript /tmp/restore.R renv.lock 2>&1
-Rscript -e 'zzgit::hello()'
+Rscript -e 'zzneed::hello(); zzgit::hello(); zzafter::hello()'
 lock zzgone /tmp/gone >renv.lock
 Rscript /tmp/restore.R renv.lock 2>&1 || true
 `
@@ -177,7 +190,7 @@ func TestR(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := inside(t, e, made.Image.Name, "/bin/bash", "-lc", "cat >/tmp/restore.R <<'END'\n"+string(restore)+"END\n"+fromGit)
-		for _, want := range []string{"the locked one\n", "renv.lock, line 3: zzgone 1.0: "} {
+		for _, want := range []string{"zzneed\nthe locked one\nzzafter\n", "renv.lock, line 3: zzgone 1.0: "} {
 			if !strings.Contains(got, want) {
 				t.Errorf("no %q in\n%s", want, got)
 			}

@@ -39,13 +39,11 @@ remote <- function(p) {
 
 want <- character()
 missing <- character()
+others <- list() # of no repository
 for (p in lock$Packages) {
   if (p$Package == "renv" || identical(unname(here[p$Package]), p$Version)) next
   if (c(p$RemoteType, "")[1] %in% c("github", "gitlab", "bitbucket", "git", "git2r", "xgit", "url")) {
-    tryCatch(remote(p), error = function(e) {
-      line <- grep(sprintf('"%s": {', p$Package), readLines(lockfile), fixed = TRUE)
-      stop(sprintf("%s, line %d: %s %s: %s", lockfile, c(line, 1L)[1], p$Package, p$Version, conditionMessage(e)), call. = FALSE)
-    })
+    others[[p$Package]] <- p
   } else if (fetch(p)) {
     want <- c(want, p$Package)
   } else {
@@ -53,10 +51,49 @@ for (p in lock$Packages) {
   }
 }
 if (length(missing)) stop(lockfile, ": these packages cannot be fetched: ", paste(missing, collapse = ", "), call. = FALSE)
+
+# What each needs: those that were fetched say it themselves, of the others the lock does.
+needs <- list()
 if (length(want)) {
-  # As a repository of its own they are put in order and built side by side.
   tools::write_PACKAGES(source, type = "source")
-  utils::install.packages(want, lib = Sys.getenv("R_LIBS_USER"), repos = paste0("file://", local))
-  built <- installed.packages(Sys.getenv("R_LIBS_USER"))[, "Package"]
-  if (length(setdiff(want, built))) stop(lockfile, ": these packages could not be installed: ", paste(setdiff(want, built), collapse = ", "), call. = FALSE)
+  index <- available.packages(paste0("file://", source), filters = list())
+  needs <- tools::package_dependencies(want, index)
+}
+for (p in others) {
+  told <- as.character(unlist(p[c("Requirements", "Depends", "Imports", "LinkingTo")]))
+  needs[[p$Package]] <- sub("[[:space:](].*", "", trimws(as.character(unlist(strsplit(told, ",")))))
+}
+reach <- function(found) { # with all that it needs
+  repeat {
+    more <- union(found, unlist(needs[found]))
+    if (length(more) == length(found)) return(found)
+    found <- more
+  }
+}
+
+# Packages of a repository are put in order and built side by side, as in a repository of their own. The others come one
+# by one, after.
+install <- function(packages) {
+  for (p in others[intersect(names(others), packages)]) {
+    tryCatch(remote(p), error = function(e) {
+      line <- grep(sprintf('"%s": {', p$Package), readLines(lockfile), fixed = TRUE)
+      stop(sprintf("%s, line %d: %s %s: %s", lockfile, c(line, 1L)[1], p$Package, p$Version, conditionMessage(e)), call. = FALSE)
+    })
+  }
+  packages <- intersect(want, packages)
+  if (!length(packages)) return()
+  utils::install.packages(packages, lib = Sys.getenv("R_LIBS_USER"), repos = paste0("file://", local))
+  gone <- setdiff(packages, installed.packages(Sys.getenv("R_LIBS_USER"))[, "Package"])
+  if (length(gone)) stop(lockfile, ": these packages could not be installed: ", paste(gone, collapse = ", "), call. = FALSE)
+}
+
+# First what needs none of the others, which is most; then in rounds what needs nothing more that is still to come.
+first <- want[!vapply(want, function(name) any(reach(name) %in% names(others)), NA)]
+install(first)
+rest <- setdiff(c(names(others), want), first)
+while (length(rest)) {
+  ready <- rest[!vapply(rest, function(name) any(setdiff(needs[[name]], name) %in% rest), NA)]
+  if (!length(ready)) ready <- rest # they need each other
+  install(ready)
+  rest <- setdiff(rest, ready)
 }
