@@ -1,6 +1,7 @@
 package buildkit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
+	solvererrdefs "github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/buildkit/solver/pb"
 
 	bindery "github.com/bindery-hub/bindery"
 )
@@ -81,6 +85,40 @@ func (s *solve) dockerfile(ctx context.Context, c gateway.Client) (*gateway.Resu
 		return nil, errors.New("the Dockerfile builds nothing")
 	}
 	return res, nil
+}
+
+// source is where the Dockerfile has a step, as BuildKit's own errors say it; with no line where that is not known.
+func (s *solve) source(step string) *solvererrdefs.Source {
+	src := &solvererrdefs.Source{Info: &pb.SourceInfo{Filename: s.job.Plan.Docker}}
+	text, err := readDockerfile(s.job.Dir, s.job.Plan.Docker)
+	if err != nil {
+		return src
+	}
+	if line := instructionAt(text, step); line > 0 {
+		at := &pb.Position{Line: int32(line)} //nolint:gosec // a file is a megabyte at most
+		src.Ranges = []*pb.Range{{Start: at, End: at}}
+	}
+	return src
+}
+
+// instructionAt returns the line of the one instruction of a Dockerfile that a step is named after, or 0. A step has the
+// values of variables where its instruction has their names.
+func instructionAt(text []byte, step string) (line int) {
+	_, asked, _ := strings.Cut(step, "] ")
+	parsed, err := parser.Parse(bytes.NewReader(text))
+	if err != nil {
+		return 0
+	}
+	for _, n := range parsed.AST.Children {
+		if !strings.EqualFold(strings.TrimSpace(n.Original), asked) {
+			continue
+		}
+		if line != 0 {
+			return 0
+		}
+		line = n.StartLine
+	}
+	return line
 }
 
 // readDockerfile reads a file of a repository: never one outside of it, never a pipe, and not without end.

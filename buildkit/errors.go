@@ -131,7 +131,7 @@ func exitCode(err error) int {
 // result: it gives one of the two back twice.
 const releasedTwice = "releasing already released reference"
 
-// uncover returns what the first step to fail ended with, where err says nothing of it.
+// uncover returns what the first step to fail ended with, where err says nothing of it, and nothing of its line.
 func (p *progress) uncover(err error) error {
 	if !strings.Contains(err.Error(), releasedTwice) {
 		return err
@@ -150,7 +150,11 @@ func (p *progress) uncover(err error) error {
 	if first == nil {
 		return err
 	}
-	return errors.New(first.err)
+	hidden := errors.New(first.err)
+	if p.source == nil {
+		return hidden
+	}
+	return solvererrdefs.WithSource(hidden, p.source(first.name))
 }
 
 // failed finds the step that err is about.

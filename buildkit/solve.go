@@ -75,6 +75,9 @@ func (s *solve) do(ctx context.Context) (plan.Made, error) {
 	p.explain = func(step string, code int, said string) *bindery.Error {
 		return cmp.Or(condaError(s.job, step, code, said), aptError(s.job.Plan, step, code, said))
 	}
+	if s.job.Plan.Docker != "" {
+		p.source = s.source
+	}
 	ch, done := make(chan *client.SolveStatus), make(chan struct{})
 	tick := time.NewTicker(s.e.cfg.LookEvery)
 	defer tick.Stop()

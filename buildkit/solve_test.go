@@ -101,7 +101,7 @@ func TestFailures(t *testing.T) {
 		{"Dockerfile that fails", []string{"Dockerfile", "FROM debian:bookworm\nRUN echo about to fail && exit 5\n"}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },
 			bindery.ErrStep, bindery.User, `Dockerfile, line 2: "[1/2] RUN echo about to fail && exit 5" failed with exit code 5`},
 		{"Dockerfile that fails with a cache from the image it builds on", []string{"Dockerfile", cachedDockerfile("exit 3")}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },
-			bindery.ErrStep, bindery.User, "target=/cache exit 3\" failed with exit code 3"},
+			bindery.ErrStep, bindery.User, "Dockerfile, line 3: \"[stage-1 1/1] RUN --mount=type=cache,id=kept,from=base,source=/srv,target=/cache exit 3\" failed with exit code 3"},
 		{"Dockerfile that mounts what its image lacks twice", []string{"Dockerfile", "FROM debian:bookworm AS base\nFROM base\nRUN --mount=from=base,source=/lacking,target=/x true\n"}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },
 			bindery.ErrStep, bindery.User, "/lacking"},
 		{"Dockerfile that is none", []string{"Dockerfile", "FROM debian:bookworm\nFETCH it\n"}, func(j *plan.Job) { j.Plan = plan.Plan{Pack: plan.PackDockerfile, Docker: "Dockerfile"} },

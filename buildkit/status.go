@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/client"
+	solvererrdefs "github.com/moby/buildkit/solver/errdefs"
 	"github.com/opencontainers/go-digest"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -31,7 +32,9 @@ type progress struct {
 	explain func(step string, code int, said string) *bindery.Error
 	// mentions returns the line of the repository's files that names a host, like "requirements.txt, line 3: "; nil otherwise
 	mentions func(host string) string
-	full     func() bool // whether the engine's disk is full now
+	// source returns where the Dockerfile has a step; nil otherwise
+	source func(step string) *solvererrdefs.Source
+	full   func() bool // whether the engine's disk is full now
 
 	mu       sync.Mutex
 	vertices map[digest.Digest]*vertex

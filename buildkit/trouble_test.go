@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/util/grpcerrors"
@@ -82,6 +83,31 @@ func TestRanOut(t *testing.T) {
 		p := newProgress(func(bindery.Event) {}, "", tt.theirs, func() bool { return false })
 		if got := p.ranOut(tt.err); got != tt.want {
 			t.Errorf("theirs %v, %v: got %v", tt.theirs, tt.err, got)
+		}
+	}
+}
+
+// An error that BuildKit hides is said with the line of its step, where one instruction of the Dockerfile is what the step is
+// named after.
+func TestUncover(t *testing.T) {
+	dir := t.TempDir()
+	text := "# one\nFROM debian:bookworm\nrun --mount=from=base,target=/x one && \\\n  two\nRUN twice\nRUN twice\nRUN echo $X\n"
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := &solve{job: plan.Job{Dir: dir, Plan: plan.Plan{Docker: "Dockerfile"}}}
+	began, ended := time.Unix(1, 0), time.Unix(2, 0)
+	for step, want := range map[string]string{
+		"[stage-1 2/4] RUN --mount=from=base,target=/x one &&   two": "Dockerfile, line 3: ",
+		"[3/4] RUN twice":  "",
+		"[4/4] RUN echo x": "",
+	} {
+		p := newProgress(func(bindery.Event) {}, "", true, func() bool { return false })
+		p.source = s.source
+		p.take(&client.SolveStatus{Vertexes: []*client.Vertex{{Digest: digest.FromString(step), Name: step, Started: &began, Completed: &ended, Error: "exit code: 3"}}})
+		e, ok := errors.AsType[*bindery.Error](p.solveError(t.Context(), errors.New(releasedTwice)))
+		if want += fmt.Sprintf("%q failed with exit code 3", step); !ok || e.Msg != want {
+			t.Errorf("got %v, want %q", e, want)
 		}
 	}
 }
