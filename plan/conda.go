@@ -141,6 +141,9 @@ func (d *detector) environmentFile(file string) error {
 	if locked, err := d.lockOf(file, text, env); locked || err != nil {
 		return err
 	}
+	if err := condaMistake(file, env.specs); err != nil {
+		return err
+	}
 	made := &CondaEnvironment{Channels: env.channels, Variables: env.variables, Lines: map[string]int{}, File: file}
 	for _, s := range env.specs {
 		made.Specs = append(made.Specs, s.text)

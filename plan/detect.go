@@ -3,6 +3,7 @@ package plan
 import (
 	"cmp"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -169,16 +170,27 @@ func (d *detector) scripts() error {
 	if !strings.HasPrefix(head, "#!") {
 		text += "; beware: it has no #! line, so it may not start"
 	}
+	first, _, _ := strings.Cut(head, "\n")
+	if whole, err := d.readText(d.plan.Start); err == nil && strings.Contains(first, "sh") && !startsServerRE.MatchString(whole) {
+		text += "; beware: it does not end in exec \"$@\", so no server is started"
+	}
 	d.why(d.plan.Start, text+d.lineEndings(d.plan.Start))
 	return nil
 }
 
+// startsServerRE is what runs the arguments of a shell script.
+var startsServerRE = regexp.MustCompile(`\$\{?[@*]`)
+
 // lineEndings is a warning about a script that was written on Windows: the kernel looks for "bash\r".
 func (d *detector) lineEndings(file string) string {
-	if line, _, _ := strings.Cut(d.head(file), "\n"); strings.HasPrefix(line, "#!") && strings.HasSuffix(line, "\r") {
-		return "; beware: its lines end as on Windows, so its interpreter will not be found"
+	line, _, _ := strings.Cut(d.head(file), "\n")
+	switch {
+	case !strings.HasSuffix(line, "\r"):
+		return ""
+	case strings.HasPrefix(line, "#!"):
+		return "; beware: its lines end as on Windows, so its interpreter will not be found: save it with line ends of Unix"
 	}
-	return ""
+	return "; beware: its lines end as on Windows, which a shell takes for part of the commands: save it with line ends of Unix"
 }
 
 func (d *detector) why(file, text string) { d.plan.Why = append(d.plan.Why, Decision{file, text}) }

@@ -41,6 +41,6 @@ func (d *detector) dockerfile() (bool, error) {
 	d.reads(file)
 	// The Dockerfile's own frontend honours .dockerignore, in the root only.
 	d.use(".dockerignore")
-	d.why(file, "a Dockerfile decides everything; no other file counts")
+	d.why(file, "a Dockerfile decides everything; no other file counts"+dockerUser(text))
 	return true, d.ignoredFiles("the Dockerfile decides everything")
 }

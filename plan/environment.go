@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -106,6 +107,10 @@ func yamlRoot(text string) (*yaml.Node, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 		if m := yamlLineRE.FindStringSubmatch(err.Error()); m != nil {
+			stopped, _ := strconv.Atoi(m[1])
+			if likely := yamlMistake(text, stopped, m[2]); likely != nil {
+				return nil, likely
+			}
 			return nil, grammarError("line " + m[1] + " is not YAML: " + printable(m[2]))
 		}
 		return nil, grammarError("is not YAML")
@@ -147,7 +152,7 @@ func (e *environment) list(n *yaml.Node, what string) ([]*yaml.Node, error) {
 		return nil, nil
 	}
 	if n.Kind != yaml.SequenceNode {
-		return nil, grammarError(fmt.Sprintf("line %d: %s should be a list", n.Line, what))
+		return nil, grammarError(fmt.Sprintf("line %d: %s should be a list, with - and a space before each item", n.Line, what))
 	}
 	return n.Content, e.count(n)
 }
@@ -220,6 +225,9 @@ func (e *environment) takeDependencies(n *yaml.Node) error {
 		item = resolved(item)
 		if item.Kind != yaml.MappingNode {
 			text, err := word(item, "a dependency")
+			if err == nil {
+				err = single(item)
+			}
 			if err != nil {
 				return err
 			}
@@ -233,6 +241,9 @@ func (e *environment) takeDependencies(n *yaml.Node) error {
 			return err
 		}
 		for key, value := range pairs(item) {
+			if key.Value != "pip" && value.Kind == yaml.ScalarNode && !isNull(value) {
+				return lineError(key.Line, "a dependency is written with =, as %s=%s", printable(key.Value), printable(value.Value))
+			}
 			if key.Value != "pip" {
 				e.ignored = append(e.ignored, fmt.Sprintf("line %d: of the sections among dependencies only pip is known, %s has no effect", key.Line, printable(key.Value)))
 				continue
@@ -245,6 +256,14 @@ func (e *environment) takeDependencies(n *yaml.Node) error {
 	return nil
 }
 
+// single refuses two items that the indentation makes one: YAML joins lines without a word.
+func single(item *yaml.Node) error {
+	if item.Style == 0 && strings.Contains(item.Value, " - ") {
+		return lineError(item.Line, "%q is one item, since the line after it is indented further: indent both alike", printable(item.Value))
+	}
+	return nil
+}
+
 func (e *environment) takePip(n *yaml.Node) error {
 	items, err := e.list(n, "pip")
 	if err != nil {
@@ -253,6 +272,9 @@ func (e *environment) takePip(n *yaml.Node) error {
 	for _, item := range items {
 		item = resolved(item)
 		if item.Kind == yaml.ScalarNode { // pip reads lines, so an item may have several
+			if err := single(item); err != nil {
+				return err
+			}
 			for i, l := range lines(item.Value) {
 				if l = strings.TrimSpace(l); l != "" && strings.ContainsFunc(l, unicode.IsControl) {
 					return grammarError(fmt.Sprintf("line %d: a requirement has a character that cannot be printed", item.Line+i))

@@ -60,7 +60,7 @@ func (d *detector) ignoredFiles(all string) error {
 
 func (d *detector) ignoredIn(dir, all string) error {
 	names := knownFiles()
-	folded := map[string]string{}
+	folded := misspelt()
 	for name := range names {
 		folded[strings.ToLower(name)] = name
 	}
@@ -105,12 +105,33 @@ func (d *detector) reason(e fs.DirEntry, right string, file known, all string) (
 	if i := slices.IndexFunc(file.before, func(name string) bool { return d.used[d.config(name)] }); i >= 0 {
 		return file.before[i] + " counts before it", nil
 	}
+	if right == "pyproject.toml" && d.isPoetry() {
+		return "it is Poetry's, which is not read: name the packages in [project], or in a requirements.txt, as poetry export writes it", nil
+	}
 	if right == "pixi.lock" {
 		if found, err := d.first("pixi.toml"); err != nil || found == "" && !d.pixiProject() {
 			return "there is no pixi.toml beside it", err
 		}
 	}
 	return cmp.Or(file.why, "another file was used"), nil
+}
+
+// isPoetry reports whether the root's pyproject.toml says what to install to Poetry alone.
+func (d *detector) isPoetry() bool {
+	text, err := d.readText("pyproject.toml")
+	if err != nil {
+		return false
+	}
+	doc, err := parseTOML(text)
+	return err == nil && sub(doc, "tool", "poetry") != nil && sub(doc, "project") == nil
+}
+
+// misspelt are names that people give to files of another name.
+func misspelt() map[string]string {
+	return map[string]string{
+		"requirement.txt": "requirements.txt", "requirements.txt.txt": "requirements.txt", "environments.yml": "environment.yml", "enviroment.yml": "environment.yml",
+		"environment.yml.txt": "environment.yml", "apt.txt.txt": "apt.txt", "runtime.txt.txt": "runtime.txt", "postbuild.sh": "postBuild", "postbuild.txt": "postBuild",
+	}
 }
 
 func orDot(dir string) string {

@@ -20,6 +20,7 @@ type requirements struct {
 	includes  []string // files included, in order
 	encodings map[string]string
 	local     *place // the first line that needs the repository in place; nil if none does
+	limits    bool   // what is read now is a constraint file, which asks for nothing
 }
 
 // A place is a line of a file; 0 is no line in particular.
@@ -73,8 +74,17 @@ func (d *detector) judgeLines(r *requirements, file string, lines []numbered) (e
 		if len(idle) > 0 {
 			d.ignore(file, fmt.Sprintf("line %d: pip takes one package or one file of a line, so %s has no effect there", l.number, strings.Join(idle, ", ")))
 		}
+		if !r.limits {
+			if err := pipMistake(at, l.text); err != nil {
+				return err
+			}
+		}
 		if included != "" {
-			if needs, err = d.include(r, at, included); err != nil {
+			limits := r.limits
+			_, more := optionOf(l.text, "--constraint")
+			r.limits = limits || more
+			needs, err = d.include(r, at, included)
+			if r.limits = limits; err != nil {
 				return err
 			}
 		}

@@ -140,6 +140,9 @@ func (d *detector) runtimePython() (string, error) {
 	}
 	d.reads(r.file)
 	switch {
+	case strings.EqualFold(r.name, "python") && r.name != "python", r.name == "R":
+		d.ignore(r.file, fmt.Sprintf("names count exactly: it would have to be %s", strings.ToLower(r.name)))
+		return "", nil
 	case r.name != "python":
 		d.ignore(r.file, fmt.Sprintf("%q does not name a Python", printable(r.name)))
 		return "", nil
@@ -174,6 +177,9 @@ func (d *detector) usePython(version string, by place) error {
 		remedy := "Ask for one of them there, or write a Dockerfile."
 		if file == d.runtime.file {
 			remedy = "Name one of them, such as python-3.11, or write a Dockerfile."
+			if slices.Contains(condaPythons(), version) {
+				remedy = "Name one of them, such as python-3.11, or ask conda for it, by python=" + version + " in an environment.yml in place of this file."
+			}
 		}
 		return userError(remedy, "%s asks for Python %s, and there is only Python %s", by, printable(version), pythonsText())
 	case !isDebian:
