@@ -182,6 +182,9 @@ const (
 	condaCommandStep = "Install the conda command"
 )
 
+// buildRE is a spec as conda env export writes it.
+var buildRE = regexp.MustCompile(`^[^=<>!~]+={1,2}[^=]+=[^=]+$`)
+
 // Exit codes of assets/rattle.py.
 const (
 	condaUser        = 65
@@ -211,16 +214,22 @@ func condaError(j plan.Job, step string, code int, said string) *bindery.Error {
 			"%s%s", cmp.Or(mentions(j, serverOf(said)), env.File+": "), said)
 	}
 	var places []string
+	built := false // a spec of these names a build
 	for _, spec := range env.Specs {
 		if line := env.Lines[spec]; line > 0 && strings.Contains(said, `"`+spec+`"`) {
 			places = append(places, fmt.Sprintf("line %d", line))
+			built = built || buildRE.MatchString(spec)
 		}
 	}
 	where := env.File
 	if places = slices.Compact(places); len(places) > 0 {
 		where += ", " + strings.Join(places, " and ")
 	}
-	return bindery.Errorf(bindery.ErrStep, bindery.User, "Correct the environment so that its channels have what it asks for.", "%s: %s", where, said)
+	remedy := "Correct the environment so that its channels have what it asks for."
+	if built {
+		remedy = "Builds are of one system and go away: name versions only, as conda env export --no-builds writes them, or what you asked for, as --from-history does."
+	}
+	return bindery.Errorf(bindery.ErrStep, bindery.User, remedy, "%s: %s", where, said)
 }
 
 var condaPipRE = regexp.MustCompile(`(?:[\w./-]*/)?\.bindery-pip-section\.txt(?:, line (\d+))?`)

@@ -112,6 +112,17 @@ func TestUncover(t *testing.T) {
 	}
 }
 
+// What a build of one system, as exported environments name it, has to do with another is said as the remedy.
+func TestCondaBuilds(t *testing.T) {
+	for spec, want := range map[string]string{"numpy=1.21.2=py39hfca59bb_0": "--no-builds", "numpy==1.21=0": "--no-builds", "numpy>=1,==1.21": "its channels have", "numpy=1.21": "its channels have"} {
+		env := &plan.CondaEnvironment{File: "environment.yml", Specs: []string{spec}, Lines: map[string]int{spec: 4}}
+		e := condaError(plan.Job{Plan: plan.Plan{Env: []plan.Install{{Tool: plan.ToolConda, Conda: env}}}}, "Install environment.yml", condaUser, fmt.Sprintf("error: nothing fits %q", spec))
+		if e == nil || !strings.Contains(e.Remedy, want) || !strings.HasPrefix(e.Msg, "environment.yml, line 4: ") {
+			t.Errorf("%s: got %#v, want the remedy %q", spec, e, want)
+		}
+	}
+}
+
 func TestMentions(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
