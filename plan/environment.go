@@ -51,6 +51,8 @@ func parseEnvironment(text string) (environment, error) {
 			err = env.takeVariables(value)
 		case "prefix":
 			env.ignored = append(env.ignored, fmt.Sprintf("line %d: prefix has no effect, the environment is always at /srv/conda/envs/notebook", key.Line))
+		case "pip":
+			env.ignored = append(env.ignored, fmt.Sprintf("line %d: pip has no effect there: it is one of the dependencies, as - pip:", key.Line))
 		default:
 			env.ignored = append(env.ignored, fmt.Sprintf("line %d: %s has no effect", key.Line, printable(key.Value)))
 		}
@@ -227,6 +229,9 @@ func (e *environment) takeDependencies(n *yaml.Node) error {
 			text, err := word(item, "a dependency")
 			if err == nil {
 				err = single(item)
+			}
+			if strings.HasPrefix(text, "-") || strings.HasPrefix(text, "git+") {
+				err = lineError(item.Line, "%q is for pip: write it below - pip:", printable(text))
 			}
 			if err != nil {
 				return err
