@@ -178,7 +178,7 @@ func (d *detector) lockOf(file, text string, env environment) (bool, error) {
 	var unsure []numbered
 	if !l.madeFrom(file, text) {
 		all := lines(text)
-		specs := slices.DeleteFunc(slices.Clone(env.specs), func(s numbered) bool { return isElsewhere(all[s.number-1]) })
+		specs := slices.DeleteFunc(slices.Clone(env.specs), func(s numbered) bool { return isElsewhere(all, s.number) })
 		var lacks string
 		if lacks, unsure = l.lacks(specs, asked, nil); lacks != "" {
 			d.use(l.file) // the reason is said here

@@ -374,9 +374,10 @@ func stem(name string) string {
 // selectorRE is a comment by which conda-lock takes a line for some platforms only.
 var selectorRE = regexp.MustCompile(`#.*\[([^\[\]]+)\][^()]*$`)
 
-// isElsewhere reports whether conda-lock leaves out a line of an environment.yml for the platform.
-func isElsewhere(line string) bool {
-	m := selectorRE.FindStringSubmatch(line)
+// isElsewhere reports whether conda-lock leaves out a line of an environment.yml for the platform. YAML may count more lines
+// than there are here: it knows other ends.
+func isElsewhere(all []string, number int) bool {
+	m := selectorRE.FindStringSubmatch(all[min(number, len(all))-1])
 	return m != nil && !slices.Contains([]string{"linux", "unix", map[string]string{"linux-64": "linux64", "linux-aarch64": "aarch64"}[condaPlatform()]}, m[1])
 }
 

@@ -79,6 +79,7 @@ func TestCondaLock(t *testing.T) {
 		"a version of pip": {withPip("six>=1.17"), false},
 		"pip by its URL":   {withPip("six @ https://example.org/six-2.tar.gz"), true},
 		"of other systems": {environment("python=3.11", "pywin32  # [win]", "greet  # [linux]"), true},
+		"other line ends":  {"# \u2028\u2028\ndependencies:\n- greet", true},
 		"of this system":   {environment("python=3.11", "newpkg  # [unix]"), false},
 		"what pip may not": {withPip("newpkg; python_version<'3'", "six<1; python_version<'3'", "https://example.org/x-1.whl", "-c more.txt", "six===odd"), true},
 	} {
