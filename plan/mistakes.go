@@ -24,7 +24,7 @@ func foreignPip() map[string]string {
 func foreignConda() map[string]string {
 	return map[string]string{
 		"vs2015_runtime": "Windows", "vc": "Windows", "vc14_runtime": "Windows", "ucrt": "Windows", "wincertstore": "Windows", "win_inet_pton": "Windows", "pywin32": "Windows",
-		"pywinpty": "Windows", "winpty": "Windows", "console_shortcut": "Windows", "msys2-conda-epoch": "Windows", "m2w64-gcc-libs": "Windows", "icc_rt": "Windows",
+		"pywinpty": "Windows", "winpty": "Windows", "console_shortcut": "Windows", "msys2-conda-epoch": "Windows", "m2w64-gcc-libs": "Windows",
 		"python.app": "macOS", "pyobjc-core": "macOS", "pyobjc-framework-cocoa": "macOS",
 	}
 }
