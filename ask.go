@@ -30,7 +30,7 @@ type Ask struct {
 	Env []string `json:"-"`
 }
 
-// A Standing says where a build or a session stands that has not started.
+// A Standing says where a build or a session stands that has not started, and how far a build is that runs.
 type Standing struct {
 	Position int    `json:"position"` // 1 is next; 0 once it runs or has ended
 	Reason   string `json:"reason"`   // why it waits, in words
@@ -40,7 +40,25 @@ type Standing struct {
 	From   time.Time `json:"from,omitzero"`
 	Likely time.Time `json:"likely,omitzero"`
 	To     time.Time `json:"to,omitzero"`
+
+	Run Run `json:"run,omitzero"` // of a build that runs; all else is zero then
 }
+
+// A Run says how long a build has run, and when it will probably be done. Where nothing is known of its repository only
+// Most and To are told, going by all builds; where nothing can be said at all, only Since.
+type Run struct {
+	Since time.Time     `json:"since"`
+	Least time.Duration `json:"least,omitzero"` // such builds take between Least and Most, in nine cases of ten
+	Most  time.Duration `json:"most,omitzero"`
+
+	// When this one is done, since it has run for as long as it has: in nine cases of ten between From and To.
+	From   time.Time `json:"from,omitzero"`
+	Likely time.Time `json:"likely,omitzero"`
+	To     time.Time `json:"to,omitzero"`
+}
+
+// Late reports whether it takes longer than such builds do.
+func (r Run) Late(now time.Time) bool { return r.Most > 0 && now.Sub(r.Since) > r.Most }
 
 // Plannable reports whether the beginning of the interval is worth a person's while: a minute ahead or later, and with the
 // end at most four times as far away. Of others only the end is told in words: "within 20 minutes".

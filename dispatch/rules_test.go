@@ -236,17 +236,82 @@ func TestStandings(t *testing.T) {
 			t.Errorf("told %d times in a minute", len(all))
 		}
 		h.w.emit(second.ID, 1, built("b"))
-		synctest.Wait()
+		time.Sleep(time.Second)
+		before := soFar()
+		if last := before[len(before)-1]; last.Position != 0 || time.Since(last.Run.Since) > time.Second {
+			t.Errorf("when it runs: %+v", last)
+		}
+		time.Sleep(10 * time.Minute)
+		if n := len(soFar()) - len(before); n > 0 { // nothing is known of how long builds take
+			t.Errorf("told %d times while it ran", n)
+		}
+		h.w.emit(third.ID, 1, built("c"))
+		time.Sleep(time.Second)
 		select {
 		case err := <-over:
 			if err != nil {
 				t.Error(err)
 			}
 		default:
-			t.Error("it starts, and who reads is not told")
+			t.Error("it is over, and who reads is not told")
 		}
 		for range h.Standings(t.Context(), "b-unknown") {
 			t.Error("an unknown build stands somewhere")
+		}
+	})
+}
+
+// TestRuns hears when a running build will be done: at once, again when it has changed by a tenth of what is left, for as long
+// as it runs. A hub that knows the repository tells an interval; what starts anew is told anew.
+func TestRuns(t *testing.T) {
+	bubble(t, func(c *dispatch.Config) { c.Policy.Grace, c.Policy.Stall = -1, -1 }, func(t *testing.T, h *hub) {
+		synctest.Wait()
+		run := func(what string) bindery.Build {
+			b := h.submit(t, bindery.Ask{Source: bindery.Source{Provider: bindery.ProviderGit, URL: "https://example.org/o/r", Commit: strings.Repeat(what, 40)}, Requester: "q"})
+			synctest.Wait()
+			return b
+		}
+		first := run("a")
+		time.Sleep(4 * time.Minute)
+		h.w.emit(first.ID, 1, built("a"))
+		synctest.Wait()
+
+		second := run("b")
+		began := time.Now()
+		var got []bindery.Standing
+		var at []time.Duration
+		over := make(chan bool)
+		go func() {
+			defer close(over)
+			for st, err := range h.Standings(t.Context(), second.ID) {
+				if err != nil {
+					t.Error(err)
+				}
+				got, at = append(got, st), append(at, time.Since(began))
+			}
+		}()
+		synctest.Wait()
+		if len(got) != 1 || got[0].Run.Since != began.UTC() || got[0].Run.Least < time.Minute || got[0].Run.Most > 10*time.Minute || !got[0].Run.From.Equal(began.Add(got[0].Run.Least)) {
+			t.Fatalf("at once: %+v", got)
+		}
+		time.Sleep(20 * time.Minute)
+		h.w.emit(second.ID, 1, built("b"))
+		time.Sleep(time.Second)
+		select {
+		case <-over:
+		default:
+			t.Fatal("it is over, and who reads is not told")
+		}
+		if len(got) < 5 || len(got) > 40 {
+			t.Errorf("told %d times in 20 minutes: %v", len(got), at)
+		}
+		for i, st := range got[1:] {
+			if !st.Run.To.After(got[i].Run.To) || st.Run.Since != got[0].Run.Since || st.Position != 0 {
+				t.Errorf("after %v: %+v", at[i+1], st)
+			}
+		}
+		if last := got[len(got)-1].Run; !last.Late(time.Now()) {
+			t.Errorf("it took 20 minutes: %+v", last)
 		}
 	})
 }

@@ -413,8 +413,9 @@ func (s *Scheduler) judge(b *build, now time.Time) {
 	}
 }
 
-// A promise is an interval that those who wait for a build were told: one of all that they were told since, drawn anew
-// every few minutes. Who has waited for long was told more than once, and later intervals are not as good as the first.
+// A promise is an interval that those who wait for a build are told. That of its start is one of all that they were told
+// since, drawn anew every few minutes. Who has waited for long was told more than once, and later intervals are not as good
+// as the first.
 type promise struct {
 	from, to time.Time
 	at       time.Time // drawn last
@@ -439,7 +440,7 @@ func (s *Scheduler) promised(b *build, from, to, now time.Time) {
 	}
 }
 
-// stretch widens the intervals so that one true start in twenty is earlier, one in twenty later than they say.
+// stretch widens the intervals so that one true start, or end, in twenty is earlier, one in twenty later than they say.
 type stretch struct{ early, late float64 }
 
 const (
@@ -447,7 +448,7 @@ const (
 	learning = 0.04
 )
 
-func (x *stretch) learn(p *promise, started time.Time) {
+func (x *stretch) learn(p *promise, came time.Time) {
 	step := func(f float64, miss bool) float64 {
 		d := -missed
 		if miss {
@@ -455,6 +456,6 @@ func (x *stretch) learn(p *promise, started time.Time) {
 		}
 		return min(max(f*math.Exp(learning*d), 0.3), 10)
 	}
-	x.early = step(x.early, started.Before(p.from))
-	x.late = step(x.late, started.After(p.to))
+	x.early = step(x.early, came.Before(p.from))
+	x.late = step(x.late, came.After(p.to))
 }

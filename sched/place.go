@@ -344,6 +344,9 @@ func (s *Scheduler) occupyFrom(b *build, w *worker, started, now time.Time, tag 
 	}
 	if b.Quick {
 		b.run.charge, b.run.disk = 0, 0
+	} else if e.Known && s.ahead == nil {
+		early, late := s.tails()
+		b.run.told = &promise{from: started.Add(e.Quantile(early)), to: started.Add(e.Quantile(late))}
 	}
 	w.add(b)
 	s.account(b, +1)

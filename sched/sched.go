@@ -106,6 +106,7 @@ type run struct {
 	stopping Outcome   // what its end will be, once it is being stopped
 	why      string    // it is being stopped, in words
 	spared   time.Time // it is over its age limit, which is looked at again then
+	told     *promise  // when it will be done, as was known when it started; nil: it was not
 	revived  bool      // somebody asked for it while it was being cancelled
 }
 
@@ -155,12 +156,13 @@ type Scheduler struct {
 	set    int64 // alarms set so far
 	out    []Decision
 
-	steps  int64
-	origin *Scheduler // of which this one is a fork that looks ahead
-	ahead  *lookahead
-	view   *forecast
-	stretch
-	quits quits
+	steps   int64
+	origin  *Scheduler // of which this one is a fork that looks ahead
+	ahead   *lookahead
+	view    *forecast
+	stretch         // of when builds start
+	ends    stretch // of when they are done
+	quits   quits
 }
 
 type refName struct{ repo, ref string }
@@ -170,7 +172,7 @@ func New(cfg Config) *Scheduler {
 	s := &Scheduler{
 		cfg: cfg.WithDefaults(), costs: &costs{repos: map[string]*law{}, kinds: map[string]*law{}}, planned: map[ruleKey]Rule{}, marks: map[string]uint16{},
 		rules:   map[ruleName]Rule{},
-		stretch: stretch{early: 1, late: 1.2},
+		stretch: stretch{early: 1, late: 1.2}, ends: stretch{early: 1, late: 1},
 	}
 	s.clear()
 	return s

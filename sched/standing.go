@@ -10,14 +10,14 @@ import (
 	bindery "github.com/bindery-hub/bindery"
 )
 
-// Standing says where a build that is not over stands: the zero Standing when it runs.
+// Standing says where a build that is not over stands, or how far it is. What runs is looked up, nothing is played for it.
 func (s *Scheduler) Standing(now time.Time, id string) (bindery.Standing, bool) {
 	b := s.builds[id]
 	if b == nil {
 		return bindery.Standing{}, false
 	}
 	if b.run != nil {
-		return bindery.Standing{}, true
+		return bindery.Standing{Run: s.course(b, now)}, true
 	}
 	f := s.outlooks(now)
 	st := bindery.Standing{Position: s.position(f, b)}
@@ -37,6 +37,42 @@ func (s *Scheduler) Standing(now time.Time, id string) (bindery.Standing, bool) 
 	st.From, st.Likely, st.To = after(o.likely-early-1), after(o.likely), after(o.likely+late+1)
 	s.promised(b, st.From, st.To, now)
 	return st, true
+}
+
+// Of a repository of which nothing is known, builds are told what all builds take, once so many have been seen, and unless
+// the longest take so much longer than the median that nobody can plan by it.
+const (
+	fewBuilds = 10
+	farApart  = 4
+)
+
+// course says how far a running build is.
+func (s *Scheduler) course(b *build, now time.Time) bindery.Run {
+	r := bindery.Run{Since: b.run.started}
+	if b.Quick || b.run.stopping != "" {
+		return r // it is over in a moment
+	}
+	e := s.Estimate(b.Repo, b.Kind)
+	after := func(p float64) time.Time {
+		return now.Add(e.rest(max(now.Sub(r.Since), 0), p)).Truncate(time.Second)
+	}
+	if !e.Known {
+		if most := e.Quantile(0.9); s.costs.all.n >= fewBuilds && most <= farApart*e.Quantile(0.5) {
+			r.Most, r.To = most.Truncate(time.Second), after(0.9).Add(time.Second)
+		}
+		return r
+	}
+	early, late := s.tails()
+	r.Least, r.Most = e.Quantile(early).Truncate(time.Second), e.Quantile(late).Truncate(time.Second)
+	r.From, r.Likely, r.To = after(early), after(0.5), after(late).Add(time.Second)
+	return r
+}
+
+// tails are the shares of builds between which the interval lies that is told: a twentieth at both ends, by the law that
+// builds of one repository have. How often it was wrong makes it wider or narrower.
+func (s *Scheduler) tails() (early, late float64) {
+	normal := func(z float64) float64 { return 0.5 * (1 + math.Erf(z/math.Sqrt2)) }
+	return normal(-1.645 * s.ends.early), normal(1.645 * s.ends.late)
 }
 
 // reason says which rule holds a build back, in words.

@@ -35,6 +35,7 @@ type record struct {
 	attempt  *attempt
 	number   int // of the attempt
 	etas     []eta
+	ends     []eta         // of its attempt
 	told     time.Duration // when its last forecast was asked for
 }
 
@@ -129,6 +130,11 @@ func (f *fair) ended(a *attempt, out sched.Outcome) {
 		return
 	}
 	b.attempt = nil
+	for i := range b.ends { // what fails has its end when it likes
+		if b.ends[i].start = f.r.now; out == sched.Succeeded {
+			f.r.meter.ends = append(f.r.meter.ends, b.ends[i])
+		}
+	}
 	if out != sched.WorkerGone { // of which WorkerLost tells
 		f.step(sched.Finished{Build: b.id, Attempt: b.number, Outcome: out, Disk: a.disk})
 	}
@@ -216,6 +222,8 @@ func (f *fair) obey(in sched.Input, d sched.Decision) {
 		b.number = d.Attempt
 		b.attempt = f.r.start(b.spec, f.node(d.Worker), 0)
 		f.settle(b)
+		b.ends = nil
+		f.foretell(b)
 	case sched.Abort:
 		f.abort(f.live[d.Build], d)
 	case sched.Drain:
@@ -297,6 +305,7 @@ func (f *fair) look() {
 	for _, b := range now {
 		if b.attempt != nil {
 			f.step(sched.Progress{Build: b.id, Attempt: b.number})
+			f.foretell(b)
 		}
 	}
 	step := 1 + len(now)/crowded
@@ -334,6 +343,23 @@ func (f *fair) forecast(id string) {
 	}
 	since := func(t time.Time) time.Duration { return t.Sub(f.r.w.From) }
 	b.etas = append(b.etas, eta{said: f.r.now, from: since(st.From), likely: since(st.Likely), to: since(st.To), named: st.Plannable(f.clock())})
+}
+
+// foretell notes when a running build is said to be done: when it starts, and again and again while it runs.
+func (f *fair) foretell(b *record) {
+	st, ok := f.s.Standing(f.clock(), b.id)
+	if !ok || st.Run.Since.IsZero() || f.r.cfg.Mute {
+		return
+	}
+	if st.Run.To.IsZero() {
+		f.r.meter.mute++
+		return
+	}
+	e := eta{said: f.r.now, to: st.Run.To.Sub(f.r.w.From), named: !st.Run.From.IsZero()}
+	if e.named {
+		e.from = st.Run.From.Sub(f.r.w.From)
+	}
+	b.ends = append(b.ends, e)
 }
 
 // settle compares forecasts with the start that has come.

@@ -9,7 +9,7 @@ import (
 	"github.com/bindery-hub/bindery/sim"
 )
 
-// TestForecasts compares what waiting builds were told with their true starts: over four weeks that begin with every
+// TestForecasts compares what waiting builds were told with their true starts, and running ones with their ends: over four weeks that begin with every
 // image gone, on eight slots, and over the same weeks as usual on two, as recorded if BINDERY_TRACES names the records.
 // What builds take is drawn three times for each week. On two slots most waits are for the end of one of two builds of
 // which nothing is known: there the intervals hold, and are wide.
@@ -36,6 +36,9 @@ func TestForecasts(t *testing.T) {
 		}
 		if miss := all.miss / all.long; slots == 8 && (all.long < all.n/2 || miss > 0.25) {
 			t.Errorf("%d slots: median error %.3f of %.0f that say two minutes or more, want at most 0.25 and half of %.0f", slots, miss, all.long, all.n)
+		}
+		if share, within := all.done/all.ends, all.within/all.guessed; all.guessed < 300 || within < 0.85 || within > 0.95 || slots == 8 && (all.ends < 1000 || share < 0.85 || share > 0.95) {
+			t.Errorf("%d slots: %.3f of %.0f ends in their intervals, %.3f of %.0f by their latest time, want 0.85 to 0.95", slots, share, all.ends, within, all.guessed)
 		}
 	}
 }
@@ -81,7 +84,7 @@ func fourWeeks(t *testing.T, slots int, foretold sim.Foresight, each func(from s
 			if slots == 8 {
 				cfg.Wipe = w.From
 			}
-			own.add(run(t, cfg).Policies[sim.Fair].ETA)
+			own.add(run(t, cfg).Policies[sim.Fair])
 		}
 		all.join(own)
 		from := w.From.Format(time.DateOnly)
@@ -95,21 +98,31 @@ func fourWeeks(t *testing.T, slots int, foretold sim.Foresight, each func(from s
 }
 
 // forecasts adds up what was measured of forecasts, by their numbers.
-type forecasts struct{ n, inside, early, named, missed, likely, seconds, long, miss, short float64 }
+// ends and done are of those that are told an interval, guessed and within of those that are told the latest time.
+type forecasts struct {
+	n, inside, early, named, missed, likely, seconds, long, miss, short float64
+	ends, done, guessed, within                                         float64
+}
 
-func (f *forecasts) add(e sim.ETA) {
-	n, named, long := float64(e.Samples), float64(e.Named), float64(e.Long)
-	f.join(forecasts{n, n * e.Coverage, n * e.Early, named, named * e.MedianError, n * e.MedianOfAll, n * e.MedianSeconds,
-		long, long * e.LongError, (n - long) * e.ShortSeconds})
+func (f *forecasts) add(r *sim.Result) {
+	e, n, named, long := r.ETA, float64(r.ETA.Samples), float64(r.ETA.Named), float64(r.ETA.Long)
+	ends, guessed := float64(r.Ends.Samples), float64(r.Ends.Guessed)
+	f.join(forecasts{
+		n, n * e.Coverage, n * e.Early, named, named * e.MedianError, n * e.MedianOfAll, n * e.MedianSeconds,
+		long, long * e.LongError, (n - long) * e.ShortSeconds,
+		ends, ends * r.Ends.Coverage, guessed, guessed * r.Ends.Within,
+	})
 }
 
 func (f *forecasts) join(o forecasts) {
 	f.n, f.inside, f.early, f.named = f.n+o.n, f.inside+o.inside, f.early+o.early, f.named+o.named
 	f.missed, f.likely, f.seconds = f.missed+o.missed, f.likely+o.likely, f.seconds+o.seconds
 	f.long, f.miss, f.short = f.long+o.long, f.miss+o.miss, f.short+o.short
+	f.ends, f.done, f.guessed, f.within = f.ends+o.ends, f.done+o.done, f.guessed+o.guessed, f.within+o.within
 }
 
 func (f forecasts) String() string {
-	return fmt.Sprintf("%.0f forecasts, %.1f %% inside, %.1f %% early; median error %.1f %% of the %.0f that name a beginning, %.1f %% of the %.0f that say two minutes or more, %.0f s of the others, %.0f %% (%.0f s) of all",
-		f.n, 100*f.inside/f.n, 100*f.early/f.n, 100*f.missed/f.named, f.named, 100*f.miss/f.long, f.long, f.short/(f.n-f.long), 100*f.likely/f.n, f.seconds/f.n)
+	return fmt.Sprintf("%.0f forecasts, %.1f %% inside, %.1f %% early; median error %.1f %% of the %.0f that name a beginning, %.1f %% of the %.0f that say two minutes or more, %.0f s of the others, %.0f %% (%.0f s) of all; ends: %.0f, %.1f %% inside, and %.0f of which the latest time is told, %.1f %% by then",
+		f.n, 100*f.inside/f.n, 100*f.early/f.n, 100*f.missed/f.named, f.named, 100*f.miss/f.long, f.long, f.short/(f.n-f.long), 100*f.likely/f.n, f.seconds/f.n,
+		f.ends, 100*f.done/f.ends, f.guessed, 100*f.within/f.guessed)
 }

@@ -29,8 +29,10 @@ type meter struct {
 
 	samples []Sample
 	etas    []eta
-	silent  int // times that a waiting build was told nothing
-	distant int // of these, so many that a thousand were ahead
+	ends    []eta // of running builds that made an image, in place of their start
+	mute    int   // times that a running build was told nothing
+	silent  int   // times that a waiting build was told nothing
+	distant int   // of these, so many that a thousand were ahead
 }
 
 // Flows are all owners, or all requesters: who asked for a spec first is its requester.

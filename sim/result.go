@@ -48,6 +48,7 @@ type Result struct {
 	Utilisation float64    `json:"utilisation"` // of the slots that are always there
 	Useful      float64    `json:"useful"`      // share of that in builds that made an image
 	ETA         ETA        `json:"eta"`
+	Ends        Ends       `json:"ends"`
 	Series      Series     `json:"series"`
 
 	Sessions *Sessions `json:"sessions,omitempty"` // where places are counted
@@ -143,6 +144,20 @@ type ETA struct {
 	Distant int `json:"distant"` // of these, so many since a thousand builds or more were ahead
 }
 
+// Ends compares what running builds were told, at their start and every few minutes, with the end that came: of those that
+// made an image.
+type Ends struct {
+	Samples  int     `json:"samples"`
+	Coverage float64 `json:"coverage"` // ends inside the interval
+	Early    float64 `json:"early"`
+	Late     float64 `json:"late"`
+
+	// Where nothing is known of the repository only the interval's end is told.
+	Guessed int     `json:"guessed"`
+	Within  float64 `json:"within"` // of these, ends before it
+	Silent  int     `json:"silent"` // times that nothing was told
+}
+
 // Series is the state of the room at equal steps.
 type Series struct {
 	Step    float64  `json:"step_seconds"`
@@ -174,7 +189,7 @@ func (r *room) result(alone *room) *Result {
 	if m.busy > 0 {
 		res.Useful = m.useful.Seconds() / m.busy.Seconds()
 	}
-	res.ETA = m.honesty()
+	res.ETA, res.Ends = m.honesty(), m.endings()
 	res.Series = m.series()
 	if r.places != nil {
 		res.Sessions = r.places.result()
@@ -345,6 +360,32 @@ func (m *meter) honesty() ETA {
 	e.Named, e.Long = len(middles), len(long)
 	e.LongError, e.ShortSeconds = spreadOf(long).P50, spreadOf(short).P50
 	e.MedianError, e.MedianOfAll, e.MedianSeconds = spreadOf(middles).P50, spreadOf(likely).P50, spreadOf(secs).P50
+	return e
+}
+
+func (m *meter) endings() Ends {
+	e := Ends{Silent: m.mute}
+	for _, x := range m.ends {
+		early, late := x.named && x.start < x.from-time.Second, x.start > x.to
+		switch {
+		case !x.named:
+			e.Guessed++
+			if !late {
+				e.Within++
+			}
+			continue
+		case early:
+			e.Early++
+		case late:
+			e.Late++
+		}
+		e.Samples++
+	}
+	n := float64(max(e.Samples, 1))
+	e.Early, e.Late, e.Within = e.Early/n, e.Late/n, e.Within/float64(max(e.Guessed, 1))
+	if e.Samples > 0 {
+		e.Coverage = 1 - e.Early - e.Late
+	}
 	return e
 }
 
