@@ -45,6 +45,7 @@ type LaunchEvent struct {
 
 	Position int            `json:"position,omitempty"`
 	Reason   string         `json:"reason,omitempty"`
+	Run      *bindery.Run   `json:"run,omitempty"` // once it runs, where that is known
 	Error    *bindery.Error `json:"error,omitempty"`
 }
 

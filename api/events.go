@@ -65,6 +65,9 @@ func (c *Client) eventsOnce(ctx context.Context, id string, after int64, yield f
 		if m.Event == EndOfStream {
 			return after, true, nil
 		}
+		if m.Event != "" {
+			continue // beside the build's own story
+		}
 		var e bindery.Event
 		if err := json.Unmarshal([]byte(m.Data), &e); err != nil {
 			return after, false, fmt.Errorf("read an event: %w", err)
@@ -84,6 +87,9 @@ func again(err error) bool { return errors.Is(err, bindery.ErrUnreachable) }
 
 // EndOfStream is the event that says that no more will come. A stream that closes without it was cut.
 const EndOfStream = "end"
+
+// StandingEvent is the type of the events, without a number, that say where the build stands: each is a bindery.Standing.
+const StandingEvent = "standing"
 
 // A Message is one event of an event stream as it was sent.
 type Message struct {

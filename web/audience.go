@@ -25,8 +25,8 @@ type audience struct {
 	stop context.CancelFunc
 
 	mu      sync.Mutex
-	last    int64 // the members have been sent the events up to this one
-	stands  []byte
+	last    int64  // the members have been sent the events up to this one
+	stands  []byte // for who joins
 	members map[*watch]member
 }
 
@@ -124,8 +124,8 @@ func (a *audience) close() {
 func (a *audience) run(ctx context.Context, after int64) {
 	defer a.stop()
 	var failed error
-	stop := func() {}
-	if after > 0 {
+	stop, watched := func() {}, after > 0
+	if watched {
 		stop = a.watchQueue(ctx)
 	}
 	for e, err := range a.of.s.cfg.Builds.Events(ctx, a.id, after) {
@@ -134,9 +134,8 @@ func (a *audience) run(ctx context.Context, after int64) {
 			break
 		}
 		a.tell(e)
-		if e.Phase == bindery.PhaseWaiting { // it was queued, or is again
-			stop()
-			stop = a.watchQueue(ctx)
+		if !watched {
+			stop, watched = a.watchQueue(ctx), true
 		}
 	}
 	stop()
@@ -179,26 +178,39 @@ func (a *audience) tell(e bindery.Event) {
 	}
 }
 
-// watchQueue tells everybody where the build stands, at once and whenever that changes, until it starts or stop is
-// called. What comes before, "Waiting for build to start...", is part of the build's own story.
+// watchQueue tells everybody where the build stands or when it will be done, at once and whenever that changes, until it is
+// over or stop is called. What comes before, "Waiting for build to start...", is part of the build's own story.
 func (a *audience) watchQueue(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer a.stand(nil)
+		defer a.stand(nil, nil)
+		said := ""
 		for at, err := range a.of.s.cfg.Builds.Standings(ctx, a.id) {
 			if err != nil {
 				return // the stream itself says what is wrong
 			}
-			if at.Position == 0 && at.Reason == "" {
-				continue // the story has said already that it waits
+			if at.Position == 0 && at.Reason == "" && at.Run.To.IsZero() {
+				a.stand(nil, nil)
+				continue // the story has said already that it waits, or that it runs
 			}
-			line, err := eventLine("", a.of.s.standing(bindery.PhaseWaiting, "Waiting for build to start", at))
+			ev := a.of.s.standing(bindery.PhaseWaiting, "Waiting for build to start", at)
+			line, err := eventLine("", ev)
 			if err != nil {
 				return // its fields are plain
 			}
-			a.stand(line)
+			if ev.Run == nil || ev.Message != said {
+				said = ev.Message
+				a.stand(line, nil)
+				continue
+			}
+			ev.Message = ""
+			times, err := eventLine("", ev)
+			if err != nil {
+				return
+			}
+			a.stand(line, times)
 		}
 	}()
 	return func() {
@@ -207,14 +219,20 @@ func (a *audience) watchQueue(ctx context.Context) (stop func()) {
 	}
 }
 
-// stand tells everybody, and those who come later.
-func (a *audience) stand(line []byte) {
+// stand tells everybody, and those who come later. When only times have changed since, our own page alone is sent them:
+// other clients would print the same words again.
+func (a *audience) stand(line, times []byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.stands = line; line == nil {
 		return
 	}
-	for wa := range a.members {
-		wa.st.offer(line) // who is too far behind is found by the next event
+	for wa := range a.members { // who is too far behind is found by the next event
+		switch {
+		case times == nil:
+			wa.st.offer(line)
+		case wa.numbered:
+			wa.st.offer(times)
+		}
 	}
 }

@@ -22,7 +22,7 @@ func TestEveryPageInABrowser(t *testing.T) {
 		}
 	}
 	for _, state := range []string{
-		"launch-waiting", "launch-building", "launch-lobby", "launch-ready", "launch-failed", "launch-refused", "launch-limited", "launch-left", "launch-lost",
+		"launch-waiting", "launch-building", "launch-late", "launch-lobby", "launch-ready", "launch-failed", "launch-refused", "launch-limited", "launch-left", "launch-lost",
 		"build-succeeded", "status-bad", "start-problem", "signed-in", "signed-out", "error",
 	} {
 		if !looked[state] {

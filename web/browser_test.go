@@ -266,3 +266,69 @@ func TestStandingInABrowser(t *testing.T) {
 		t.Errorf("what has failed stands somewhere:\n%s", dom)
 	}
 }
+
+// TestCourseInABrowser reads from the pages of a launch and of its build how long the build takes: what such builds take, for
+// how long this one has run by the page's own clock, and that it takes longer, which the launch page says once to those who
+// only hear it. A script of the operator's notes that, and asks for a repository that does not exist to say that it was shown.
+func TestCourseInABrowser(t *testing.T) {
+	const script = `addEventListener("DOMContentLoaded", () => {
+		const part = (id) => document.getElementById(id), text = (id) => part(id).textContent, said = [], seen = [];
+		new MutationObserver(() => {
+			if (part("status") && said.at(-1) !== text("status")) said.push(text("status"));
+			const now = [text("takes-who"), text("takes"), text("ran").replace(/\d(?=,|$)/, "x"), text("done-in")].join(" | ");
+			if (!part("course").hidden && part("standing").hidden && seen.at(-1) !== now) {
+				seen.push(now);
+				fetch("/build/git/https%3A%2F%2Fexample.org%2Fshown%2F" + seen.length + "/main", { headers: { Accept: "text/event-stream" } });
+			}
+			document.body.dataset.said = said.join("; ");
+			document.body.dataset.seen = seen.join("; ");
+		}).observe(part("main"), { subtree: true, childList: true, attributes: true });
+	});`
+	for _, page := range []string{"launch", "build"} {
+		t.Run(page, func(t *testing.T) {
+			h := newHub()
+			shown := make(chan bool, 100)
+			h.resolve = func(src bindery.Source) error {
+				if strings.HasPrefix(src.URL, "https://example.org/shown/") {
+					shown <- true
+					return bindery.Errorf(bindery.ErrRepoNotFound, bindery.User, "", "no")
+				}
+				return nil
+			}
+			ts := serve(t, h, operated(h), func(c *web.Config) { c.Files = web.Overlay(fstest.MapFS{"static/extra.js": {Data: []byte(script)}}) })
+			open(t, ts.URL+specPath)
+			id := h.theBuild(t)
+			h.say(id, "it builds\n")
+			tell := func(ran time.Duration) {
+				from := time.Now().Add(-ran)
+				h.change(func() {
+					h.standing.Run = bindery.Run{Since: from, Least: 2 * time.Minute, Most: 5 * time.Minute, From: time.Now().Add(100 * time.Second), To: time.Now().Add(4*time.Minute - time.Second)}
+				})
+			}
+			tell(84 * time.Second)
+			go func() {
+				<-shown
+				tell(6*time.Minute + 4*time.Second)
+				<-shown
+				h.fail(id, bindery.Errorf(bindery.ErrStep, bindery.User, "Look.", "it failed"))
+			}()
+			at, note := "/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main", ""
+			said := "Waiting for the build to start; Building the environment; Building the environment. This takes longer than usual; The launch did not work"
+			if page == "build" {
+				at, said, note = "/builds/"+id, "", ", longer than usual"
+			}
+			dom := browse(t, ts.URL+at)
+			for name, want := range map[string]string{
+				"seen": "Such builds take | 2 to 5 minutes | 1:2x | in 1 to 4 minutes; Such builds take | 2 to 5 minutes | 6:0x" + note + " | in 1 to 4 minutes",
+				"said": said,
+			} {
+				if m := regexp.MustCompile(`data-` + name + `="(.*?)"`).FindStringSubmatch(dom); m == nil || m[1] != want {
+					t.Errorf("%s: %q, want %q", name, m, want)
+				}
+			}
+			if !regexp.MustCompile(`id="course"[^>]* hidden`).MatchString(dom) {
+				t.Errorf("what has failed still takes time:\n%s", dom)
+			}
+		})
+	}
+}

@@ -154,6 +154,9 @@ func (wa *watch) watchLobby(ctx context.Context, request string) (stop func()) {
 
 // standing is a standing as a line that old clients simply print, with the parts that our page shows in its own way.
 func (s *Server) standing(phase bindery.Phase, waits string, at bindery.Standing) event {
+	if !at.Run.Since.IsZero() {
+		return event{Phase: bindery.PhaseBuilding, Run: &at.Run, Message: lasting(at.Run, s.cfg.Now())}
+	}
 	ev := event{Phase: phase, Position: at.Position, Reason: at.Reason, Message: waits + "...\n"}
 	if !at.From.IsZero() {
 		ev.From, ev.Likely, ev.To = &at.From, &at.Likely, &at.To
@@ -172,6 +175,44 @@ func (s *Server) standing(phase bindery.Phase, waits string, at bindery.Standing
 		ev.Message = text + ".\n"
 	}
 	return ev
+}
+
+// lasting says in words what such a build takes; nothing where nobody knows.
+func lasting(run bindery.Run, now time.Time) string {
+	if run.To.IsZero() {
+		return ""
+	}
+	text := "Builds of this repository take " + lasts(run) + ".\n"
+	if run.From.IsZero() {
+		text = "Builds take " + lasts(run) + " here.\n"
+	}
+	if run.Late(now) {
+		text = "This takes longer than usual. " + text
+	}
+	return text
+}
+
+// lasts is "2 to 5 minutes", or "up to 20 minutes" where nobody plans by the shortest. words.js says the same.
+func lasts(run bindery.Run) string {
+	least, unit, name, step := run.Least, time.Minute, "minutes", 1.0
+	switch {
+	case run.Most < 90*time.Second:
+		unit, name, step = time.Second, "seconds", 10
+	case run.Most >= 90*time.Minute:
+		unit, name = time.Hour, "hours"
+	}
+	if run.Most > 4*least {
+		least = 0
+	}
+	from := int(math.Floor(float64(least)/float64(unit)/step) * step)
+	to := max(roundUp(float64(run.Most)/float64(unit), step), int(step))
+	switch {
+	case from >= to:
+		return fmt.Sprintf("about %d %s", to, name)
+	case from == 0:
+		return fmt.Sprintf("up to %d %s", to, name)
+	}
+	return fmt.Sprintf("%d to %d %s", from, to, name)
 }
 
 // interval says in words when something starts: "in 2 to 6 minutes". Nobody reads seconds of what takes minutes.

@@ -168,7 +168,12 @@ func (h *hub) Standings(ctx context.Context, id string) iter.Seq2[bindery.Standi
 			h.mu.Lock()
 			at, state, next := h.standing, h.builds[id].State, h.changed
 			h.mu.Unlock()
-			if state != bindery.BuildQueued {
+			switch state {
+			case bindery.BuildQueued:
+				at.Run = bindery.Run{}
+			case bindery.BuildRunning:
+				at = bindery.Standing{Run: at.Run}
+			default:
 				return
 			}
 			if at != last {

@@ -131,7 +131,8 @@ func shownEvidence(c Caller, evidence string) string {
 	return evidence
 }
 
-// buildEvents is the stream of a build's own events, all of them, numbered, with nothing added.
+// buildEvents is the stream of a build's own events, all of them, numbered. Beside them, under a type of its own and
+// without a number, it says where the build stands.
 func (s *Server) buildEvents(w http.ResponseWriter, r *http.Request) error {
 	c := visitOf(r.Context()).caller
 	b, err := s.getBuild(r.Context(), c, r.PathValue("id"))
@@ -148,6 +149,9 @@ func (s *Server) buildEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	st, ctx := s.newSender(w, r)
 	defer st.close()
+	if !b.State.Ended() {
+		defer s.criers.join(ctx, b.ID, st)()
+	}
 	for {
 		before := after
 		for e, err := range s.cfg.Builds.Events(ctx, b.ID, max(after, 0)) {

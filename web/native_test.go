@@ -2,12 +2,16 @@ package web_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
+	"iter"
 	"net"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -53,6 +57,7 @@ var repo = bindery.Source{Provider: bindery.ProviderGit, URL: "https://example.o
 
 func TestNativeAPI(t *testing.T) {
 	h := newHub()
+	h.standing.Run = bindery.Run{Since: now, Most: time.Minute, To: now.Add(time.Minute)} // told beside the events
 	local, remote := dial(t, h, "good")
 	for name, c := range map[string]*api.Client{"socket": local, "token": remote} {
 		t.Run(name, func(t *testing.T) {
@@ -336,5 +341,80 @@ func TestNoHub(t *testing.T) {
 	_, err = c.Status(t.Context())
 	if e := bindery.AsError(err); e.Kind != bindery.ErrUnreachable || e.Remedy == "" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestStandingBesideEvents reads a build's own stream as it is sent: where the build stands has a type of its own and no
+// number, so that clients who know only events read the same as ever. All who read are told the same; nothing is told of what
+// is over.
+func TestStandingBesideEvents(t *testing.T) {
+	h := newHub()
+	h.standing = bindery.Standing{Position: 2, Reason: "1 build is ahead"}
+	_, remote := dial(t, h, "good")
+	ts := serve(t, h)
+	b, err := remote.Submit(t.Context(), api.NewBuild{Source: repo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func() func() api.Message {
+		resp, err := http.Get(ts.URL + "/api/v1/builds/" + b.ID + "/events") //nolint:noctx // the server's end is the test's
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = resp.Body.Close() })
+		next, stop := iter.Pull2(api.ReadStream(resp.Body))
+		t.Cleanup(stop)
+		return func() api.Message { m, _, _ := next(); return m }
+	}
+	told := func(m api.Message) (st bindery.Standing) {
+		t.Helper()
+		if err := json.Unmarshal([]byte(m.Data), &st); err != nil || m.Event != api.StandingEvent || m.ID != "" {
+			t.Fatalf("got %+v, %v", m, err)
+		}
+		return st
+	}
+	one, run := read(), bindery.Run{Since: now, Least: time.Minute, Most: 3 * time.Minute, From: now.Add(time.Minute), Likely: now.Add(2 * time.Minute), To: now.Add(3 * time.Minute)}
+	got := map[string]api.Message{}
+	for range 2 { // in either order
+		m := one()
+		got[m.Event] = m
+	}
+	if st := told(got[api.StandingEvent]); st != h.standing || got[""].ID != "1" {
+		t.Errorf("at first: %+v", got)
+	}
+	h.change(func() {
+		x := h.builds[b.ID]
+		x.State, h.standing.Run = bindery.BuildRunning, run
+		h.builds[b.ID] = x
+	})
+	if st := told(one()); st != (bindery.Standing{Run: run}) {
+		t.Errorf("when it runs: %+v", st)
+	}
+	two := read()
+	m := two()
+	for m.Event == "" {
+		m = two()
+	}
+	if st := told(m); st.Run != run {
+		t.Errorf("who comes later: %+v", st)
+	}
+	h.say(b.ID, "line\n")
+	if m := one(); m.Event != "" || m.ID != "2" {
+		t.Errorf("then: %+v", m)
+	}
+	h.finish(b.ID)
+	for m := one(); m.Event != api.EndOfStream; m = one() {
+		if m.Event != "" {
+			t.Errorf("at the end: %+v", m)
+		}
+	}
+	events := 0
+	for e, err := range remote.Events(t.Context(), b.ID, 0) {
+		if events++; err != nil || e.Seq != int64(events) {
+			t.Errorf("%+v, %v", e, err)
+		}
+	}
+	if after := read(); events != 3 || after().ID != "1" || after().ID != "2" {
+		t.Errorf("%d events", events)
 	}
 }

@@ -116,10 +116,10 @@ func (d document) answer(rt route) object {
 	}
 	about := "Done"
 	if media == "text/event-stream" {
-		about = "Each event's id is its number; the last one is of type end and has no number"
+		about = "Each event's id is its number. Those of type standing have none and say where the build stands; the last one is of type end"
 		schema = object{"type": "object", "properties": object{
-			"id": object{"type": "string"}, "event": object{"type": "string", "enum": []string{"message", api.EndOfStream}},
-			"data": object{"type": "string", "contentMediaType": "application/json", "contentSchema": object{"anyOf": []object{schema, {"type": "object", "maxProperties": 0}}}},
+			"id": object{"type": "string"}, "event": object{"type": "string", "enum": []string{"message", api.StandingEvent, api.EndOfStream}},
+			"data": object{"type": "string", "contentMediaType": "application/json", "contentSchema": object{"anyOf": []object{schema, d.schema(reflect.TypeFor[bindery.Standing]()), {"type": "object", "maxProperties": 0}}}},
 		}}
 	}
 	if media == "" {

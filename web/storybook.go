@@ -44,7 +44,7 @@ func (s *Server) stories(r *http.Request) map[string]story {
 		}
 		out[name] = story{page: "start", data: pageData{Title: "Bindery", Data: startData{Hub: s.hubURL(r), Providers: b.Providers}, Body: b}}
 	}
-	for _, state := range []string{"waiting", "building", "lobby", "failed", "ready", "refused", "limited", "left", "lost"} { // left: once it is cancelled
+	for _, state := range []string{"waiting", "building", "late", "lobby", "failed", "ready", "refused", "limited", "left", "lost"} { // left: once it is cancelled
 		out["launch-"+state] = story{page: "launch", data: pageData{
 			Title: "Launch", Body: launchBody{Source: src, Name: shortName(src.URL), Link: src.URL},
 			Data: launchData{Stream: s.cfg.Base + "/storybook/stream/" + state, Start: "/", Builds: "/builds/", Icons: s.icons()},
@@ -149,6 +149,15 @@ func (s *Server) storyStream(w http.ResponseWriter, r *http.Request) error {
 	at := s.cfg.Now()
 	soon, later := at.Add(2*time.Minute+time.Second), at.Add(6*time.Minute-time.Second)
 	say := func(phase bindery.Phase, text string) { _ = st.send("b-sample.1", event{Phase: phase, Message: text}) } // a page that has gone needs none
+	// stand tells as either page is told.
+	stand := func(to bindery.Standing) {
+		ev := s.standing(bindery.PhaseWaiting, "", to)
+		ev.Message = ""
+		_ = st.send("", ev)
+		if line, err := standingLine(to); err == nil {
+			_ = st.write(line)
+		}
+	}
 	if err := sampleRefusal(state); err != nil {
 		_ = st.send("", failure(err))
 		<-ctx.Done()
@@ -159,7 +168,7 @@ func (s *Server) storyStream(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	if state == "waiting" || state == string(bindery.BuildQueued) {
-		_ = st.send("", event{Phase: bindery.PhaseWaiting, Position: 3, Reason: "Every slot is taken (2); 2 builds are ahead", From: &soon, Likely: &soon, To: &later})
+		stand(bindery.Standing{Position: 3, Reason: "Every slot is taken (2); 2 builds are ahead", From: soon, Likely: soon, To: later})
 		<-ctx.Done()
 		return nil
 	}
@@ -172,6 +181,12 @@ func (s *Server) storyStream(w http.ResponseWriter, r *http.Request) error {
 	}
 	_ = st.send("b-sample.2", event{Phase: bindery.PhaseBuilding, Step: &step})
 	switch state {
+	case "building", string(bindery.BuildRunning):
+		stand(bindery.Standing{Run: bindery.Run{
+			Since: at.Add(-80 * time.Second), Least: 2 * time.Minute, Most: 5 * time.Minute, From: at.Add(100 * time.Second), Likely: soon, To: at.Add(4*time.Minute - time.Second),
+		}})
+	case "late":
+		stand(bindery.Standing{Run: bindery.Run{Since: at.Add(-20 * time.Minute), Most: 12 * time.Minute, To: later}})
 	case "failed":
 		_ = st.send("", failure(bindery.Errorf(bindery.ErrStep, bindery.User, "Read the last lines of the log.", "pip install ended with exit code 1")))
 	case "lobby":

@@ -26,6 +26,7 @@ type event struct {
 	From       *time.Time     `json:"from,omitempty"` // the build starts between From and To in nine cases of ten
 	Likely     *time.Time     `json:"likely,omitempty"`
 	To         *time.Time     `json:"to,omitempty"`
+	Run        *bindery.Run   `json:"run,omitempty"` // it runs, and this is when it will be done
 	Step       *bindery.Step  `json:"step,omitempty"`
 	Error      *bindery.Error `json:"error,omitempty"`
 }

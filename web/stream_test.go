@@ -237,6 +237,82 @@ func TestStandingIsTold(t *testing.T) {
 	}
 }
 
+// TestRunIsTold has a client of BinderHub's and our page follow one build. Both are told in words what such builds take, and
+// that this one takes longer, once each; our page is sent new times as they come. Who joins later is told what holds then.
+func TestRunIsTold(t *testing.T) {
+	h := newHub()
+	at := time.Date(2026, 3, 24, 12, 0, 0, 0, time.UTC)
+	clock := func() time.Time { h.mu.Lock(); defer h.mu.Unlock(); return at }
+	ts := serve(t, h, func(c *web.Config) { c.Now = clock })
+	plain, page := open(t, ts.URL+specPath), open(t, ts.URL+specPath+"?ids=1")
+	id := h.theBuild(t)
+	h.until(t, "two watchers", func() bool { return h.watching[id] == 1 })
+	tell := func(ran time.Duration, r bindery.Run) {
+		h.change(func() {
+			h.standing.Run, at = r, now.Add(ran)
+			b := h.builds[id]
+			b.State = bindery.BuildRunning
+			h.builds[id] = b
+		})
+	}
+	first := bindery.Run{Since: now, Least: 2*time.Minute + time.Second, Most: 5*time.Minute - time.Second, From: now.Add(2 * time.Minute), Likely: now.Add(3 * time.Minute), To: now.Add(5 * time.Minute)}
+	further, late, other, nothing := first, first, first, bindery.Run{Since: now}
+	further.To = now.Add(6 * time.Minute)
+	late.To = now.Add(10 * time.Minute)
+	other.From, other.Likely, other.Least, other.Most = time.Time{}, time.Time{}, 0, 61*time.Second
+	const takes = "Builds of this repository take 2 to 5 minutes.\n"
+	for i, c := range []struct {
+		ran    time.Duration
+		run    bindery.Run
+		words  string // empty: none
+		silent bool   // nothing is sent
+	}{
+		{0, nothing, "", true},
+		{time.Second, first, takes, false},
+		{4 * time.Minute, further, "", false},
+		{6 * time.Minute, late, "This takes longer than usual. " + takes, false},
+		{50 * time.Second, other, "Builds take up to 70 seconds here.\n", false},
+	} {
+		tell(c.ran, c.run)
+		if c.silent {
+			continue
+		}
+		want := map[string]any{"phase": "building"}
+		if c.words != "" {
+			want["message"] = c.words
+		}
+		var run map[string]any
+		for _, s := range []*stream{page, plain} {
+			if s == plain && c.words == "" {
+				continue // it would print the same again
+			}
+			var e map[string]any
+			for e = map[string]any{"phase": "waiting"}; e["phase"] == "waiting"; e, _ = s.event() {
+			}
+			run, _ = e["run"].(map[string]any)
+			if delete(e, "run"); cmp.Diff(want, e) != "" || run["to"] != c.run.To.Format(time.RFC3339) || run["since"] != "2026-03-24T12:00:00Z" {
+				t.Errorf("%d: %v, %v, want %v", i, e, run, c)
+			}
+		}
+	}
+	joined := open(t, ts.URL+specPath)
+	for e, ok := joined.event(); ok; e, ok = joined.event() {
+		if e["run"] != nil {
+			if e["message"] != "Builds take up to 70 seconds here.\n" {
+				t.Errorf("who joins is told %v", e)
+			}
+			break
+		}
+	}
+	h.say(id, "go\n")
+	h.finish(id)
+	for _, s := range []*stream{plain, page, joined} {
+		if lines, _ := s.rest(); len(lines) != 5 || lines[0] != "building: go\n" {
+			t.Errorf("the rest is %q", lines)
+		}
+	}
+}
+
 func TestFailures(t *testing.T) {
 	step := bindery.Errorf(bindery.ErrStep, bindery.User, "Look at its last lines.", "postBuild ended with exit code 7")
 	built := bindery.BuildKey(bindery.Source{Provider: "git", URL: "https://example.org/o/r", Ref: "main", Commit: commit}, "g")

@@ -32,7 +32,7 @@ type Builds interface {
 	Submit(ctx context.Context, ask bindery.Ask) (bindery.Build, error)
 	Build(ctx context.Context, id string) (bindery.Build, error)
 	Events(ctx context.Context, id string, after int64) iter.Seq2[bindery.Event, error]
-	// Standings yields where a build stands, now and at most a second after that has changed, until it starts.
+	// Standings yields where a build stands, or how far it is, now and at most a second after that has changed, until it is over.
 	Standings(ctx context.Context, id string) iter.Seq2[bindery.Standing, error]
 	// Watch counts one more who watches a build, beside those who read its events, until leave is called.
 	Watch(id string) (leave func())
@@ -248,6 +248,7 @@ type Server struct {
 	pages       *pages
 	launches    *launches
 	audiences   audiences
+	criers      criers
 	health      *health
 	rules       *ruleset
 	limiter     *limiter
@@ -273,6 +274,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, launches: newLaunches(cfg), health: newHealth(cfg), replays: newReplays(cfg.Now), gate: newGate(cfg)}
 	s.audiences = audiences{s: s, all: map[string]*audience{}}
+	s.criers = criers{s: s, all: map[string]*crier{}}
 	if s.rules, err = newRuleset(cfg.Rules); err != nil {
 		return nil, err
 	}

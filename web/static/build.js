@@ -100,6 +100,7 @@
     const was = data.over;
     data.over = true;
     draw();
+    Standing.tell(null);
     if (was) return;
     try {
       const b = await (await fetch(data.state)).json();
@@ -119,6 +120,7 @@
       seen = Number(m.lastEventId) || seen;
       receive(JSON.parse(m.data));
     };
+    source.addEventListener("standing", (m) => Standing.tell(JSON.parse(m.data)));
     source.addEventListener("end", over);
     source.onerror = () => {
       source.close();
@@ -126,6 +128,7 @@
     };
   }
 
+  setInterval(Standing.tick, 250);
   el("follow").onchange = () => {
     terminal.follow = el("follow").checked;
     if (terminal.follow) el("terminal").scrollTop = el("terminal").scrollHeight;

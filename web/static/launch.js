@@ -26,28 +26,21 @@
   let attempts = 0;    // to connect again
   let step = "waiting";
   let began = Date.now();
-  let standing = null; // the last one told
 
   function icon(name) {
     if (data.icons && data.icons[name]) el("favicon").href = data.icons[name];
   }
 
-  // tellStanding shows the place in the queue; the words for the interval are made anew as time goes by.
-  function tellStanding(e) {
-    standing = e;
-    el("standing").hidden = !e;
-    if (!e) return;
-    el("position").textContent = e.position === 1 ? "Next" : `Number ${e.position}`;
-    el("reason").textContent = e.reason || "";
-    el("reason").parentElement.hidden = !e.reason;
-    el("starts").textContent = Words.starts(e.from, e.to, Date.now());
-  }
+  const builds = () => step === "fetching" || step === "building";
+
+  // told is what a phase is called. Who does not look hears it once that a build takes longer than such builds do.
+  const told = (phase) => words[phase] + (builds() && Standing.late() ? ". This takes longer than usual" : "");
 
   function show(phase, failed) {
     const at = { pushing: "building", built: "launching" }[phase] || phase;
     if (order.includes(at)) step = at;
     el("launch").dataset.phase = failed ? "failed" : step;
-    if (step !== "waiting" || failed) tellStanding(null);
+    if (failed || !(builds() || step === "waiting")) Standing.tell(null);
     icon(failed ? "fail" : step === "ready" ? "success" : "building");
     const now = order.indexOf(step);
     for (const li of el("steps").children) {
@@ -61,6 +54,11 @@
   function say(status, detail) {
     if (el("status").textContent !== status) el("status").textContent = status;
     el("detail").textContent = detail || "";
+  }
+
+  // retell is for when a build that is said to go on has outrun what such builds take.
+  function retell() {
+    if (el("status").textContent === words[step]) say(told(step), el("detail").textContent);
   }
 
   function connect(retry) {
@@ -91,17 +89,21 @@
   function receive(e) {
     const phase = (e.phase || "").toLowerCase();
     if (phase !== "building" && phase !== "fetching") terminal.finishLine();
-    if (e.message && phase !== "ready" && !e.position) terminal.write(e.message);
+    if (e.message && phase !== "ready" && !e.position && !e.run) terminal.write(e.message);
     if (phase === "failed") return fail(e);
     if (phase === "ready") return arrive(e);
+    if (e.run) {
+      Standing.tell(e);
+      return retell();
+    }
     if (e.step && e.step.name && !e.message) return describe(e.step);
     if (!words[phase]) return;
     show(phase);
     if (e.position) {
-      tellStanding(e);
+      Standing.tell(e);
       if (phase === "launching") return say("Waiting for a place", "");
     }
-    say(words[phase], phase === step && phase !== "waiting" ? el("detail").textContent : "");
+    say(told(phase), phase === step && phase !== "waiting" ? el("detail").textContent : "");
   }
 
   function describe(s) {
@@ -175,6 +177,7 @@
     document.title = document.title.replace(/^Failed · /, "");
     terminal.note(retry ? "— trying again —" : "— back again —");
     show("waiting");
+    Standing.tell(null);
     say("Connecting…", "");
     connect(retry);
   }
@@ -183,7 +186,7 @@
   el("btn-cancel").onclick = () => {
     if (over) return again(false);
     end();
-    tellStanding(null);
+    Standing.tell(null);
     el("launch").dataset.phase = "left";
     el("btn-cancel").textContent = "Launch it after all";
     say("You have left", "The build ends soon unless somebody else waits for it.");
@@ -226,7 +229,8 @@
   setInterval(() => {
     if (over || !source) return;
     el("elapsed").textContent = Words.clock((Date.now() - began) / 1000);
-    if (standing) el("starts").textContent = Words.starts(standing.from, standing.to, Date.now());
+    Standing.tick();
+    retell();
   }, 250);
 
   // A page that comes back from the browser's cache has lost its stream.

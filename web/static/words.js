@@ -22,6 +22,14 @@ const Words = {
     return (h ? h + ":" + two(m) : m) + ":" + two(Math.floor(s) % 60);
   },
 
+  // takes says how long something takes that takes between two times in seconds, in nine cases of ten.
+  takes(least, most) {
+    const [unit, name, step] = most < 90 ? [1, "seconds", 10] : most < 5400 ? [60, "minutes", 1] : [3600, "hours", 1];
+    const a = most > 4 * least ? 0 : Math.floor(least / unit / step) * step;
+    const b = Math.max(Math.ceil(most / unit / step) * step, step);
+    return a >= b ? `about ${b} ${name}` : a === 0 ? `up to ${b} ${name}` : `${a} to ${b} ${name}`;
+  },
+
   // starts says when something begins that begins between two times, in nine cases of ten.
   starts(from, to, now) {
     if (!to || to.startsWith("0001")) return "nobody can say yet";

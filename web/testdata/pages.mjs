@@ -5,10 +5,10 @@ import { browser, hub, lookAt, pages, problems, report, skipsFirst, tabTo } from
 async function settle(page, story) {
   if (story === 'launch-left') await page.locator('#btn-cancel').click();
   const done = {
-    'launch-waiting': '#standing:not([hidden])', 'launch-building': '[data-phase="building"] .line', 'launch-failed': '#problem:not([hidden])',
+    'launch-waiting': '#standing:not([hidden])', 'launch-building': '[data-phase="building"] #course:not([hidden])', 'launch-late': '#course:not([hidden])', 'launch-failed': '#problem:not([hidden])',
     'launch-lobby': '#launch[data-phase="launching"] #standing:not([hidden])', 'launch-refused': '#problem:not([hidden])', 'launch-limited': '#problem:not([hidden])',
     'launch-left': '#launch[data-phase="left"]', 'launch-lost': '#status:text("The connection was lost")',
-    'launch-ready': '#done:not([hidden])', 'build-running': '#timeline:not([hidden])', 'build-succeeded': '#timeline:not([hidden])',
+    'launch-ready': '#done:not([hidden])', 'build-queued': '#standing:not([hidden])', 'build-running': '#course:not([hidden])', 'build-succeeded': '#timeline:not([hidden])',
     'build-failed': '#timeline:not([hidden])', 'start-filled': '#share:not([hidden])', 'start-doi': '#share:not([hidden])',
   }[story];
   if (done) await page.locator(done).first().waitFor({ state: 'attached', timeout: 20_000 });
