@@ -105,12 +105,18 @@ func (s *Server) postRule(ctx context.Context, c Caller, in api.NewRule) (api.Ru
 	return shownRule(r), nil
 }
 
-// checkRule refuses what cannot be meant.
-func (s *Server) checkRule(in *api.NewRule) (bindery.Pattern, error) {
-	p, err := bindery.ParsePatternAt(in.Pattern, s.cfg.Providers)
+// pattern reads what a new rule is to be about.
+func (s *Server) pattern(text string) (bindery.Pattern, error) {
+	p, err := bindery.ParsePatternAt(text, s.cfg.Providers)
 	if err == nil && p.Scope == bindery.OnSpec {
 		err = bindery.CheckSpecs(p.Names[0])
 	}
+	return p, err
+}
+
+// checkRule refuses what cannot be meant.
+func (s *Server) checkRule(in *api.NewRule) (bindery.Pattern, error) {
+	p, err := s.pattern(in.Pattern)
 	if err != nil {
 		return p, err
 	}
@@ -245,7 +251,7 @@ func (s *Server) previewRule(ctx context.Context, _ Caller, text string) (api.Ru
 	if s.cfg.Queue == nil {
 		return api.RulePreview{}, errNoQueue()
 	}
-	p, err := bindery.ParsePatternAt(text, s.cfg.Providers)
+	p, err := s.pattern(text)
 	if err != nil {
 		return api.RulePreview{}, err
 	}

@@ -66,8 +66,11 @@ func TestRulesByTheAPI(t *testing.T) {
 	if p, err := c.PreviewRule(ctx, "https://github.com/jupyterlab/jupyterlab-demo"); err != nil || len(p.Rules) != 1 || p.Rules[0].ID != made.ID {
 		t.Errorf("the rules that stand: %+v, %v", p, err)
 	}
-	if _, err := c.PreviewRule(ctx, "^("); !errors.Is(err, bindery.ErrInvalid) {
-		t.Errorf("a bad pattern: %v", err)
+	for _, pattern := range []string{"^(", "^jupyterlab/jupyterlab-demo.*"} { // the words are those of a refused rule
+		_, refused := c.AddRule(ctx, api.NewRule{Kind: "ban", Pattern: pattern, Reason: "r"})
+		if _, err := c.PreviewRule(ctx, pattern); !errors.Is(err, bindery.ErrInvalid) || refused == nil || bindery.AsError(err).Msg != bindery.AsError(refused).Msg {
+			t.Errorf("a preview of %s: %v, of the rule: %v", pattern, err, refused)
+		}
 	}
 	if err := c.LiftRule(ctx, made.ID, "it is noon"); err != nil {
 		t.Fatal(err)

@@ -307,6 +307,7 @@ func TestRuleCommands(t *testing.T) {
 		{[]string{"quota", "rm", "gh/org/*"}, 0, `^$`},
 		{[]string{"ban", "add", "^gh/(jupyterlab|ann)/", "--reason", "r", "--dry-run"}, 0, `^the spec \^gh/\(jupyterlab\|ann\)/: now 1 running and 1 waiting builds`},
 		{[]string{"ban", "add", "^gh/(", "--reason", "r"}, 1, `not a regular expression`},
+		{[]string{"ban", "add", "^jupyterlab/jupyterlab-demo.*", "--reason", "r", "--dry-run"}, 1, `matches no spec(?s:.*)begin it with \^gh/`},
 		{[]string{"ban", "add", "^jupyterlab/jupyterlab-demo.*", "--reason", "r"}, 1, `matches no spec(?s:.*)begin it with \^gh/`},
 		{[]string{"ban", "add", "198.51.0.0/16", "--reason", "r"}, 0, `^ban of the network 198.51.0.0/16`},
 		{[]string{"ban", "rm", "198.51.0.0/16"}, 0, `^$`},
