@@ -100,14 +100,19 @@ func (wa *watch) source() (bindery.Source, error) {
 		return src, err
 	}
 	wa.provider, _ = wa.s.provider(wa.spec) // sourceOf has found it
+	return src, wa.permit(src)
+}
+
+// permit refuses what the configuration does not let the link launch.
+func (wa *watch) permit(src bindery.Source) error {
 	names := wa.s.names(wa.spec, src)
 	wa.ask.RepoQuota = wa.s.rules.quota(names)
 	if !wa.s.rules.allows(wa.spec, names) {
 		raw := bindery.Printable(strings.TrimRight(wa.spec.raw, "/"))
 		// Exactly BinderHub's text, which ends without a newline.
-		return src, &refusal{0, "Sorry, " + raw + " is not allowed to launch. Please contact admins for more info!", notAllowed(raw)}
+		return &refusal{0, "Sorry, " + raw + " is not allowed to launch. Please contact admins for more info!", notAllowed(raw)}
 	}
-	return src, nil
+	return nil
 }
 
 // sourceOf reads a spec by the grammar of its provider.

@@ -3,6 +3,7 @@ package web_test
 import (
 	"bufio"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"testing"
 
 	bindery "github.com/bindery-hub/bindery"
+	"github.com/bindery-hub/bindery/api"
 	"github.com/bindery-hub/bindery/web"
 )
 
@@ -223,4 +225,53 @@ func TestHostileSpellings(t *testing.T) {
 	}
 	h.mu.Unlock()
 	t.Logf("%d attacks", n)
+}
+
+// TestBannedWhereItLeads asks for what is banned by a name that only leads there: a concept's DOI to one of its versions, a
+// gist's address without its owner to the one with it. Rules are looked at again once that is known, and nothing is built.
+func TestBannedWhereItLeads(t *testing.T) {
+	const doi, gist = "https://doi.org/10.5281/zenodo.", "https://gist.github.com/"
+	leads := map[string]string{}
+	for _, version := range []string{"2", "4", "6"} {
+		leads[doi+string(version[0]-1)] = "https://zenodo.org/records/" + version
+	}
+	for id, owner := range map[string]string{"a1": "evil", "b2": "worst", "c3": "ann"} {
+		leads[gist+id+".git"] = gist + owner + "/" + id + ".git"
+	}
+	for spec, want := range map[string]string{
+		"zenodo/10.5281/zenodo.1": "is not served at the moment", "zenodo/10.5281/zenodo.3": "is not allowed to launch", "zenodo/10.5281/zenodo.5": "",
+		"git/https%3A%2F%2Fgist.github.com%2Fa1.git/main": "is not served at the moment", "git/https%3A%2F%2Fgist.github.com%2Fb2.git/main": "is not allowed to launch",
+		"git/https%3A%2F%2Fgist.github.com%2Fc3.git/main": "",
+	} {
+		h := newHub()
+		h.leads = leads
+		for _, pattern := range []string{"zenodo:https://zenodo.org/records/2", "gist/evil/*"} {
+			p, err := bindery.ParsePattern(pattern)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.rules = append(h.rules, bindery.Rule{Kind: bindery.RuleBan, Scope: p.Scope, Name: p.Names[0]})
+		}
+		rules := func(c *web.Config) {
+			c.Rules.Specs = map[string]web.SpecRules{"zenodo": {Banned: []string{`10\.5281/zenodo\.4$`}}, "gist": {Banned: []string{"worst/"}}}
+		}
+		s := open(t, serve(t, h, operated(h), rules).URL+"/build/"+spec)
+		e, _ := s.event()
+		if got := fmt.Sprint(e["phase"], e["message"]); want == "" != strings.HasPrefix(got, "waiting") || !strings.Contains(got, want) {
+			t.Errorf("%s: %v, want %q", spec, got, want)
+		}
+		_, remote := dial(t, h, "launch", operated(h), rules)
+		p := bindery.Provider{ID: strings.Split(spec, "/")[0]}.WithDefaults()
+		src, err := p.ParseSpec(strings.TrimPrefix(spec, p.ID+"/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := remote.Submit(t.Context(), api.NewBuild{Source: src}); errors.Is(err, bindery.ErrNotAllowed) != (want != "") {
+			t.Errorf("a program asks for %s: %v", spec, err)
+		}
+		if h.mu.Lock(); (len(h.builds) == 0) != (want != "") {
+			t.Errorf("%s: %d builds", spec, len(h.builds))
+		}
+		h.mu.Unlock()
+	}
 }

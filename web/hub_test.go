@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"net/http/httptest"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -38,6 +39,7 @@ type hub struct {
 	quota    bool // Launch minds Ask.RepoQuota
 
 	resolve func(bindery.Source) error             // nil: everything exists
+	leads   map[string]string                      // from an address to the one that is known once it is resolved
 	launch  func(ctx context.Context, n int) error // nil: at once
 }
 
@@ -79,6 +81,12 @@ func (h *hub) Resolve(_ context.Context, src bindery.Source) (bindery.Source, er
 		}
 	}
 	src.Commit = commit
+	if to, ok := h.leads[src.URL]; ok {
+		src.URL = to
+		if src.IsArchive() {
+			src.Commit = path.Base(to)
+		}
+	}
 	if src.Ref == "another" {
 		src.Commit = strings.Repeat("e", 40)
 	}

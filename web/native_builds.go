@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"math"
@@ -36,18 +37,25 @@ func unsaid(c Caller) (class bindery.Class, evidence string) {
 }
 
 func (s *Server) submit(ctx context.Context, c Caller, ask bindery.Ask) (bindery.Build, error) {
-	if err := s.ruled(c, ask.Source, &ask); err != nil {
-		return bindery.Build{}, err
-	}
-	if err := s.banned(ctx, ask); err != nil {
+	if err := s.permit(ctx, c, &ask); err != nil {
 		return bindery.Build{}, err
 	}
 	src, err := s.cfg.Builds.Resolve(ctx, ask.Source)
 	if err != nil {
 		return bindery.Build{}, err
 	}
-	ask.Source = src
+	elsewhere := src.Identity() != ask.Source.Identity() // as a DOI leads to a record
+	if ask.Source = src; elsewhere {
+		if err := s.permit(ctx, c, &ask); err != nil {
+			return bindery.Build{}, err
+		}
+	}
 	return s.cfg.Builds.Submit(ctx, ask)
+}
+
+// permit refuses a program what the configuration does not let it launch, and what is banned now.
+func (s *Server) permit(ctx context.Context, c Caller, ask *bindery.Ask) error {
+	return cmp.Or(s.ruled(c, ask.Source, ask), s.banned(ctx, *ask))
 }
 
 // ruled holds what a program asks for to the configuration's rules, as links are, and fills in the quota. An operator may

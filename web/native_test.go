@@ -24,7 +24,7 @@ import (
 func dial(t *testing.T, h *hub, token string, change ...func(*web.Config)) (local, remote *api.Client) {
 	t.Helper()
 	srv := newServer(t, h, append(change, func(c *web.Config) {
-		c.Tokens = []web.Token{{Hash: web.HashToken("other")}, {Hash: web.HashToken("good")}}
+		c.Tokens = []web.Token{{Hash: web.HashToken("other")}, {Hash: web.HashToken("good")}, {Hash: web.HashToken("launch"), Scope: api.ScopeLaunch}}
 	})...)
 	sock := filepath.Join(t.TempDir(), "hub.sock")
 	lt, err := net.Listen("tcp", "127.0.0.1:0")

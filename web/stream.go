@@ -207,7 +207,11 @@ func (wa *watch) attach(ctx context.Context, src bindery.Source) (bindery.Build,
 		if err != nil {
 			return bindery.Build{}, err
 		}
-		wa.ask.Source = resolved
+		if wa.ask.Source = resolved; resolved.Identity() != src.Identity() { // it leads elsewhere: a DOI to a record
+			if err := cmp.Or(wa.permit(resolved), wa.s.banned(ctx, wa.ask)); err != nil {
+				return bindery.Build{}, err
+			}
+		}
 	}
 	if wa.buildOnly && !wa.s.cfg.APIOnly {
 		const text = "Building but not launching is not permitted when the API only mode is not enabled"
