@@ -87,7 +87,8 @@ func (s *Sources) GitHubLeft() int {
 	return 0
 }
 
-// forgeOf returns the forge that has the repository of src, and its path there; nil when there is none.
+// forgeOf returns the forge that has the repository of src, and its path there; nil when there is none. A gist may be named
+// without its owner.
 func (s *Sources) forgeOf(src bindery.Source) (*forge, []string) {
 	if src.Provider != bindery.ProviderGit {
 		return nil, nil
@@ -98,7 +99,7 @@ func (s *Sources) forgeOf(src bindery.Source) (*forge, []string) {
 			continue
 		}
 		parts := strings.Split(strings.TrimSuffix(strings.TrimSuffix(path, "/"), ".git"), "/")
-		if len(parts) == 2 || (len(parts) > 2 && f.Kind == bindery.ProviderGitLab) {
+		if len(parts) == 2 || (len(parts) > 2 && f.Kind == bindery.ProviderGitLab) || (len(parts) == 1 && parts[0] != "" && f.Kind == bindery.ProviderGist) {
 			return f, parts
 		}
 	}
@@ -112,9 +113,16 @@ var errSpent = errors.New("the forge's API is not to be asked now")
 // when neither answers by what is known.
 func (o *op) resolveForge(ctx context.Context, f *forge, parts []string, src bindery.Source) (bindery.Source, error) {
 	old, known := o.s.answers.get(src)
-	if known && bindery.IsCommit(src.Ref) {
-		src.Commit = old.Source.Commit
-		return src, nil
+	ownerless := len(parts) == 1 // git does not tell who it is
+	led := func(to bindery.Source) bindery.Source {
+		got := src
+		if got.Commit = to.Commit; ownerless && to.URL != "" {
+			got.URL = to.URL
+		}
+		return got
+	}
+	if known && bindery.IsCommit(src.Ref) && (!ownerless || old.Source.URL != src.URL) {
+		return led(old.Source), nil
 	}
 	now := time.Now()
 	got, err := o.askForge(ctx, f, parts, src, old)
@@ -125,23 +133,19 @@ func (o *op) resolveForge(ctx context.Context, f *forge, parts []string, src bin
 		if !errors.Is(err, errSpent) {
 			o.s.cfg.Log.WarnContext(ctx, "a forge's API is of no use; git is asked", "provider", f.ID, "err", err)
 		}
-		got = answer{}
+		got = answer{Source: bindery.Source{URL: old.Source.URL}}
 		got.Source.Commit, err = o.resolveByGit(ctx, src, known)
 	}
 	if err != nil {
 		if known && !definite(err) && ctx.Err() == nil && now.Sub(old.Time) < staleFor {
 			o.s.cfg.Log.WarnContext(ctx, "nobody answers; what is known of the ref serves", "repository", src.Identity(), "ref", src.Ref, "since", old.Time, "err", err)
-			src.Commit = old.Source.Commit
-			return src, nil
+			return led(old.Source), nil
 		}
 		return src, err
 	}
-	src.Commit = got.Source.Commit
-	got.Source, got.Time = src, now
-	asked := src
-	asked.Commit = ""
-	o.s.answers.put(asked, got)
-	return src, nil
+	got.Source, got.Time = led(got.Source), now
+	o.s.answers.put(src, got)
+	return got.Source, nil
 }
 
 // resolveByGit asks the Git server. Somebody for whom we know an answer is not kept waiting for a dead one.
@@ -199,7 +203,7 @@ func (o *op) askForge(ctx context.Context, f *forge, parts []string, src bindery
 		return old, nil
 	case r.status == http.StatusOK:
 		got := answer{ETag: r.header.Get("Etag")}
-		got.Source.Commit, err = f.read(r, parts, src.Ref)
+		got.Source, err = f.read(r, parts, src.Ref)
 		return got, err
 	case r.status == http.StatusNotFound && f.Kind == bindery.ProviderGitLab:
 		// GitLab says the same of a project that is missing and of a ref.
@@ -223,15 +227,15 @@ func (f *forge) question(parts []string, ref string) string {
 	}
 	switch f.Kind {
 	case bindery.ProviderGist:
-		return f.API + "/gists/" + url.PathEscape(parts[1])
+		return f.API + "/gists/" + url.PathEscape(parts[len(parts)-1])
 	case bindery.ProviderGitLab:
 		return f.API + "/projects/" + url.PathEscape(strings.Join(parts, "/")) + "/repository/commits/" + url.PathEscape(ref)
 	}
 	return f.API + "/repos/" + url.PathEscape(parts[0]) + "/" + url.PathEscape(parts[1]) + "/commits/" + url.PathEscape(ref)
 }
 
-// read takes the commit out of an answer.
-func (f *forge) read(r reply, parts []string, ref string) (string, error) {
+// read takes the commit out of an answer, and of a gist that was asked for without its owner where that has it.
+func (f *forge) read(r reply, parts []string, ref string) (src bindery.Source, err error) {
 	var got struct {
 		SHA     string `json:"sha"`
 		ID      string `json:"id"`
@@ -240,32 +244,34 @@ func (f *forge) read(r reply, parts []string, ref string) (string, error) {
 		History []struct{ Version string }
 	}
 	if err := r.read(&got); err != nil {
-		return "", err
+		return src, err
 	}
-	commit := got.SHA
+	src.Commit = got.SHA
 	switch f.Kind {
 	case bindery.ProviderGitLab:
-		commit = got.ID
+		src.Commit = got.ID
 	case bindery.ProviderGist:
-		var err error
-		if !strings.EqualFold(got.Owner.Login, parts[0]) {
-			return "", bindery.Errorf(bindery.ErrRepoNotFound, bindery.User, "Check the link.", "%s has no gist %s", bindery.Printable(parts[0]), bindery.Printable(parts[1]))
+		if len(parts) == 1 {
+			owned, _ := f.ParseSpec(got.Owner.Login + "/" + parts[0]) // nobody's stays where it is
+			src.URL = owned.URL
+		} else if !strings.EqualFold(got.Owner.Login, parts[0]) {
+			return src, bindery.Errorf(bindery.ErrRepoNotFound, bindery.User, "Check the link.", "%s has no gist %s", bindery.Printable(parts[0]), bindery.Printable(parts[1]))
 		}
 		if !got.Public && !f.SecretGists {
-			return "", bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Make the gist public, or put its files into a repository.", "You seem to want to use a secret Gist, but do not have permission to do so")
+			return src, bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Make the gist public, or put its files into a repository.", "You seem to want to use a secret Gist, but do not have permission to do so")
 		}
 		versions := make([]string, len(got.History))
 		for i, h := range got.History {
 			versions[i] = h.Version
 		}
-		if commit, err = pick(versions, ref); err != nil {
-			return "", err
+		if src.Commit, err = pick(versions, ref); err != nil {
+			return src, err
 		}
 	}
-	if !bindery.IsCommit(commit) {
-		return "", unreachable("The API of %s gave an answer without a commit", f.Name)
+	if !bindery.IsCommit(src.Commit) {
+		return src, unreachable("The API of %s gave an answer without a commit", f.Name)
 	}
-	return commit, nil
+	return src, nil
 }
 
 // pick returns the version of a gist that ref names: the newest, or one by its name or the beginning of it.

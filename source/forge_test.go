@@ -1,6 +1,7 @@
 package source_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -95,6 +96,53 @@ func TestForges(t *testing.T) {
 	}
 	if _, err := s.Fetch(t.Context(), bindery.Source{Provider: "git", URL: srv.URL + "/gh/ann/demo", Commit: commits["gh"][1]}, t.TempDir(), nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestGistsWithoutOwner: GitHub serves a gist by its number alone, too. Its API tells whose it is, so it becomes that owner's,
+// and stays so while nobody answers; where the API was never asked, git tells the commit and no owner.
+func TestGistsWithoutOwner(t *testing.T) {
+	srv := sourcetest.Start(t)
+	forge := srv.Forge()
+	r := forgeRepo(t, srv, "gist", "ann/8a658f7f63b1")
+	first := r.Commit("main", map[string]string{"a": "1"})
+	second := r.Commit("main", map[string]string{"a": "2"})
+	if err := os.Symlink(r.Dir, filepath.Join(srv.Root, "gist", "8a658f7f63b1.git")); err != nil {
+		t.Fatal(err)
+	}
+	bare, owned := srv.URL+"/gist/8a658f7f63b1.git", srv.URL+"/gist/ann/8a658f7f63b1.git"
+	check := func(s *source.Sources, when, at string) {
+		t.Helper()
+		for ref, want := range map[string]string{"": second, "main": second, first: first} {
+			for range 2 {
+				src := bindery.Source{Provider: bindery.ProviderGit, URL: bare, Ref: ref}
+				if got, err := s.Resolve(t.Context(), src); err != nil || got.Commit != want || got.URL != at || got.Ref != ref {
+					t.Errorf("%s: %q is %+v, %v", when, ref, got, err)
+				}
+			}
+		}
+	}
+	token := filepath.Join(t.TempDir(), "token") // an anonymous visitor has no questions to spare
+	if err := os.WriteFile(token, []byte("t0ken\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, forges(srv, token))
+	check(s, "by the API", owned)
+	if _, err := s.Resolve(t.Context(), bindery.Source{Provider: bindery.ProviderGit, URL: srv.URL + "/gist/99"}); !errors.Is(err, bindery.ErrRepoNotFound) {
+		t.Errorf("one that is not there: %v", err)
+	}
+	forge.Secret("8a658f7f63b1")
+	if _, err := start(t, forges(srv, token)).Resolve(t.Context(), bindery.Source{Provider: bindery.ProviderGit, URL: bare}); !errors.Is(err, bindery.ErrNotAllowed) {
+		t.Errorf("a secret one: %v", err)
+	}
+	forge.Answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) })
+	check(s, "again, by git", owned)
+	check(start(t, forges(srv, token)), "by git", bare)
+	forge.Answer(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"public":true,"owner":{"login":"../ann"},"history":[{"version":%q}]}`, second)
+	})
+	if got, err := start(t, forges(srv, token)).Resolve(t.Context(), bindery.Source{Provider: bindery.ProviderGit, URL: bare}); err != nil || got.URL != bare {
+		t.Errorf("an owner that makes no sense: %+v, %v", got, err)
 	}
 }
 

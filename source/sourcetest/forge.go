@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -153,6 +154,7 @@ func (f *Forge) gitlab(w http.ResponseWriter, r *http.Request, rest string) {
 // gist answers for the repository OWNER/ID, whoever asks for ID.
 func (f *Forge) gist(w http.ResponseWriter, r *http.Request, id string) {
 	found, _ := filepath.Glob(filepath.Join(f.s.Root, "*", id+".git"))
+	found = slices.DeleteFunc(found, func(at string) bool { return filepath.Base(filepath.Dir(at)) == "gist" }) // its address, not its owner
 	if len(found) != 1 {
 		http.Error(w, `{"message":"Not Found"}`, http.StatusNotFound)
 		return
