@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -25,8 +26,9 @@ type audience struct {
 	stop context.CancelFunc
 
 	mu      sync.Mutex
-	last    int64  // the members have been sent the events up to this one
-	stands  []byte // for who joins
+	last    int64         // the members have been sent the events up to this one
+	phase   bindery.Phase // of that
+	stands  []byte        // for who joins
 	members map[*watch]member
 }
 
@@ -155,7 +157,7 @@ func (a *audience) run(ctx context.Context, after int64) {
 func (a *audience) tell(e bindery.Event) {
 	plain, numbered := buildLine(a.id, e, false), buildLine(a.id, e, true)
 	a.mu.Lock()
-	a.last = e.Seq
+	a.last, a.phase = e.Seq, e.Phase
 	var slow []*watch
 	for wa := range a.members {
 		line := plain
@@ -196,6 +198,11 @@ func (a *audience) watchQueue(ctx context.Context) (stop func()) {
 				continue // the story has said already that it waits, or that it runs
 			}
 			ev := a.of.s.standing(bindery.PhaseWaiting, "Waiting for build to start", at)
+			if ev.Run != nil { // it is no phase of its own
+				a.mu.Lock()
+				ev.Phase = cmp.Or(a.phase, ev.Phase)
+				a.mu.Unlock()
+			}
 			line, err := eventLine("", ev)
 			if err != nil {
 				return // its fields are plain

@@ -255,6 +255,13 @@ func TestRunIsTold(t *testing.T) {
 			h.builds[id] = b
 		})
 	}
+	until := func(s *stream, is func(map[string]any) bool) map[string]any {
+		e, ok := s.event()
+		for ok && !is(e) {
+			e, ok = s.event()
+		}
+		return e
+	}
 	first := bindery.Run{Since: now, Least: 2*time.Minute + time.Second, Most: 5*time.Minute - time.Second, From: now.Add(2 * time.Minute), Likely: now.Add(3 * time.Minute), To: now.Add(5 * time.Minute)}
 	further, late, other, nothing := first, first, first, bindery.Run{Since: now}
 	further.To = now.Add(6 * time.Minute)
@@ -262,47 +269,44 @@ func TestRunIsTold(t *testing.T) {
 	other.From, other.Likely, other.Least, other.Most = time.Time{}, time.Time{}, 0, 61*time.Second
 	const takes = "Builds of this repository take 2 to 5 minutes.\n"
 	for i, c := range []struct {
-		ran    time.Duration
-		run    bindery.Run
-		words  string // empty: none
-		silent bool   // nothing is sent
+		ran   time.Duration
+		run   bindery.Run
+		phase string // that of the build's last event; empty: nothing is sent
+		words string // empty: none
 	}{
-		{0, nothing, "", true},
-		{time.Second, first, takes, false},
-		{4 * time.Minute, further, "", false},
-		{6 * time.Minute, late, "This takes longer than usual. " + takes, false},
-		{50 * time.Second, other, "Builds take up to 70 seconds here.\n", false},
+		{0, nothing, "", ""},
+		{time.Second, first, "waiting", takes},
+		{4 * time.Minute, further, "waiting", ""},
+		{6 * time.Minute, late, "fetching", "This takes longer than usual. " + takes},
+		{50 * time.Second, other, "fetching", "Builds take up to 70 seconds here.\n"},
 	} {
-		tell(c.ran, c.run)
-		if c.silent {
+		if c.phase == "fetching" && h.events[id][len(h.events[id])-1].Phase != bindery.PhaseFetching {
+			h.change(func() { h.add(id, bindery.Event{Phase: bindery.PhaseFetching, Message: "fetching\n"}) })
+			for _, s := range []*stream{page, plain} {
+				until(s, func(e map[string]any) bool { return e["phase"] == "fetching" })
+			}
+		}
+		if tell(c.ran, c.run); c.phase == "" {
 			continue
 		}
-		want := map[string]any{"phase": "building"}
+		want := map[string]any{"phase": c.phase}
 		if c.words != "" {
 			want["message"] = c.words
 		}
-		var run map[string]any
 		for _, s := range []*stream{page, plain} {
 			if s == plain && c.words == "" {
 				continue // it would print the same again
 			}
-			var e map[string]any
-			for e = map[string]any{"phase": "waiting"}; e["phase"] == "waiting"; e, _ = s.event() {
-			}
-			run, _ = e["run"].(map[string]any)
+			e := until(s, func(e map[string]any) bool { return e["run"] != nil })
+			run, _ := e["run"].(map[string]any)
 			if delete(e, "run"); cmp.Diff(want, e) != "" || run["to"] != c.run.To.Format(time.RFC3339) || run["since"] != "2026-03-24T12:00:00Z" {
 				t.Errorf("%d: %v, %v, want %v", i, e, run, c)
 			}
 		}
 	}
 	joined := open(t, ts.URL+specPath)
-	for e, ok := joined.event(); ok; e, ok = joined.event() {
-		if e["run"] != nil {
-			if e["message"] != "Builds take up to 70 seconds here.\n" {
-				t.Errorf("who joins is told %v", e)
-			}
-			break
-		}
+	if e := until(joined, func(e map[string]any) bool { return e["run"] != nil }); e["message"] != "Builds take up to 70 seconds here.\n" {
+		t.Errorf("who joins is told %v", e)
 	}
 	h.say(id, "go\n")
 	h.finish(id)
