@@ -165,7 +165,7 @@ func (in Finished) apply(s *Scheduler, now time.Time) {
 	if cost := now.Sub(b.run.started); !b.Quick && (o == Succeeded || o == TooOld) {
 		s.costs.learn(b.Repo, b.Kind, cost, in.Disk)
 		if b.run.told != nil {
-			s.ends.learn(b.run.told, now)
+			s.ends.learn(b.run.told, now, learnsEnds)
 		}
 	}
 	s.finish(b, o, now)

@@ -408,7 +408,7 @@ func (s *Scheduler) judge(b *build, now time.Time) {
 		s.quits.learn(now.Sub(b.Created), false)
 	}
 	if b.told != nil {
-		s.stretch.learn(b.told, now)
+		s.stretch.learn(b.told, now, learning)
 		b.told = nil
 	}
 }
@@ -444,17 +444,18 @@ func (s *Scheduler) promised(b *build, from, to, now time.Time) {
 type stretch struct{ early, late float64 }
 
 const (
-	missed   = 0.04
-	learning = 0.04
+	missed     = 0.04
+	learning   = 0.04
+	learnsEnds = 0.3 // on most hubs few builds are of repositories that were built before
 )
 
-func (x *stretch) learn(p *promise, came time.Time) {
+func (x *stretch) learn(p *promise, came time.Time, rate float64) {
 	step := func(f float64, miss bool) float64 {
 		d := -missed
 		if miss {
 			d = 1 - missed
 		}
-		return min(max(f*math.Exp(learning*d), 0.3), 10)
+		return min(max(f*math.Exp(rate*d), 0.3), 10)
 	}
 	x.early = step(x.early, came.Before(p.from))
 	x.late = step(x.late, came.After(p.to))

@@ -172,7 +172,7 @@ func New(cfg Config) *Scheduler {
 	s := &Scheduler{
 		cfg: cfg.WithDefaults(), costs: &costs{repos: map[string]*law{}, kinds: map[string]*law{}}, planned: map[ruleKey]Rule{}, marks: map[string]uint16{},
 		rules:   map[ruleName]Rule{},
-		stretch: stretch{early: 1, late: 1.2}, ends: stretch{early: 1, late: 1},
+		stretch: stretch{early: 1, late: 1.2}, ends: stretch{early: 1.5, late: 1.5},
 	}
 	s.clear()
 	return s
