@@ -23,7 +23,8 @@ const lookEvery = time.Second
 
 // Standings yields where a build stands in the queue and when it will be done once it runs, or where a session stands that
 // waits for a place: now, then whenever that has changed, at most a second later. It ends when the build is over, when the
-// session has its place or will get none. Of a launch that is to be followed give the Ask's Request: the session has no other name yet.
+// session has its place or will get none. Of a launch that is to be followed give the Ask's Request: the session has no
+// other name yet.
 func (d *Dispatcher) Standings(ctx context.Context, id string) iter.Seq2[bindery.Standing, error] {
 	return func(yield func(bindery.Standing, error) bool) {
 		if err := d.ready(ctx); err != nil {

@@ -27,7 +27,7 @@ type audience struct {
 
 	mu      sync.Mutex
 	last    int64         // the members have been sent the events up to this one
-	phase   bindery.Phase // of that
+	phase   bindery.Phase // of the last one that does not end the build
 	stands  []byte        // for who joins
 	members map[*watch]member
 }
@@ -157,7 +157,9 @@ func (a *audience) run(ctx context.Context, after int64) {
 func (a *audience) tell(e bindery.Event) {
 	plain, numbered := buildLine(a.id, e, false), buildLine(a.id, e, true)
 	a.mu.Lock()
-	a.last, a.phase = e.Seq, e.Phase
+	if a.last = e.Seq; !e.Last() {
+		a.phase = e.Phase
+	}
 	var slow []*watch
 	for wa := range a.members {
 		line := plain

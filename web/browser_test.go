@@ -246,6 +246,11 @@ func TestStandingInABrowser(t *testing.T) {
 			document.body.dataset.told = told.join("; ");
 			fetch("/build/git/https%3A%2F%2Fexample.org%2Fshown%2F" + told.length + "/main", { headers: { Accept: "text/event-stream" } });
 		}).observe(part("standing"), { subtree: true, childList: true, attributes: true });
+		new MutationObserver(() => {
+			if (part("launch").dataset.phase !== "building") return;
+			document.body.dataset.builds = part("standing").hidden ? "alone" : "and waits";
+			fetch("/build/git/https%3A%2F%2Fexample.org%2Fshown%2Fbuilding/main", { headers: { Accept: "text/event-stream" } });
+		}).observe(part("launch"), { attributes: true });
 	});`
 	ts := serve(t, h, func(c *web.Config) { c.Files = web.Overlay(fstest.MapFS{"static/extra.js": {Data: []byte(script)}}) })
 	go func() {
@@ -254,6 +259,8 @@ func TestStandingInABrowser(t *testing.T) {
 			h.standing.Position, h.standing.Reason, h.standing.From = 1, "This build is next", time.Now().Add(3*time.Minute)
 		})
 		<-shown
+		h.say(h.theBuild(t), "it builds\n") // for how long nobody knows
+		<-shown
 		h.fail(h.theBuild(t), bindery.Errorf(bindery.ErrStep, bindery.User, "Look.", "it failed"))
 	}()
 	dom := browse(t, ts.URL+"/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main")
@@ -261,6 +268,9 @@ func TestStandingInABrowser(t *testing.T) {
 	want := "Number 3, in 10 to 21 minutes, Every slot is taken (2); 2 builds are ahead; Next, within 21 minutes, This build is next"
 	if m == nil || m[1] != want {
 		t.Errorf("the page told %q, want %q", m, want)
+	}
+	if !strings.Contains(dom, `data-builds="alone"`) {
+		t.Errorf("what is built stands in the queue:\n%s", dom)
 	}
 	if !regexp.MustCompile(`id="standing"[^>]* hidden`).MatchString(dom) {
 		t.Errorf("what has failed stands somewhere:\n%s", dom)

@@ -40,7 +40,7 @@
     const at = { pushing: "building", built: "launching" }[phase] || phase;
     if (order.includes(at)) step = at;
     el("launch").dataset.phase = failed ? "failed" : step;
-    if (failed || !(builds() || step === "waiting")) Standing.tell(null);
+    if (failed || (builds() ? Standing.waits() : step !== "waiting")) Standing.tell(null);
     icon(failed ? "fail" : step === "ready" ? "success" : "building");
     const now = order.indexOf(step);
     for (const li of el("steps").children) {

@@ -22,6 +22,8 @@ const Standing = (() => {
     return Boolean(at && at.run && at.run.most && Date.now() - Date.parse(at.run.since) > at.run.most / 1e6);
   }
 
+  const waits = () => Boolean(at && !at.run);
+
   // tell shows where the build stands; nothing: it is not shown any more.
   function tell(st) {
     at = st && (st.position || (st.run && st.run.to)) ? st : null;
@@ -38,5 +40,5 @@ const Standing = (() => {
     tick();
   }
 
-  return { tell, tick, late };
+  return { tell, tick, late, waits };
 })();
