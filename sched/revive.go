@@ -69,7 +69,7 @@ func (s *Scheduler) reviveCosts(w *Whole) {
 		s.costs.kinds[x.Name] = x.law()
 	}
 	s.arrivals = rate{w.Arrivals.N, w.Arrivals.Last}
-	s.quits = quits{w.Quits[0], w.Quits[1]}
+	s.quits, s.ends = quits{w.Quits[0], w.Quits[1]}, stretch{w.Ends[0], w.Ends[1]}
 	if w.Asked != nil {
 		s.stretch = stretch{w.Asked.Early, w.Asked.Late}
 	}
@@ -128,10 +128,14 @@ func (w *wholeBuild) build() *build {
 }
 
 func (w *wholeRun) run() *run {
-	return &run{
+	r := &run{
 		class: w.Class, started: w.Started, moved: w.Moved, charge: w.Charge, paid: w.Paid, disk: w.Disk, most: w.Most,
 		long: w.Long, turn: w.Turn, stopping: w.Stopping, why: w.Why, spared: w.Spared, revived: w.Revived,
 	}
+	if !w.To.IsZero() {
+		r.told = &promise{from: w.From, to: w.To}
+	}
+	return r
 }
 
 func (k *bucket) revive(w *wholeClass, of map[int64]*build) error {

@@ -43,6 +43,7 @@ type Whole struct {
 	Kinds    []wholeLaw `json:",omitzero"` // by name
 	Arrivals wholeRate
 	Quits    [2]float64
+	Ends     [2]float64
 
 	Asked *Asked `json:",omitempty"`
 }
@@ -90,6 +91,7 @@ type (
 		Why      string    `json:",omitzero"`
 		Spared   time.Time `json:",omitzero"`
 		Revived  bool      `json:",omitzero"`
+		From, To time.Time `json:",omitzero"` // when it will be done
 	}
 	wholePromise struct {
 		Build    int64 // its order
@@ -172,7 +174,7 @@ func (s *Scheduler) Whole() *Whole {
 		Config: s.cfg, Steps: s.steps, Clock: s.clock, Order: s.order, Set: s.set, Virtual: s.virtual, Turn: s.turn, Vacant: s.vacant,
 		Builds: make([]wholeBuild, 0, len(s.builds)), Marks: maps.Clone(s.marks),
 		Failures: slices.Collect(maps.Values(s.failures)),
-		All:      s.costs.all.whole(""), Arrivals: wholeRate{s.arrivals.n, s.arrivals.last}, Quits: [2]float64{s.quits.left, s.quits.waited},
+		All:      s.costs.all.whole(""), Arrivals: wholeRate{s.arrivals.n, s.arrivals.last}, Quits: [2]float64{s.quits.left, s.quits.waited}, Ends: [2]float64{s.ends.early, s.ends.late},
 		Asked: &Asked{Early: s.early, Late: s.late},
 	}
 	for _, b := range s.builds {
@@ -246,6 +248,9 @@ func (b *build) whole(s *Scheduler) wholeBuild {
 		w.Run = &wholeRun{
 			Class: r.class, Started: r.started, Moved: r.moved, Charge: r.charge, Paid: r.paid, Disk: r.disk, Most: r.most,
 			Long: r.long, Turn: r.turn, Stopping: r.stopping, Why: r.why, Spared: r.spared, Revived: r.revived,
+		}
+		if p := r.told; p != nil {
+			w.Run.From, w.Run.To = p.from, p.to
 		}
 	}
 	return w
