@@ -95,8 +95,10 @@ func hasDots(path string) bool {
 // name is what is asked for.
 func tidy(u *url.URL) {
 	host, port := strings.TrimRight(strings.ToLower(u.Hostname()), "."), strings.TrimLeft(u.Port(), "0")
-	if a, err := netip.ParseAddr(host); err == nil {
-		host = a.String()
+	if strings.Contains(host, ":") || host != "" && host[len(host)-1] <= '9' { // else it is a name
+		if a, err := netip.ParseAddr(host); err == nil {
+			host = a.String()
+		}
 	}
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
@@ -108,7 +110,12 @@ func tidy(u *url.URL) {
 	for strings.Contains(u.Path, "//") {
 		u.Path = strings.ReplaceAll(u.Path, "//", "/")
 	}
-	u.RawPath = plain.Replace((&url.URL{Path: u.Path}).EscapedPath())
+	u.RawPath = escaped(u.Path)
+}
+
+// escaped writes a path as it stands in a URL.
+func escaped(path string) string {
+	return plain.Replace((&url.URL{Path: path}).EscapedPath())
 }
 
 // checkRef refuses refs that Git would refuse or read as an option. The empty ref is the default branch.
@@ -154,8 +161,7 @@ func (s Source) Identity() string {
 		u.Host, u.Path = home, strings.ToLower(u.Path)
 	}
 	u.Path = strings.TrimRight(strings.TrimSuffix(strings.TrimRight(u.Path, "/"), ".git"), "/")
-	at := url.URL{Scheme: "https", Host: u.Host, Path: u.Path}
-	tidy(&at)
+	at := url.URL{Scheme: "https", Host: u.Host, Path: u.Path, RawPath: escaped(u.Path)}
 	return ProviderGit + ":" + at.String()
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -13,6 +15,7 @@ import (
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/dispatch"
+	"github.com/bindery-hub/bindery/sched"
 )
 
 // real runs a hub in real time.
@@ -40,11 +43,13 @@ func (idle) Events(ctx context.Context, _ string, _ int, _ int64) iter.Seq2[bind
 }
 
 // BenchmarkSubmitToStart submits builds from many visitors at once and counts those that are stored as started: two
-// rows each, the record and an event, on the disk before they are acknowledged. The attempts themselves do nothing.
+// rows each, the record and an event, on the disk before they are acknowledged. What the scheduler does is traced, as a hub
+// has it. The attempts themselves do nothing.
 func BenchmarkSubmitToStart(b *testing.B) {
 	h := real(b, func(c *dispatch.Config) {
 		c.Worker.(*worker).slots = b.N + 1 // before anybody asks
 		c.Worker = idle{c.Worker.(*worker)}
+		c.Trace = traceTo(b)
 	})
 	waitUp(b, h)
 	const visitors = 2000
@@ -70,6 +75,25 @@ func BenchmarkSubmitToStart(b *testing.B) {
 	wg.Wait()
 	b.ReportMetric(float64(b.N)/time.Since(begin).Seconds(), "builds/s")
 	b.ReportMetric(float64((cpu(b)-used).Microseconds())/float64(b.N), "cpu-µs/build")
+}
+
+// traceTo writes a trace to a file.
+func traceTo(b *testing.B) func(sched.Traced) bool {
+	f, err := os.Create(filepath.Join(b.TempDir(), "trace.jsonl"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = f.Close() }) // a benchmark's file is nobody's
+	return func(t sched.Traced) bool {
+		line, err := t.Line()
+		if err == nil {
+			_, err = f.Write(line)
+		}
+		if err != nil {
+			b.Error(err)
+		}
+		return false
+	}
 }
 
 // cpu is the processor time that this process has had: on a machine with other work it says more than the clock does.

@@ -38,9 +38,15 @@ func (t Traced) Line() ([]byte, error) {
 	if t.Whole != nil {
 		t.Whole.sort()
 	}
+	with := t.With // is JSON, which json.Marshal would go through once more
+	t.With = nil
 	line, err := json.Marshal(t)
 	if err != nil {
 		return nil, fmt.Errorf("trace %s: %w", cmp.Or(t.In, "the whole state"), err)
+	}
+	if len(with) > 0 {
+		line = append(append(line[:len(line)-1], `,"with":`...), with...)
+		line = append(line, '}')
 	}
 	return append(line, '\n'), nil
 }
