@@ -72,6 +72,14 @@ func (d *Dispatcher) admit(ctx context.Context, b bindery.Build, ask bindery.Ask
 	return s, mine, nil
 }
 
+// full reports whether a launch would be refused for want of a place, so that nothing is built for it.
+func (d *Dispatcher) full(src bindery.Source, ask bindery.Ask) (no sched.Refuse, full bool) {
+	if !ask.Launches {
+		return sched.Refuse{}, false
+	}
+	return d.sched.Full(d.asksFor(src, ask))
+}
+
 // asksFor is what the queue must know of a session to say whether there is a place for it.
 func (d *Dispatcher) asksFor(src bindery.Source, ask bindery.Ask) sched.AskSession {
 	return sched.AskSession{

@@ -80,7 +80,7 @@ func (t *turn) submit(fresh bindery.Build, ask bindery.Ask) answer {
 	t.fresh, t.answer = fresh, fresh.ID
 	if id, ok := d.succeeded[fresh.Key]; ok && !local {
 		t.answer = id
-	} else if no, full := d.sched.Full(d.asksFor(src, ask)); full && ask.Launches {
+	} else if no, full := d.full(src, ask); full {
 		return answer{err: refusedError(no, src)}
 	} else {
 		t.rejected = ""
