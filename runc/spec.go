@@ -68,6 +68,8 @@ func spec(c container) *specs.Spec {
 		},
 	}
 	s.Linux.Seccomp = seccomp.DefaultProfile(s) // looks at the capabilities, so it comes last
+	// Nobody has programs for x32, and making its part of the filter is a quarter of what a start takes.
+	s.Linux.Seccomp.Architectures = slices.DeleteFunc(s.Linux.Seccomp.Architectures, func(a specs.Arch) bool { return a == specs.ArchX32 })
 	return s
 }
 

@@ -192,4 +192,6 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    done = main()
+    sys.stderr.flush()
+    os._exit(done)  # taking an interpreter apart takes time, and somebody waits

@@ -13,10 +13,8 @@ import optparse
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
-import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # What the planner has written, with the place that each line comes from in a comment.
@@ -308,7 +306,7 @@ class Compiler:
     ready when uv has them there."""
 
     def __init__(self, prefix, folder):
-        since = os.lstat(tempfile.mkdtemp(dir=folder)).st_ctime_ns
+        since = os.lstat(new_folder(folder)).st_ctime_ns
         argv = [os.path.realpath(prefix + "/bin/python"), "-S", "-s", "-W", "ignore", os.path.join(HERE, "compile.py"), "--wait", str(since),
                 os.path.join(os.environ["UV_CACHE_DIR"], "compiled"), site_packages(prefix)]
         env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
@@ -390,12 +388,33 @@ def install(mode, prefix, folder, args):
 def main():
     mode, args, prefix = sys.argv[1], sys.argv[2:], os.environ["NB_PYTHON_PREFIX"]
     os.makedirs(os.environ["TMPDIR"], exist_ok=True)
-    folder = tempfile.mkdtemp(dir=os.environ["TMPDIR"])
+    folder = new_folder(os.environ["TMPDIR"])
     try:
         return install(mode, prefix, folder, args)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
+
+
+# A program this short would be half done once it has imported what tempfile and shutil do.
+def new_folder(parent):
+    """Makes a directory of this process's own: steps that run at once share the parent."""
+    folder = os.path.join(parent, os.urandom(8).hex())
+    os.mkdir(folder, 0o700)
+    return folder
+
+
+def remove(folder):
+    """Removes a directory; what a package's building may have left in it can be in the way, and stays."""
+    try:
+        for place, _, files in os.walk(folder, topdown=False):
+            for name in files:
+                os.unlink(os.path.join(place, name))
+            os.rmdir(place)
+    except OSError:
+        pass
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    done = main()
+    sys.stdout.flush()
+    os._exit(done)  # taking an interpreter apart takes time, and somebody waits
