@@ -3,9 +3,7 @@ package buildkit_test
 import (
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -16,18 +14,13 @@ import (
 	"github.com/bindery-hub/bindery/plan"
 )
 
-// besidePip times pip in the image: what repo2docker does (nothing cached, nothing kept), then with the cache of a first
-// time. Like Bindery it installs what is not there already; it compiles modules, which a postBuild's pip leaves to Bindery.
-const besidePip = `set -e
-unset PIP_COMPILE
-for n in 1 2; do
-	sync
-	begin=$(date +%s%N)
-	python -m pip install --quiet --disable-pip-version-check --cache-dir /tmp/cache --prefix /tmp/p$n -r requirements-of-pip.txt
-	echo "pip took $(($(date +%s%N) - begin)) ns"
-	rm -rf /tmp/p$n
-done
-rm -rf /tmp/cache
+// besidePip installs by pip in the image, as repo2docker does: with nothing cached, then to fill a cache, then from it. Like
+// Bindery it installs what is not there already, and each time is a step's, its container included.
+const besidePip = `RUN sync
+RUN python -m pip install --quiet --disable-pip-version-check --no-cache-dir --prefix /tmp/cold -r requirements-of-pip.txt
+RUN --mount=type=cache,target=/tmp/cache,uid=1000 python -m pip install --quiet --cache-dir /tmp/cache --prefix /tmp/fill -r requirements-of-pip.txt
+RUN sync
+RUN --mount=type=cache,target=/tmp/cache,uid=1000 python -m pip install --quiet --disable-pip-version-check --cache-dir /tmp/cache --prefix /tmp/warm -r requirements-of-pip.txt
 `
 
 // BenchmarkBesidePip prints, for three environments, what Bindery takes to install them, with no package cached and with
@@ -66,40 +59,32 @@ func measure(b *testing.B, packages, name, requirements string) (cold, warm floa
 	c.Trust.Env = append(c.Trust.Env, "UV_DEFAULT_INDEX="+packages, "PIP_INDEX_URL="+packages)
 	e, stop := start(b, c)
 	defer stop()
-	timed(b, e, requirementsJob(b, "ready", "six\n")) // the base and the servers are there, as for every build but a machine's first
-	cold = timed(b, e, requirementsJob(b, name, requirements))
-	warm = timed(b, e, requirementsJob(b, name, requirements+"# again\n"))
-	j := job("pip", repo(b, "requirements-of-pip.txt", requirements, "postBuild", besidePip))
-	j.Plan.PostBuild = "postBuild"
-	s := &story{t: b}
-	if _, err := e.Solve(b.Context(), j, s.emit); err != nil {
-		b.Fatalf("%v\n%s", err, s.text())
-	}
-	for _, m := range regexp.MustCompile(`pip took (\d+) ns`).FindAllStringSubmatch(s.text(), -1) {
-		ns, err := strconv.ParseFloat(m[1], 64)
-		if err != nil {
-			b.Fatal(err)
-		}
-		pip = append(pip, ns/1e9)
-	}
-	if len(pip) != 2 {
-		b.Fatalf("pip was timed %d times\n%s", len(pip), s.text())
-	}
-	return cold, warm, pip
+	const ours = "requirements.txt"
+	timed(b, e, requirementsJob(b, "ready", "six\n"), ours) // the base and the servers are there, as for every build but a machine's first
+	cold = timed(b, e, requirementsJob(b, name, requirements), ours)[0]
+	warm = timed(b, e, requirementsJob(b, name, requirements+"# again\n"), ours)[0]
+	j := job("pip", repo(b, "requirements-of-pip.txt", requirements))
+	j.Appendix = besidePip
+	return cold, warm, timed(b, e, j, "--prefix /tmp/cold", "--prefix /tmp/warm")
 }
 
-// timed solves a job, and returns the seconds that its installing took.
-func timed(b *testing.B, e *buildkit.Engine, j plan.Job) float64 {
+// timed solves a job, and returns the seconds that the steps of each name took: a name is a part of theirs.
+func timed(b *testing.B, e *buildkit.Engine, j plan.Job, names ...string) []float64 {
 	b.Helper()
 	unix.Sync() // what was written before is not in the way
-	var seconds float64
+	seconds := make([]float64, len(names))
 	_, err := e.Solve(b.Context(), j, func(ev bindery.Event) {
-		if st := ev.Step; st != nil && strings.Contains(st.Name, "requirements.txt") && !st.Ended.IsZero() {
-			seconds += st.Ended.Sub(st.Started).Seconds()
+		for i, name := range names {
+			if st := ev.Step; st != nil && strings.Contains(st.Name, name) && !st.Ended.IsZero() {
+				seconds[i] += st.Ended.Sub(st.Started).Seconds()
+			}
 		}
 	})
 	if err != nil {
 		b.Fatal(err)
+	}
+	if slices.Contains(seconds, 0) {
+		b.Fatalf("the steps %q of %s took %v seconds", names, j.Name, seconds)
 	}
 	return seconds
 }
