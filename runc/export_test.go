@@ -1,5 +1,7 @@
 package runc
 
+import "github.com/opencontainers/runtime-spec/specs-go"
+
 // For tests.
 var (
 	AtLeast       = atLeast
@@ -7,6 +9,9 @@ var (
 	KeepLog       = keepLog
 	Environment   = environment
 )
+
+// Architectures are those that the filter of system calls lets programs be of.
+func Architectures() []specs.Arch { return spec(container{}).Linux.Seccomp.Architectures }
 
 // LookUp returns what lookUp does, in parts.
 func LookUp(rootfs, user string) (uid, gid uint32, groups []uint32, home string, err error) {

@@ -7,10 +7,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -117,6 +120,14 @@ func TestLookUpStaysInside(t *testing.T) {
 	must(t, os.Symlink(filepath.Dir(secret), filepath.Join(dir, "etc")))
 	if uid, _, _, _, err := runc.LookUp(dir, "ann"); err == nil {
 		t.Errorf("etc as a link: found user %d", uid)
+	}
+}
+
+// TestArchitectures: programs of 32 bits run, those for x32 do not.
+func TestArchitectures(t *testing.T) {
+	got := runc.Architectures()
+	if runtime.GOARCH == "amd64" && !slices.Equal(got, []specs.Arch{specs.ArchX86_64, specs.ArchX86}) {
+		t.Errorf("the filter is for %v", got)
 	}
 }
 
