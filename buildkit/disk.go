@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -41,9 +42,12 @@ func (e *Engine) Disk(ctx context.Context) (bindery.DiskUse, error) {
 		tops[r.Image.Name] = r.Snapshot
 	}
 	use := shareOut(layers, tops)
-	held := filepath.Join(e.stores.dir, "snapshots", "snapshots")
+	counted := []string{ // the layers, and where they are mounted
+		filepath.Join(e.stores.dir, "snapshots", "snapshots"), filepath.Join(e.stores.dir, "executor"), filepath.Join(e.stores.dir, "cachemounts"),
+		tempDir(e.cfg.Dir),
+	}
 	for _, dir := range []string{e.cfg.Dir, e.cfg.BaseDir} {
-		n, err := onDisk(ctx, dir, held)
+		n, err := onDisk(ctx, dir, counted...)
 		if err != nil {
 			return use, err
 		}
@@ -104,8 +108,8 @@ func (e *Engine) heldLayers(ctx context.Context) (map[string]*heldLayer, error) 
 	return out, ctx.Err()
 }
 
-// onDisk counts the bytes that a directory takes, but for one below it. What goes while it looks is not counted.
-func onDisk(ctx context.Context, dir, but string) (n int64, err error) {
+// onDisk counts the bytes that a directory takes, but for some below it. What goes while it looks is not counted.
+func onDisk(ctx context.Context, dir string, but ...string) (n int64, err error) {
 	linked := map[uint64]bool{}
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		switch {
@@ -113,7 +117,7 @@ func onDisk(ctx context.Context, dir, but string) (n int64, err error) {
 			return ctx.Err()
 		case err != nil:
 			return nil
-		case path == but:
+		case slices.Contains(but, path):
 			return filepath.SkipDir
 		}
 		info, err := d.Info()

@@ -52,7 +52,7 @@ func TestOnDisk(t *testing.T) {
 	}
 	measure := func() int64 {
 		t.Helper()
-		n, err := onDisk(t.Context(), dir, filepath.Join(dir, "held"))
+		n, err := onDisk(t.Context(), dir, filepath.Join(dir, "held"), filepath.Join(dir, "x", "mounted"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,10 +69,11 @@ func TestOnDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	write("held/layer", 1<<20)
+	write("x/mounted/layer", 1<<20)
 	if n := measure(); n != after {
 		t.Errorf("with another name of it, and what is counted elsewhere: %d, want %d", n, after)
 	}
-	if n, err := onDisk(t.Context(), filepath.Join(dir, "none"), ""); n != 0 || err != nil {
+	if n, err := onDisk(t.Context(), filepath.Join(dir, "none")); n != 0 || err != nil {
 		t.Errorf("what is not there: %d, %v", n, err)
 	}
 }

@@ -129,6 +129,9 @@ func (e *Engine) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(tempDir(e.cfg.Dir), 0o700); err != nil {
+		return fmt.Errorf("temporary directory: %w", err)
+	}
 	if err := e.cfg.Trust.write(e.trustDir()); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/gofrs/flock"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -24,6 +25,9 @@ const hostVariable = "BINDERY_TEST_ENGINE_DIR"
 func hostEngine(dir string) error {
 	runtime, err := findRunc()
 	if err != nil {
+		return err
+	}
+	if err := buildkit.TempIn(dir); err != nil {
 		return err
 	}
 	e, err := buildkit.Open(context.Background(), buildkit.Config{Dir: dir, BaseDir: filepath.Join(cacheDir(), "bases"), Runtime: runtime, CgroupParent: cgroupOf(dir), Volatile: true})
@@ -76,8 +80,23 @@ func TestKilledEngine(t *testing.T) {
 	if len(left) != 1 {
 		t.Fatalf("bundles %q after the kill, want one", left)
 	}
+	mounts, _ := filepath.Glob(filepath.Join(dir, "tmp", "buildkit-mount*"))
+	if len(mounts) == 0 {
+		t.Error("the engine mounted nothing in its temporary directory")
+	}
+	for _, m := range mounts { // as where no mount namespace went with the engine
+		if err := (&mount.Mount{Type: "bind", Source: filepath.Join(dir, "repo"), Options: []string{"bind"}}).Mount(m); err != nil {
+			t.Fatal(err)
+		}
+	}
 	awaitUnlocked(t, filepath.Join(dir, "lock"))
 	e, _ := start(t, c)
+	if list, err := os.ReadDir(filepath.Join(dir, "tmp")); err != nil || len(list) != 0 {
+		t.Errorf("temporary files %v are left: %v", list, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "repo", "Dockerfile")); err != nil {
+		t.Errorf("what was mounted there went with them: %v", err)
+	}
 	if list := bundles(); len(list) != 0 {
 		t.Errorf("bundles %q are left", list)
 	}

@@ -2,16 +2,31 @@ package buildkit
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/mount"
+	"golang.org/x/sys/unix"
 )
 
+func tempDir(engine string) string { return filepath.Join(engine, "tmp") }
+
+// TempIn has BuildKit and containerd keep what they need for a moment, such as mount points of layers, in the directory
+// dir of an engine, which clears it whenever it is opened. They know none but the process' own, which this changes: so it
+// is for the program that hosts an engine.
+func TempIn(dir string) error {
+	if err := mount.SetTempMountLocation(tempDir(dir)); err != nil {
+		return fmt.Errorf("temporary directory: %w", err)
+	}
+	return os.Setenv("TMPDIR", tempDir(dir))
+}
+
 // clearLeftovers ends and removes the steps of an engine that was killed: BuildKit leaves a bundle for each, and runc
-// a state of the same name. The directory's lock says that nobody runs them any more.
+// a state of the same name. What it had mounted for a moment goes as well. The directory's lock says that nobody uses it
+// any more.
 func (e *Engine) clearLeftovers(ctx context.Context) {
 	bundles, _ := filepath.Glob(filepath.Join(e.cfg.Dir, "worker", "executor", "*", "config.json"))
 	for _, b := range bundles {
@@ -25,6 +40,14 @@ func (e *Engine) clearLeftovers(ctx context.Context) {
 		if err := os.RemoveAll(dir); err != nil {
 			e.cfg.Log.WarnContext(ctx, "a step's bundle is left", "dir", dir, "err", err)
 		}
+	}
+	tmp := tempDir(e.cfg.Dir)
+	err := mount.UnmountRecursive(tmp, unix.MNT_DETACH)
+	if err == nil {
+		err = os.RemoveAll(tmp)
+	}
+	if err != nil {
+		e.cfg.Log.WarnContext(ctx, "temporary files are left", "dir", tmp, "err", err)
 	}
 }
 

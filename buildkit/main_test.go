@@ -33,7 +33,13 @@ var (
 var sharedCaps = buildkit.Caps{Memory: 6 << 30, PIDs: 3000}
 
 // theRun is where this run keeps everything.
-var theRun = sync.OnceValues(func() (*scratch.Dir, error) { return scratch.New("buildkit", sweepCgroups) })
+var theRun = sync.OnceValues(func() (*scratch.Dir, error) {
+	run, err := scratch.New("buildkit", sweepCgroups)
+	if err == nil {
+		err = buildkit.TempIn(run.Path) // so that it goes with the rest when the run is killed
+	}
+	return run, err
+})
 
 // mkdir makes a directory in it, on a real file system: overlays do not stack on overlays or tmpfs.
 func mkdir(name string) (string, error) {

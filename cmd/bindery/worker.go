@@ -183,9 +183,13 @@ func (c *workerCmd) engine(ctx context.Context, a *app, net *bridge.Network, log
 	if err != nil {
 		return nil, err
 	}
+	dir := a.inst.path("worker", "engine")
+	if err := buildkit.TempIn(dir); err != nil {
+		return nil, err
+	}
 	volatile := a.cfg.Steps.Volatile == nil || *a.cfg.Steps.Volatile
 	return buildkit.Open(ctx, buildkit.Config{
-		Dir: a.inst.path("worker", "engine"), BaseDir: a.inst.path("worker", "bases"), Runtime: program,
+		Dir: dir, BaseDir: a.inst.path("worker", "bases"), Runtime: program,
 		CgroupParent: a.inst.cgroup() + "/builds", Caps: buildkit.Caps{Memory: cmp.Or(int64(a.cfg.Steps.Memory), memoryTotal()/5*4), PIDs: 1 << 14, StepPIDs: 1 << 12},
 		Network: stepNetwork{net}, Allow: allow, Nameserver: net.Gateway().String(),
 		Trust:            withConda(buildkit.Trust{CAFile: trustFile(a.cfg.Steps, a.getenv), Env: trustEnv(a.cfg, a.getenv)}, a.cfg.Conda),

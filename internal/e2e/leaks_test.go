@@ -91,6 +91,7 @@ func (h *hub) remains(t testing.TB) remains {
 		"links":      "/sys/class/net/*/brport",
 		"sessions":   h.dir + "/sessions/*",
 		"scratch":    h.dir + "/worker/scratch/*",
+		"temporary":  h.dir + "/worker/engine/tmp/*",
 		"leases":     h.dir + "/net/leases/*",
 	} {
 		found, err := filepath.Glob(pattern)
