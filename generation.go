@@ -265,12 +265,16 @@ type Coverage struct {
 type GenerationEvent struct {
 	Time       time.Time       `json:"time"`
 	Generation string          `json:"generation"`
-	Event      string          `json:"event"` // "state", "proven", "held", "invalidated" or "removed"
+	Event      string          `json:"event"` // "state", "proven", "held", "invalidated", "removed" or ImageDropped
 	State      GenerationState `json:"state,omitempty"`
 	Source     Source          `json:"source,omitzero"`
+	Worker     string          `json:"worker,omitempty"` // that dropped the image
 	Who        string          `json:"who,omitempty"`
 	Reason     string          `json:"reason,omitempty"`
 }
+
+// ImageDropped is the event of an image that a worker removed by itself, because its disk was short of room.
+const ImageDropped = "dropped"
 
 // A Selector chooses images: all, those of a generation, or those of a repository or an owner.
 type Selector struct {

@@ -35,6 +35,27 @@ type BuildAttempt struct {
 	Err     *Error       `json:"error,omitempty"`
 }
 
+// A Dropped is an image that its worker removed by itself, because its disk was short of room.
+type Dropped struct {
+	Number int64     `json:"number"` // of the worker's notes, growing
+	Time   time.Time `json:"time"`
+	Image  string    `json:"image"`
+	Source Source    `json:"source"`
+	Used   time.Time `json:"used,omitzero"` // last launch
+	Free   int64     `json:"free"`          // bytes of the disk
+	Wanted int64     `json:"wanted"`        // that should have been
+}
+
+// Why says in words when and why it was removed.
+func (d Dropped) Why() string {
+	const form = time.DateTime + " UTC"
+	used := "it was never launched"
+	if !d.Used.IsZero() {
+		used = "it was launched last at " + d.Used.UTC().Format(form)
+	}
+	return "at " + d.Time.UTC().Format(form) + " its disk had " + bytesText(d.Free) + " free, less than " + bytesText(d.Wanted) + " (cache.min_free); " + used
+}
+
 // A Check is one thing that a machine must have: found or not, and what to do about it.
 type Check struct {
 	Name   string `json:"name"`

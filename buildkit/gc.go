@@ -10,6 +10,8 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/moby/buildkit/client"
 	"golang.org/x/sys/unix"
+
+	bindery "github.com/bindery-hub/bindery"
 )
 
 // policy is what BuildKit keeps of its cache by itself, after every build.
@@ -19,22 +21,23 @@ func (c Config) policy() []client.PruneInfo {
 
 // Collect writes down when images were used, and makes room if the disk is short of it: BuildKit neither counts nor
 // frees what leases keep, so the images that nobody has used for longest go first, one by one. An image that a
-// session runs on stays, and one that is fresh: its visitor is on the way.
+// session runs on stays, and one that is fresh: its visitor is on the way. Dropped tells of those that went.
 func (e *Engine) Collect(ctx context.Context) error {
 	if err := e.records.flush(); err != nil {
 		return err
 	}
 	for {
-		short, err := e.shortOfSpace()
-		if err != nil || !short {
+		free, err := e.freeSpace()
+		if err != nil || free >= e.cfg.MinFree {
 			return err
 		}
-		name, err := e.leastUsed(ctx)
-		if err != nil || name == "" {
+		img, err := e.leastUsed(ctx)
+		if err != nil || img.Name == "" {
 			return err
 		}
-		e.cfg.Log.InfoContext(ctx, "an image is removed to make room", "image", name)
-		if err := e.RemoveImage(ctx, name); err != nil {
+		why := bindery.Dropped{Time: time.Now().UTC(), Image: img.Name, Source: img.Source, Used: img.Used, Free: free, Wanted: e.cfg.MinFree}
+		e.cfg.Log.InfoContext(ctx, "an image is removed to make room", "image", why.Image, "reason", why.Why())
+		if err := e.removeImage(ctx, why.Image, &why); err != nil {
 			return err
 		}
 		if err := e.prune(ctx); err != nil {
@@ -43,19 +46,19 @@ func (e *Engine) Collect(ctx context.Context) error {
 	}
 }
 
-func (e *Engine) shortOfSpace() (bool, error) {
+func (e *Engine) freeSpace() (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(e.cfg.Dir, &st); err != nil {
-		return false, fmt.Errorf("free space: %w", err)
+		return 0, fmt.Errorf("free space: %w", err)
 	}
-	return int64(st.Bavail)*st.Bsize < e.cfg.MinFree, nil
+	return int64(st.Bavail) * st.Bsize, nil
 }
 
-// leastUsed returns the image to go first, or "" when every image has a session or is fresh.
-func (e *Engine) leastUsed(ctx context.Context) (string, error) {
+// leastUsed returns the image to go first, or none when every image has a session or is fresh.
+func (e *Engine) leastUsed(ctx context.Context) (bindery.Image, error) {
 	all, err := e.records.all()
 	if err != nil {
-		return "", err
+		return bindery.Image{}, err
 	}
 	busy := map[string]bool{}
 	err = e.snapshotter().Walk(within(ctx), func(_ context.Context, info snapshots.Info) error {
@@ -63,13 +66,13 @@ func (e *Engine) leastUsed(ctx context.Context) (string, error) {
 		return nil
 	})
 	if err != nil {
-		return "", fmt.Errorf("list sessions: %w", err)
+		return bindery.Image{}, fmt.Errorf("list sessions: %w", err)
 	}
 	all = slices.DeleteFunc(all, func(r record) bool { return busy[r.Image.Name] || time.Since(lastUse(r)) < e.cfg.Fresh })
 	if len(all) == 0 {
-		return "", nil
+		return bindery.Image{}, nil
 	}
-	return slices.MinFunc(all, func(a, b record) int { return lastUse(a).Compare(lastUse(b)) }).Image.Name, nil
+	return slices.MinFunc(all, func(a, b record) int { return lastUse(a).Compare(lastUse(b)) }).Image, nil
 }
 
 // prune lets BuildKit apply its policy now.

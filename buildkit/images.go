@@ -44,11 +44,16 @@ func (e *Engine) Images(context.Context) ([]bindery.Image, error) {
 // RemoveImage forgets the image called name. Its layers stay as build cache until they are collected; sessions that
 // were prepared from it go on.
 func (e *Engine) RemoveImage(ctx context.Context, name string) error {
+	return e.removeImage(ctx, name, nil)
+}
+
+// removeImage keeps note of why an image goes, if it is for want of room.
+func (e *Engine) removeImage(ctx context.Context, name string, why *bindery.Dropped) error {
 	rec, err := e.records.get(name)
 	if err != nil {
 		return err
 	}
-	if err := e.records.remove(name); err != nil {
+	if err := e.records.remove(name, why); err != nil {
 		return err
 	}
 	if err := e.unsave(name); err != nil {
@@ -58,6 +63,14 @@ func (e *Engine) RemoveImage(ctx context.Context, name string) error {
 		return fmt.Errorf("drop lease: %w", err)
 	}
 	return nil
+}
+
+// Dropped lists the images that Collect has removed, the oldest first, but for those of which it was told to forget it.
+func (e *Engine) Dropped(context.Context) ([]bindery.Dropped, error) { return e.records.dropped() }
+
+// ForgetDropped forgets these notes up to the one with the number last.
+func (e *Engine) ForgetDropped(_ context.Context, last int64) error {
+	return e.records.forgetDropped(last)
 }
 
 func checkSession(id string) error {

@@ -305,6 +305,10 @@ func TestImagesAreEvictedWhenSpaceIsShort(t *testing.T) {
 	if _, err := e.Image(t.Context(), busy.Image.Name); err != nil {
 		t.Errorf("the image with a session: %v", err)
 	}
+	gone, err := e.Dropped(t.Context())
+	if err != nil || len(gone) != 1 || gone[0].Image != idle.Image.Name || gone[0].Source != idle.Image.Source || gone[0].Free == 0 || gone[0].Wanted != c.MinFree {
+		t.Errorf("dropped: %+v, %v", gone, err)
+	}
 }
 
 // Steps are under the configured cgroup, which bounds them together, and leaves with the engine.

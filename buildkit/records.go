@@ -1,6 +1,7 @@
 package buildkit
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +33,12 @@ type records struct {
 
 func imagesBucket() []byte { return []byte("images") }
 
+// droppedBucket has notes of images that were removed for want of room, by number.
+func droppedBucket() []byte { return []byte("dropped") }
+
+// mostDropped bounds how many are kept where nobody asks for them.
+const mostDropped = 1000
+
 func openRecords(path string, volatile bool) (*records, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{NoSync: volatile})
 	if err != nil {
@@ -39,6 +46,9 @@ func openRecords(path string, volatile bool) (*records, error) {
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
 		_, err := tx.CreateBucketIfNotExists(imagesBucket())
+		if err == nil {
+			_, err = tx.CreateBucketIfNotExists(droppedBucket())
+		}
 		return err
 	})
 	if err != nil {
@@ -96,14 +106,77 @@ func (r *records) put(rec record) (old string, err error) {
 	return old, nil
 }
 
-func (r *records) remove(name string) error {
-	err := r.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(imagesBucket()).Delete([]byte(name)) })
+// remove forgets an image. why is noted with that, if it was for want of room.
+func (r *records) remove(name string, why *bindery.Dropped) error {
+	err := r.db.Update(func(tx *bolt.Tx) error {
+		if err := tx.Bucket(imagesBucket()).Delete([]byte(name)); err != nil || why == nil {
+			return err
+		}
+		return note(tx.Bucket(droppedBucket()), *why)
+	})
 	if err != nil {
 		return fmt.Errorf("image record: %w", err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.used, name)
+	return nil
+}
+
+func note(notes *bolt.Bucket, d bindery.Dropped) error {
+	n, err := notes.NextSequence()
+	if err != nil {
+		return err
+	}
+	d.Number = int64(n)
+	b, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	if n > mostDropped {
+		if err := notes.Delete(noteKey(n - mostDropped)); err != nil {
+			return err
+		}
+	}
+	return notes.Put(noteKey(n), b)
+}
+
+// noteKey sorts as its number does.
+func noteKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+// dropped returns the notes, the oldest first.
+func (r *records) dropped() ([]bindery.Dropped, error) {
+	list := []bindery.Dropped{}
+	err := r.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(droppedBucket()).ForEach(func(_, b []byte) error {
+			var d bindery.Dropped
+			if err := json.Unmarshal(b, &d); err != nil {
+				return err
+			}
+			list = append(list, d)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("notes of dropped images: %w", err)
+	}
+	return list, nil
+}
+
+// forgetDropped deletes the notes up to a number.
+func (r *records) forgetDropped(last int64) error {
+	err := r.db.Update(func(tx *bolt.Tx) error {
+		c := tx.Bucket(droppedBucket()).Cursor()
+		for k, _ := c.First(); k != nil && binary.BigEndian.Uint64(k) <= uint64(last); k, _ = c.First() {
+			if err := c.Delete(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("notes of dropped images: %w", err)
+	}
 	return nil
 }
 

@@ -25,6 +25,8 @@ type worker struct {
 	attempts map[string]*attempt // by id/attempt
 	starts   map[string]int      // by key of an attempt: how often it really started
 	images   map[string]bool
+	dropped  []bindery.Dropped // since it was told that the others are known
+	deaf     bool              // it does not take that in
 	resolves int
 	commit   string
 	refuse   error // of Resolve
@@ -190,6 +192,34 @@ func (w *worker) RemoveImage(_ context.Context, name string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.images, name)
+	return w.away()
+}
+
+// drop removes an image for want of room.
+func (w *worker) drop(image string) {
+	w.set(func() {
+		delete(w.images, image)
+		n := int64(1)
+		if len(w.dropped) > 0 {
+			n += w.dropped[len(w.dropped)-1].Number
+		}
+		w.dropped = append(w.dropped, bindery.Dropped{Number: n, Time: time.Now(), Image: image, Source: ask("r").Source, Free: 3 << 30, Wanted: 5 << 30})
+	})
+}
+
+func (w *worker) Dropped(context.Context) ([]bindery.Dropped, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.dropped), w.away()
+}
+
+func (w *worker) ForgetDropped(_ context.Context, last int64) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.deaf {
+		return bindery.Errorf(bindery.ErrWorkerLost, bindery.Transient, "", "it was killed")
+	}
+	w.dropped = slices.DeleteFunc(w.dropped, func(d bindery.Dropped) bool { return d.Number <= last })
 	return w.away()
 }
 

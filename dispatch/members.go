@@ -23,6 +23,7 @@ type member struct {
 
 	lost    bool               // its builds were given up
 	emptied time.Time          // when it was last told to make room
+	dropped bindery.Dropped    // the last image that it told of, for who watches it
 	stop    context.CancelFunc // of who watches it; nil: nobody yet
 	gone    bool               // it was removed
 }

@@ -63,6 +63,7 @@ func (d *Dispatcher) lookAfter(m *member) func(context.Context) {
 			if now := d.cfg.Now(); now.Sub(swept) >= sweepEvery {
 				swept = now
 				d.sweep(ctx, l.status.Prepared)
+				d.noteDropped(ctx, m)
 			}
 			if pause(ctx, d.cfg.PollWorker) != nil {
 				return

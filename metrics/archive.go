@@ -57,7 +57,7 @@ func (a *Archive) Launched(rep bindery.LaunchReport) {
 
 // Generation takes a step of a generation, likewise.
 func (a *Archive) Generation(e bindery.GenerationEvent) {
-	line := generationLine{eventAt(e.Time, "generation"), e.Generation, e.Event, e.State, e.Source.URL, e.Source.Commit, e.Who, e.Reason}
+	line := generationLine{eventAt(e.Time, "generation"), e.Generation, e.Event, e.State, e.Source.URL, e.Source.Commit, e.Worker, e.Who, e.Reason}
 	if !a.put([]fileLine{{generationLines, e.Time, line}}) {
 		a.cfg.Log.Warn("the archive is behind; a line is lost", "generation", e.Generation)
 	}
@@ -197,6 +197,7 @@ type generationLine struct {
 	State      bindery.GenerationState `json:"state,omitempty"`
 	Repo       string                  `json:"repo,omitempty"`
 	Ref        string                  `json:"ref,omitempty"`
+	Worker     string                  `json:"worker,omitempty"` // that dropped the image
 	Who        string                  `json:"who,omitempty"`
 	Reason     string                  `json:"reason,omitempty"`
 }

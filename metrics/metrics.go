@@ -67,6 +67,7 @@ type Recorder struct {
 	canary      bindery.CanaryReport // the last one
 	sung        time.Time            // the last that went well; before the first, when this began
 	disks       map[string]*disk     // of workers
+	dropped     map[string]int       // images, by worker
 }
 
 // New makes a Recorder.
@@ -93,7 +94,7 @@ func New(cfg Config) (*Recorder, error) {
 	}
 	r := &Recorder{
 		cfg: cfg, registry: prometheus.NewRegistry(), repos: map[string]bool{}, generations: map[string]bool{},
-		recent: map[string]time.Time{}, disks: map[string]*disk{}, sung: cfg.Now(),
+		recent: map[string]time.Time{}, disks: map[string]*disk{}, dropped: map[string]int{}, sung: cfg.Now(),
 	}
 	r.instruments()
 	for _, c := range []prometheus.Collector{
@@ -238,6 +239,13 @@ func (r *Recorder) Canary(rep bindery.CanaryReport) {
 	if rep.Err == nil {
 		r.sung = rep.Time
 	}
+}
+
+// Dropped counts an image that a worker removed because its disk was short of room.
+func (r *Recorder) Dropped(worker string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dropped[worker]++
 }
 
 // Launched counts a request for a launch that has ended.

@@ -128,6 +128,7 @@ func everything(r *metrics.Recorder) {
 	r.Resolved(src, bindery.Errorf(bindery.ErrRefNotFound, bindery.User, "", "no"), false)
 	r.Resolved(bindery.Source{Provider: bindery.ProviderZenodo}, bindery.Errorf(bindery.ErrUnreachable, bindery.Transient, "", "no"), true)
 	r.Resolved(src, errors.New("no"), false)
+	r.Dropped("w1")
 	r.Canary(bindery.CanaryReport{Time: at.Add(-time.Minute), Took: map[string]time.Duration{bindery.CanaryQueue: time.Second, bindery.CanaryBuild: 2 * time.Second}})
 	r.Canary(bindery.CanaryReport{
 		Time: at, Failed: bindery.CanaryLaunch, Err: bindery.Errorf(bindery.ErrTimeout, bindery.Transient, "", "no"), Took: map[string]time.Duration{bindery.CanaryQueue: time.Second},

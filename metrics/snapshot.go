@@ -67,6 +67,7 @@ var gauges = [...]gauge{
 	{"bindery_worker_disk_free_bytes", "Bytes free on a worker's disk.", []string{"worker"}},
 	{"bindery_worker_disk_full_seconds", "Seconds until a worker's disk is full, if it goes on as in the last quarter of an hour; +Inf: it does not fill.", []string{"worker"}},
 	{"bindery_worker_cache_bytes", "Bytes of a worker's build cache.", []string{"worker"}},
+	{"bindery_worker_images_dropped_total", "Images that a worker removed because its disk was short of room.", []string{"worker"}},
 	{"bindery_worker_checks_failed", "Checks of a worker that fail.", []string{"worker", "level"}},
 }
 

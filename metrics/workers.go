@@ -49,6 +49,10 @@ func (s snapshot) ofWorker(w bindery.WorkerView, set func(name string, v float64
 	for level, n := range failed {
 		set("bindery_worker_checks_failed", float64(n), w.Name, level)
 	}
+	s.r.mu.Lock()
+	dropped := s.r.dropped[w.Name]
+	s.r.mu.Unlock()
+	set("bindery_worker_images_dropped_total", float64(dropped), w.Name)
 	set("bindery_worker_slots", float64(w.Slots), w.Name)
 	set("bindery_worker_builds", float64(builds), w.Name)
 	if !w.Up { // what it said of its disk is old

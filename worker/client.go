@@ -290,6 +290,19 @@ func (c *Client) Disk(ctx context.Context) (bindery.DiskUse, error) {
 	return out, err
 }
 
+// Dropped lists the images that the worker removed because its disk was short of room, the oldest first. It tells of them
+// until it is told that this is known.
+func (c *Client) Dropped(ctx context.Context) ([]bindery.Dropped, error) {
+	var out []bindery.Dropped
+	err := c.do(ctx, http.MethodGet, "/v1/dropped", nil, &out)
+	return out, err
+}
+
+// ForgetDropped has the worker forget those up to the one with the number last.
+func (c *Client) ForgetDropped(ctx context.Context, last int64) error {
+	return c.do(ctx, http.MethodDelete, "/v1/dropped?last="+strconv.FormatInt(last, 10), nil, nil)
+}
+
 // RemoveImage removes the image called name.
 func (c *Client) RemoveImage(ctx context.Context, name string) error {
 	return c.do(ctx, http.MethodDelete, imagePath(name), nil, nil)

@@ -32,6 +32,8 @@ func (s *Server) handler() http.Handler {
 		"POST /v1/plan":                        s.postPlan,
 		"GET /v1/images":                       s.getImages,
 		"GET /v1/disk":                         s.getDisk,
+		"GET /v1/dropped":                      s.getDropped,
+		"DELETE /v1/dropped":                   s.deleteDropped,
 		"GET /v1/images/{name...}":             s.getImage,
 		"GET /v1/packages/{name...}":           s.getPackages,
 		"DELETE /v1/images/{name...}":          s.deleteImage,
@@ -326,6 +328,30 @@ func (s *Server) getDisk(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, out)
+}
+
+// getDropped answers with the images that went for want of room; what is deleted of them is known to whoever asks.
+func (s *Server) getDropped(w http.ResponseWriter, r *http.Request) error {
+	out := []bindery.Dropped{}
+	if s.cfg.Dropper != nil {
+		var err error
+		if out, err = s.cfg.Dropper.Dropped(r.Context()); err != nil {
+			return err
+		}
+	}
+	return writeJSON(w, http.StatusOK, out)
+}
+
+func (s *Server) deleteDropped(w http.ResponseWriter, r *http.Request) error {
+	last, err := number(r, "last")
+	if err == nil && s.cfg.Dropper != nil {
+		err = s.cfg.Dropper.ForgetDropped(r.Context(), last)
+	}
+	if err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 // getPackages answers with what an image has installed, in the form that the engine has for it.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,7 @@ type fake struct {
 	mu       sync.Mutex
 	prepared map[string]bool
 	started  int
+	dropped  []bindery.Dropped
 }
 
 func newFake() *fake { return &fake{prepared: map[string]bool{}} }
@@ -83,6 +85,13 @@ func (f *fake) Images(context.Context) ([]bindery.Image, error) {
 func (f *fake) RemoveImage(ctx context.Context, name string) error {
 	_, err := f.Image(ctx, name)
 	return err
+}
+
+func (f *fake) Dropped(context.Context) ([]bindery.Dropped, error) { return f.dropped, nil }
+
+func (f *fake) ForgetDropped(_ context.Context, last int64) error {
+	f.dropped = slices.DeleteFunc(f.dropped, func(d bindery.Dropped) bool { return d.Number <= last })
+	return nil
 }
 
 func (f *fake) Prepare(_ context.Context, session, image string) (bindery.Rootfs, error) {

@@ -37,6 +37,12 @@ type Images interface {
 	Prepared(ctx context.Context) ([]string, error)
 }
 
+// A Dropper removes images by itself when its disk is short of room, and keeps note of it.
+type Dropper interface {
+	Dropped(ctx context.Context) ([]bindery.Dropped, error)
+	ForgetDropped(ctx context.Context, last int64) error
+}
+
 // A Resolver finds the commit of a source.
 type Resolver interface {
 	Resolve(ctx context.Context, src bindery.Source) (bindery.Source, error)
@@ -60,6 +66,8 @@ type Config struct {
 	Slots      int // builds at once; default: 1
 	// Disk says where the bytes of the images' disk are. Optional.
 	Disk func(ctx context.Context) (bindery.DiskUse, error)
+	// Dropper tells which images went for want of room. Optional.
+	Dropper Dropper
 	// Packages lists what an image has installed. Optional.
 	Packages func(ctx context.Context, image string) (json.RawMessage, error)
 	GitHub   func() int                                          // questions that GitHub's API still takes; may be nil

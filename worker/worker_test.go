@@ -95,7 +95,9 @@ func TestHostileNames(t *testing.T) {
 }
 
 func TestRest(t *testing.T) {
-	w := serve(t, t.TempDir(), newFake(), func(c *worker.Config) {
+	f := newFake()
+	w := serve(t, t.TempDir(), f, func(c *worker.Config) {
+		c.Dropper = f
 		c.Usage = func(context.Context) (int64, int64, error) { return 5, 7, nil }
 		c.Checks = func(context.Context) []bindery.Check { return []bindery.Check{{Name: "x", OK: true}} }
 	})
@@ -119,6 +121,19 @@ func TestRest(t *testing.T) {
 	}
 	if err := w.RemoveImage(ctx, "bindery/known"); err != nil {
 		t.Error(err)
+	}
+	if all, err := w.Dropped(ctx); err != nil || len(all) != 0 {
+		t.Errorf("Dropped: %+v, %v", all, err)
+	}
+	f.dropped = []bindery.Dropped{{Number: 7, Image: "bindery/a", Time: time.Unix(1e9, 0).UTC(), Free: 1}, {Number: 8, Image: "bindery/b"}}
+	if all, err := w.Dropped(ctx); err != nil || cmp.Diff(f.dropped, all) != "" {
+		t.Errorf("Dropped: %+v, %v", all, err)
+	}
+	if err := w.ForgetDropped(ctx, 7); err != nil {
+		t.Error(err)
+	}
+	if all, err := w.Dropped(ctx); err != nil || len(all) != 1 || all[0].Number != 8 {
+		t.Errorf("Dropped, but for what is known: %+v, %v", all, err)
 	}
 	if fs, err := w.Prepare(ctx, "s1", "bindery/known"); err != nil || len(fs.Mounts) != 1 {
 		t.Errorf("Prepare: %+v, %v", fs, err)

@@ -120,6 +120,16 @@ func (v visitorWorker) RemoveImage(ctx context.Context, name string) error {
 // Disk says where the bytes of its disk are.
 func (v visitorWorker) Disk(ctx context.Context) (bindery.DiskUse, error) { return v.w.Disk(ctx) }
 
+// Dropped lists the images that it removed for want of room.
+func (v visitorWorker) Dropped(ctx context.Context) ([]bindery.Dropped, error) {
+	return v.w.Dropped(ctx)
+}
+
+// ForgetDropped says that those up to a number are known.
+func (v visitorWorker) ForgetDropped(ctx context.Context, last int64) error {
+	return v.w.ForgetDropped(ctx, last)
+}
+
 // hubSessions begins the ids of a hub's sessions.
 const hubSessions = "s-"
 

@@ -121,8 +121,13 @@ func (o *observed) launched(rep bindery.LaunchReport) {
 	o.archive.Launched(rep)
 }
 
-// generation is told of each step of a generation.
-func (o *observed) generation(e bindery.GenerationEvent) { o.archive.Generation(e) }
+// generation is told of each step of a generation, and what becomes of its images.
+func (o *observed) generation(e bindery.GenerationEvent) {
+	o.archive.Generation(e)
+	if o.metrics != nil && e.Event == bindery.ImageDropped {
+		o.metrics.Dropped(e.Worker)
+	}
+}
 
 // pools is told what a file declares of node pools.
 func (o *observed) pools(file string, declared pools, wrong error) {

@@ -145,7 +145,7 @@ func (c *workerCmd) server(a *app, sources *repositories, engine *buildkit.Engin
 		Builder: builder, Images: engine, Resolver: sources, Planner: planner{builder},
 		Dir: a.inst.path("worker"), Name: c.Name, Pool: c.Pool, Labels: c.Label, Machine: c.MachineType, Room: engine.Prune,
 		Probe: &worker.Probe{Dir: a.inst.path("worker"), Reach: a.reach}, Version: thisRelease().Version, Generation: a.generation(),
-		Packages: packages(engine), Disk: engine.Disk, Slots: c.Slots, Usage: engine.Usage, GitHub: sources.visitors.GitHubLeft, Checks: net.Checks, IdleExit: c.IdleExit, Log: log,
+		Packages: packages(engine), Disk: engine.Disk, Dropper: engine, Slots: c.Slots, Usage: engine.Usage, GitHub: sources.visitors.GitHubLeft, Checks: net.Checks, IdleExit: c.IdleExit, Log: log,
 		Secrets: append(slices.Concat(passwords(trustEnv(a.cfg, a.getenv)), condaSecrets(a.cfg.Conda)), a.cfg.Providers.tokens()...),
 	})
 }

@@ -196,6 +196,24 @@ func (w workers) Disk(ctx context.Context) (bindery.DiskUse, error) {
 	return c.Disk(ctx)
 }
 
+// Dropped lists the images that it removed for want of room.
+func (w workers) Dropped(ctx context.Context) ([]bindery.Dropped, error) {
+	c, err := w.client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.Dropped(ctx)
+}
+
+// ForgetDropped says that those up to a number are known.
+func (w workers) ForgetDropped(ctx context.Context, last int64) error {
+	c, err := w.client(ctx)
+	if err != nil {
+		return err
+	}
+	return c.ForgetDropped(ctx, last)
+}
+
 // supervise starts a new worker when the old one has died, and replaces one of another program or with other flags as
 // soon as it has nothing to do. Where even a new one is another, since the configuration file has changed under us, it
 // is left alone.
