@@ -88,18 +88,17 @@ func (rep *Report) printShares(row rower) {
 		}
 		return fmt.Sprintf("%s of %d", percent(r.ETA.Coverage), r.ETA.Samples)
 	})
-	row("median error, of 2 min and more", func(r *Result) string {
-		if r.ETA.Samples == 0 {
-			return "-"
-		}
-		return percent(r.ETA.LongError)
-	})
-	row("median error, where told", func(r *Result) string {
-		if r.ETA.Samples == 0 {
-			return "-"
-		}
-		return percent(r.ETA.MedianError)
-	})
+	misses := func(name string, of func(ETA) float64) {
+		row(name, func(r *Result) string {
+			if r.ETA.Samples == 0 {
+				return "-"
+			}
+			return percent(of(r.ETA))
+		})
+	}
+	misses("their median error", func(e ETA) float64 { return e.MedianOfAll })
+	misses("of 2 min and more", func(e ETA) float64 { return e.LongError })
+	misses("where a page names it", func(e ETA) float64 { return e.MedianError })
 }
 
 // placed is a cell about sessions, where places are counted.
