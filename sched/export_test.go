@@ -11,7 +11,7 @@ import (
 // step only.
 var kept = []string{
 	"Scheduler.view", "Scheduler.hall", "Scheduler.out", "Scheduler.fresh", "Scheduler.leaving", "Scheduler.origin", "Scheduler.ahead",
-	"build.seen", "broad.tried", "broad.match",
+	"build.seen", "broad.tried", "broad.match", "bucket.pairs", "pair.named",
 }
 
 // Unlike compares everything that two schedulers know, whatever it is, and says where they differ. It notes in seen each
@@ -107,9 +107,9 @@ func (c *comparison) unlike(path string, a, b reflect.Value) string {
 }
 
 func (c *comparison) pointers(path string, a, b reflect.Value) string {
-	// A flow keeps a post that has no lanes for the next one.
+	// A flow keeps a post that has no pairs for the next one.
 	empty := func(v reflect.Value) bool {
-		return v.IsNil() || v.Type() == reflect.TypeFor[*post]() && v.Elem().FieldByName("lanes").Len() == 0
+		return v.IsNil() || v.Type() == reflect.TypeFor[*post]() && v.Elem().FieldByName("pairs").Len() == 0
 	}
 	if empty(a) || empty(b) {
 		if empty(a) != empty(b) {

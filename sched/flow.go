@@ -2,7 +2,6 @@ package sched
 
 import (
 	"math"
-	"strconv"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -47,44 +46,49 @@ type payer struct {
 	at     int
 }
 
-// A post is the waiting lanes of one size that a flow holds. A lane could be held by either of its flows; the one with
-// the higher tag should, since that tag counts. A lane that is held by the other one is moved when it is met: the
-// lower tag only calls it too early, never too late.
+// A post is the pairs of one size that a flow holds. A pair could be held by either of its flows; the one with the
+// higher tag should, since that tag counts. A pair that is held by the other one is moved when it is met: the lower tag
+// only calls it too early, never too late.
 type post struct {
 	flow  *flow
-	lanes pile[*lane]
+	pairs pile[*pair]
 	at    int // its place in the lot; -1: none
 }
 
-// A lane is the waiting builds of one size, one repository, one requester.
+// A pair is the waiting builds of one size of one owner and one requester, in lanes: at a post while one of these is not
+// paused.
+type pair struct {
+	flow  [2]*flow
+	lanes pile[*lane]
+	named map[laneName]*lane // all of them, once they are many
+	other float64            // the lower of the two tags when it was looked at last: it orders pairs of equal tags
+	at    int32              // its place at the post; -1: none
+	size  size
+	held  side
+}
+
+// A lane is the waiting builds of a pair that are of one repository: they pause and go on together.
 type lane struct {
-	flow   [2]*flow
+	pair   *pair
 	builds pile[*build]
-	other  float64 // the lower of the two tags when it was looked at last: it orders lanes of equal tags
 	at     int32
-	size   size
-	held   side
+	paused bool
 }
 
-type laneName struct{ owner, repo, requester string }
-
-// laneName is the lane that a build waits in. Those that a broad rule holds back wait apart from the others of the same
-// names, of which the rule may not be about all.
-func (b *build) laneName() laneName {
-	n := laneName{b.Owner, b.Repo, b.Requester}
-	if b.mark != 0 {
-		n.requester += markSign + strconv.Itoa(int(b.mark))
-	}
-	return n
+// A laneName tells the lanes of a pair apart. Those that a broad rule holds back wait apart from the others of the same
+// repository, of which the rule may not be about all.
+type laneName struct {
+	repo string
+	mark uint16
 }
 
-const markSign = "\x00"
+func (b *build) laneName() laneName { return laneName{b.Repo, b.mark} }
 
 // A bucket is all that waits of one class. Classes share no flows: what bots use is not held against a person.
 type bucket struct {
 	class   bindery.Class
 	flows   [2]map[string]*flow
-	lanes   [sizes]map[laneName]*lane
+	pairs   [sizes]map[[2]*flow]*pair // by owner and requester
 	lots    [sizes]pile[*post]
 	payers  pile[*payer]
 	virtual float64    // start tag of the last build that started, or served if that is more
@@ -97,13 +101,14 @@ type bucket struct {
 
 func newBucket(class bindery.Class) *bucket {
 	b := &bucket{class: class, flows: [2]map[string]*flow{{}, {}}}
-	for z := range b.lanes {
-		b.lanes[z] = map[laneName]*lane{}
+	for z := range b.pairs {
+		b.pairs[z] = map[[2]*flow]*pair{}
 	}
 	return b
 }
 
 func (p *post) place(i int)  { p.at = i }
+func (q *pair) place(i int)  { q.at = int32(i) }
 func (l *lane) place(i int)  { l.at = int32(i) }
 func (b *build) place(i int) { b.at = int32(i) }
 func (p *payer) place(i int) { p.at = i }
@@ -125,18 +130,26 @@ func (b *build) age() {
 	b.since = float64(b.Created.UnixMilli())/1000 - doubling*math.Log2(float64(1+b.watchers))
 }
 
+// before puts paused lanes last.
 func (l *lane) before(o *lane) bool {
-	if l.other != o.other {
-		return l.other < o.other
+	if l.paused != o.paused {
+		return o.paused
 	}
 	return l.builds[0].before(o.builds[0])
+}
+
+func (q *pair) before(o *pair) bool {
+	if q.other != o.other {
+		return q.other < o.other
+	}
+	return q.lanes[0].before(o.lanes[0])
 }
 
 func (p *post) before(o *post) bool {
 	if p.flow.tag != o.flow.tag {
 		return p.flow.tag < o.flow.tag
 	}
-	return p.lanes[0].before(o.lanes[0])
+	return p.pairs[0].before(o.pairs[0])
 }
 
 // free is the tag that a flow would have, had the builds that run cost nothing.
@@ -146,25 +159,16 @@ func (p *payer) before(o *payer) bool { return p.free() < o.free() }
 
 // join makes a build wait in its lane.
 func (k *bucket) join(s *Scheduler, b *build, now time.Time) {
-	z := s.size(b)
 	b.mark = s.markOf(b)
-	name := b.laneName()
-	l := k.lanes[z][name]
-	if l == nil {
-		for d, who := range []string{b.Owner, b.Requester} {
-			if k.flows[d][who] == nil {
-				k.sweep(s, side(d), now) // while nobody has one of its flows in hand
-			}
+	for d, who := range []string{b.Owner, b.Requester} {
+		if k.flows[d][who] == nil {
+			k.sweep(s, side(d), now) // while nobody has one of its flows in hand
 		}
-		l = &lane{size: z, at: -1}
-		l.flow[byOwner] = k.flow(s, byOwner, b.Owner, now)
-		l.flow[byRequester] = k.flow(s, byRequester, b.Requester, now)
-		k.lanes[z][name] = l
 	}
-	for d, f := range l.flow {
+	q := k.pair(s.size(b), [2]*flow{k.flow(s, byOwner, b.Owner, now), k.flow(s, byRequester, b.Requester, now)})
+	for d, f := range q.flow {
 		k.occupy(s, side(d), f, b.Attempt > 0 || s.origin != nil, now)
 	}
-	b.lane = l
 	if k.waiting == 0 {
 		k.served = max(k.served, k.base())
 	}
@@ -173,80 +177,156 @@ func (k *bucket) join(s *Scheduler, b *build, now time.Time) {
 		k.tag = max(k.tag, s.virtual+s.cfg.Guess.Seconds()/s.cfg.Unattended)
 	}
 	k.waiting++
-	l.builds.push(b)
-	if len(l.builds) == 1 {
-		if !s.paused(b) {
-			k.hold(l)
-		}
-		return
+	l := q.lane(b.laneName())
+	if l == nil {
+		l = &lane{pair: q, paused: s.paused(b)}
+		l.builds.push(b)
+		q.add(l)
+	} else {
+		l.builds.push(b)
+		q.lanes.fix(int(l.at))
 	}
-	k.fix(l)
+	b.lane = l
+	k.sit(q)
 }
 
 // leave takes a waiting build out of its lane. Its flows stay busy with it until rest.
 func (k *bucket) leave(b *build) {
 	l := b.lane
+	q := l.pair
 	l.builds.remove(int(b.at))
 	k.waiting--
 	b.lane = nil
 	if len(l.builds) > 0 {
-		k.fix(l)
-		return
+		q.lanes.fix(int(l.at))
+	} else {
+		q.lanes.remove(int(l.at))
+		delete(q.named, b.laneName())
 	}
-	if l.at >= 0 {
-		k.drop(l)
+	k.sit(q)
+	if len(q.lanes) == 0 {
+		delete(k.pairs[q.size], q.flow)
 	}
-	delete(k.lanes[l.size], b.laneName())
 }
 
-// hold puts a lane where its higher tag is.
-func (k *bucket) hold(l *lane) {
-	l.held = byOwner
-	// Of equal tags the one that has more to do will rise first.
-	if o, r := l.flow[byOwner], l.flow[byRequester]; r.tag > o.tag || r.tag == o.tag && r.busy > o.busy {
-		l.held = byRequester
+// fix restores the order after something about a lane changed.
+func (k *bucket) fix(l *lane) {
+	l.pair.lanes.fix(int(l.at))
+	k.sit(l.pair)
+}
+
+// lanes calls do with each lane, in no order.
+func (k *bucket) lanes(do func(*lane) bool) {
+	for _, pairs := range k.pairs {
+		for _, q := range pairs {
+			for _, l := range q.lanes {
+				if !do(l) {
+					return
+				}
+			}
+		}
 	}
-	l.other = l.flow[1-l.held].tag
-	f := l.flow[l.held]
-	p := f.post[l.size]
+}
+
+// pair finds the pair of two flows or makes one.
+func (k *bucket) pair(z size, of [2]*flow) *pair {
+	q := k.pairs[z][of]
+	if q == nil {
+		q = &pair{flow: of, size: z, at: -1}
+		k.pairs[z][of] = q
+	}
+	return q
+}
+
+// fewLanes are found by looking through them.
+const fewLanes = 16
+
+func (q *pair) lane(n laneName) *lane {
+	if q.named != nil {
+		return q.named[n]
+	}
+	for _, l := range q.lanes {
+		if l.builds[0].laneName() == n {
+			return l
+		}
+	}
+	return nil
+}
+
+// add takes a lane with a build in.
+func (q *pair) add(l *lane) {
+	q.lanes.push(l)
+	switch {
+	case q.named != nil:
+		q.named[l.builds[0].laneName()] = l
+	case len(q.lanes) > fewLanes:
+		q.named = make(map[laneName]*lane, 2*fewLanes)
+		for _, l := range q.lanes {
+			q.named[l.builds[0].laneName()] = l
+		}
+	}
+}
+
+// sit puts a pair where it belongs after its lanes changed: at a post if one of them is not paused.
+func (k *bucket) sit(q *pair) {
+	ready := len(q.lanes) > 0 && !q.lanes[0].paused
+	switch {
+	case ready && q.at < 0:
+		k.hold(q)
+	case ready:
+		k.fixPair(q)
+	case q.at >= 0:
+		k.drop(q)
+	}
+}
+
+// hold puts a pair where its higher tag is.
+func (k *bucket) hold(q *pair) {
+	q.held = byOwner
+	// Of equal tags the one that has more to do will rise first.
+	if o, r := q.flow[byOwner], q.flow[byRequester]; r.tag > o.tag || r.tag == o.tag && r.busy > o.busy {
+		q.held = byRequester
+	}
+	q.other = q.flow[1-q.held].tag
+	f := q.flow[q.held]
+	p := f.post[q.size]
 	if p == nil {
 		p = &post{flow: f, at: -1}
-		f.post[l.size] = p
+		f.post[q.size] = p
 	}
-	p.lanes.push(l)
+	p.pairs.push(q)
 	if p.at < 0 {
-		k.lots[l.size].push(p)
+		k.lots[q.size].push(p)
 		return
 	}
-	k.lots[l.size].fix(p.at)
+	k.lots[q.size].fix(p.at)
 }
 
-// drop takes a lane from the flow that holds it.
-func (k *bucket) drop(l *lane) {
-	f := l.flow[l.held]
-	p := f.post[l.size]
-	lot := &k.lots[l.size]
-	p.lanes.remove(int(l.at))
+// drop takes a pair from the flow that holds it.
+func (k *bucket) drop(q *pair) {
+	p := q.post()
+	lot := &k.lots[q.size]
+	p.pairs.remove(int(q.at))
+	q.held, q.other = byOwner, 0
 	switch {
 	case p.at < 0: // set aside during a search
-	case len(p.lanes) == 0:
+	case len(p.pairs) == 0:
 		lot.remove(p.at)
 	default:
 		lot.fix(p.at)
 	}
 }
 
-// fix restores the order after something about a lane changed.
-func (k *bucket) fix(l *lane) {
-	if l.at < 0 {
-		return
-	}
-	p := l.flow[l.held].post[l.size]
-	p.lanes.fix(int(l.at))
+// fixPair restores the order of a post and of its lot.
+func (k *bucket) fixPair(q *pair) {
+	p := q.post()
+	p.pairs.fix(int(q.at))
 	if p.at >= 0 {
-		k.lots[l.size].fix(p.at)
+		k.lots[q.size].fix(p.at)
 	}
 }
+
+func (q *pair) post() *post { return q.flow[q.held].post[q.size] }
 
 // flow finds a flow or makes one, whose tag is virtual time.
 func (k *bucket) flow(s *Scheduler, d side, name string, now time.Time) *flow {

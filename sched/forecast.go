@@ -131,9 +131,9 @@ func (s *Scheduler) nearest() (chosen []*build) {
 		for z := range k.lots {
 			posts := k.lots[z].first(mostAhead, nil)
 			for i, n := range shares(mostAhead, posts, (*post).waiting) {
-				lanes := posts[i].lanes.first(n, nil)
-				for j, m := range shares(n, lanes, (*lane).waiting) {
-					chosen = lanes[j].builds.first(m, chosen)
+				pairs := posts[i].pairs.first(n, nil)
+				for j, m := range shares(n, pairs, (*pair).waiting) {
+					chosen = pairs[j].first(m, chosen)
 				}
 			}
 		}
@@ -165,7 +165,7 @@ func (s *Scheduler) position(f *forecast, b *build) int {
 	if f.far == nil {
 		f.far = s.beyond(f)
 	}
-	held := b.lane == nil && s.paused(b) || b.lane != nil && b.lane.at < 0
+	held := b.lane == nil && s.paused(b) || b.lane != nil && b.lane.paused
 	i, _ := slices.BinarySearch(f.far, spot(rank(b.Class), held, b))
 	return len(f.seen) + i + 1
 }
@@ -174,12 +174,10 @@ func (s *Scheduler) position(f *forecast, b *build) int {
 func (s *Scheduler) beyond(f *forecast) []int64 {
 	far := make([]int64, 0, s.Waiting())
 	for i, k := range s.buckets {
-		for z := range k.lanes {
-			for _, l := range k.lanes[z] {
-				for _, b := range l.builds {
-					if b.seen != f.steps {
-						far = append(far, spot(i, l.at < 0, b))
-					}
+		for l := range k.lanes {
+			for _, b := range l.builds {
+				if b.seen != f.steps {
+					far = append(far, spot(i, l.paused, b))
 				}
 			}
 		}
@@ -222,16 +220,39 @@ func shares[T any](room int, to []T, waiting func(T) int) []int {
 	return gets
 }
 
-func (l *lane) waiting() int { return len(l.builds) }
+func (l *lane) waiting() int {
+	if l.paused {
+		return 0
+	}
+	return len(l.builds)
+}
 
 // waiting counts no further than a forecast looks.
-func (p *post) waiting() (n int) {
-	for _, l := range p.lanes {
-		if n += len(l.builds); n >= mostAhead {
+func (q *pair) waiting() (n int) {
+	for _, l := range q.lanes {
+		if n += l.waiting(); n >= mostAhead {
 			break
 		}
 	}
 	return n
+}
+
+func (p *post) waiting() (n int) {
+	for _, q := range p.pairs {
+		if n += q.waiting(); n >= mostAhead {
+			break
+		}
+	}
+	return n
+}
+
+// first appends n builds of a pair to out, the first ones of each of its first lanes.
+func (q *pair) first(n int, out []*build) []*build {
+	lanes := q.lanes.first(n, nil)
+	for i, m := range shares(n, lanes, (*lane).waiting) {
+		out = lanes[i].builds.first(m, out)
+	}
+	return out
 }
 
 // play runs a fork of the scheduler until all chosen builds have started.

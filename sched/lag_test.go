@@ -122,12 +122,12 @@ func slowBase(k *bucket, running []*build) float64 {
 
 // leads reports whether a flow has builds waiting, and its tag is the higher one of all of them.
 func (k *bucket) leads(d side, f *flow) (yes bool) {
-	for z := range k.lanes {
-		for _, l := range k.lanes[z] {
-			if l.flow[d] != f {
+	for _, pairs := range k.pairs {
+		for _, q := range pairs {
+			if q.flow[d] != f {
 				continue
 			}
-			if l.flow[1-d].tag > f.tag {
+			if q.flow[1-d].tag > f.tag {
 				return false
 			}
 			yes = true

@@ -61,7 +61,7 @@ func (c *costs) learn(repo, kind string, cost time.Duration, disk int64) {
 	if l == nil {
 		if len(c.order) >= mostRepos {
 			delete(c.repos, c.order[0])
-			c.order = append(c.order[:0:0], c.order[1:]...)
+			c.order = c.order[1:]
 		}
 		l = &law{}
 		c.repos[repo] = l

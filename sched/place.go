@@ -12,7 +12,8 @@ const (
 	mostSkips  = 1000
 	mostCapped = 100 // of them because they are over a cap
 	mostOver   = 32  // of these in one flow
-	mostFresh  = 8   // lanes whose lower tag is looked up in one search
+	mostLanes  = 100 // of one owner and one requester
+	mostFresh  = 8   // pairs whose lower tag is looked up in one search
 )
 
 // place starts what may start.
@@ -180,7 +181,9 @@ func earlier(a, b *build) bool {
 }
 
 // tag is the start tag of a build that waits in a lane.
-func (b *build) tag() float64 { return max(b.lane.flow[0].tag, b.lane.flow[1].tag) }
+func (b *build) tag() float64 { return b.lane.pair.tag() }
+
+func (q *pair) tag() float64 { return max(q.flow[0].tag, q.flow[1].tag) }
 
 // find finds the build of one size with the lowest tag that has a worker and, when strict, is over no cap.
 func (s *Scheduler) find(k *bucket, z size, strict bool, now time.Time) (*build, *worker) {
@@ -195,11 +198,11 @@ func (s *Scheduler) find(k *bucket, z size, strict bool, now time.Time) (*build,
 	var where *worker
 	for found == nil && len(*lot) > 0 && skips < mostSkips {
 		p := (*lot)[0]
-		if !strict || !s.over(p.lanes[0].held, p.flow.name) {
+		if !strict || !s.over(p.pairs[0].held, p.flow.name) {
 			if found, where = s.head(k, p, strict, &skips, now); found != nil {
 				break
 			}
-			if p.at != 0 || len(p.lanes) == 0 {
+			if p.at != 0 || len(p.pairs) == 0 {
 				continue // it has changed, or has gone
 			}
 		}
@@ -207,60 +210,55 @@ func (s *Scheduler) find(k *bucket, z size, strict bool, now time.Time) (*build,
 		aside = append(aside, lot.remove(0))
 	}
 	for _, p := range aside {
-		if p.at < 0 && len(p.lanes) > 0 {
+		if p.at < 0 && len(p.pairs) > 0 {
 			lot.push(p)
 		}
 	}
 	return found, where
 }
 
-// head finds the first build of a post that may start. Lanes that the other flow should hold are given to it.
+// head finds the first build of a post that may start. Pairs that the other flow should hold are given to it.
 func (s *Scheduler) head(k *bucket, p *post, strict bool, skips *int, now time.Time) (found *build, where *worker) {
-	var aside []*lane
-	for len(p.lanes) > 0 && *skips < mostSkips && (!strict || len(aside) < mostOver) {
-		l := p.lanes[0]
-		other := l.flow[1-l.held]
+	var aside []*pair
+	for len(p.pairs) > 0 && *skips < mostSkips && (!strict || len(aside) < mostOver) {
+		q := p.pairs[0]
+		other := q.flow[1-q.held]
 		if other.tag > p.flow.tag {
-			k.drop(l)
-			k.hold(l)
+			k.drop(q)
+			k.hold(q)
 			if p.at != 0 {
 				break // another post may be first now
 			}
 			continue
 		}
-		// Of equal tags the lower other one counts. What it was when the lane came may be old: it is looked up for so
-		// many lanes only, since in a crowd of flows that all meet one another most are old after each start.
-		if other.tag != l.other && s.fresh < mostFresh {
+		// Of equal tags the lower other one counts. What it was when the pair came may be old: it is looked up for so
+		// many pairs only, since in a crowd of flows that all meet one another most are old after each start.
+		if other.tag != q.other && s.fresh < mostFresh {
 			s.fresh++
-			l.other = other.tag
-			k.fix(l)
+			q.other = other.tag
+			k.fixPair(q)
 			if p.at != 0 {
 				break
 			}
 			continue
 		}
-		b := l.builds[0]
-		if s.size(b) != l.size {
-			s.requeue(b, now, func() {}) // more is known of it than when it came
-			if p.at != 0 {
+		if !strict || !s.over(1-q.held, other.name) {
+			var moved bool
+			if found, where, moved = s.first(q, strict, skips, now); found != nil || moved && p.at != 0 {
 				break
 			}
-			continue
-		}
-		if !strict || !s.over(1-l.held, other.name) && !s.overRepo(b.Repo) {
-			if found, where = s.fitting(l); found != nil {
-				break
+			if moved {
+				continue
 			}
 		}
 		*skips++
-		aside = append(aside, p.lanes.remove(int(l.at)))
+		aside = append(aside, p.pairs.remove(int(q.at)))
 	}
-	for _, l := range aside {
-		l.at = -1
-		p.lanes.push(l)
+	for _, q := range aside {
+		p.pairs.push(q)
 	}
 	if len(aside) > 0 {
-		lot := &k.lots[p.lanes[0].size]
+		lot := &k.lots[aside[0].size]
 		if p.at < 0 {
 			lot.push(p) // the others of it went elsewhere
 		}
@@ -269,11 +267,35 @@ func (s *Scheduler) head(k *bucket, p *post, strict bool, skips *int, now time.T
 	return found, where
 }
 
+// first finds the first build of a pair that may start, unless one has moved away, of which more is known than when it
+// came: another one may be first then.
+func (s *Scheduler) first(q *pair, strict bool, skips *int, now time.Time) (found *build, where *worker, moved bool) {
+	lanes := q.lanes[:1] // which nearly always has it
+	for i := 0; i < len(lanes) && !lanes[i].paused; i++ {
+		b := lanes[i].builds[0]
+		if s.size(b) != q.size {
+			s.requeue(b, now, func() {})
+			return nil, nil, true
+		}
+		if !strict || !s.overRepo(b.Repo) {
+			if found, where = s.fitting(lanes[i]); found != nil {
+				return found, where, false
+			}
+		}
+		if i == 0 && len(q.lanes) > 1 {
+			lanes = q.lanes.first(mostLanes, nil)
+		} else if i > 0 {
+			*skips++
+		}
+	}
+	return nil, nil, false
+}
+
 // fitting finds the first build of a lane that has a worker. Builds of one lane differ only in the workers that failed
 // them, so that few have to be looked at.
 func (s *Scheduler) fitting(l *lane) (*build, *worker) {
 	b := l.builds[0]
-	if w := s.choose(b, l.size); w != nil || len(b.avoid) == 0 {
+	if w := s.choose(b, l.pair.size); w != nil || len(b.avoid) == 0 {
 		if w == nil {
 			return nil, nil
 		}
@@ -286,7 +308,7 @@ func (s *Scheduler) fitting(l *lane) (*build, *worker) {
 		if found != nil && !b.before(found) {
 			continue
 		}
-		if w := s.choose(b, l.size); w != nil {
+		if w := s.choose(b, l.pair.size); w != nil {
 			found, where = b, w
 		}
 	}
@@ -307,8 +329,7 @@ func (s *Scheduler) overRepo(name string) bool {
 // start starts a build that waits in a lane: it takes its slot, and its flows are charged what it should cost.
 func (s *Scheduler) start(b *build, w *worker, now time.Time) {
 	k := s.bucket(b.Class)
-	l := b.lane
-	tag := max(l.flow[0].tag, l.flow[1].tag)
+	tag := b.tag()
 	k.virtual = max(k.virtual, tag)
 	k.leave(b)
 	b.Attempt++

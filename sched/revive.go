@@ -159,25 +159,25 @@ func (k *bucket) revive(w *wholeClass, of map[int64]*build) error {
 		k.payers[p.at] = p
 	}
 	for z := range w.Lots {
-		for i, lanes := range w.Lots[z] {
+		for i, pairs := range w.Lots[z] {
 			p := &post{at: i}
-			for _, x := range lanes {
-				l, err := k.reviveLane(size(z), x, of)
+			for _, x := range pairs {
+				q, err := k.revivePair(size(z), x, of)
 				if err != nil {
 					return err
 				}
-				l.at = int32(len(p.lanes))
-				p.lanes = append(p.lanes, l)
+				q.at = int32(len(p.pairs))
+				p.pairs = append(p.pairs, q)
 			}
-			if len(p.lanes) == 0 {
-				return fmt.Errorf("a post has no lanes")
+			if len(p.pairs) == 0 {
+				return fmt.Errorf("a post has no pairs")
 			}
-			p.flow = p.lanes[0].flow[p.lanes[0].held]
+			p.flow = p.pairs[0].flow[p.pairs[0].held]
 			p.flow.post[z] = p
 			k.lots[z] = append(k.lots[z], p)
 		}
-		for _, x := range w.Held[z] {
-			if _, err := k.reviveLane(size(z), x, of); err != nil {
+		for _, x := range w.Paused[z] {
+			if _, err := k.revivePair(size(z), x, of); err != nil {
 				return err
 			}
 		}
@@ -189,29 +189,48 @@ func (w wholeFlow) flow() *flow {
 	return &flow{name: w.Name, tag: w.Tag, left: w.Left, busy: w.Busy, load: w.Load}
 }
 
-func (k *bucket) reviveLane(z size, w wholeLane, of map[int64]*build) (*lane, error) {
-	l := &lane{size: z, held: w.Side, other: w.Other, at: -1}
-	for _, n := range w.Builds {
-		b := of[n]
-		if b == nil || b.lane != nil {
-			return nil, fmt.Errorf("no build of order %d waits for a lane", n)
+func (k *bucket) revivePair(z size, w wholePair, of map[int64]*build) (*pair, error) {
+	if w.Side != byOwner && w.Side != byRequester {
+		return nil, fmt.Errorf("a pair is of side %d", w.Side)
+	}
+	var q *pair
+	for _, orders := range w.Lanes {
+		l := &lane{}
+		for _, n := range orders {
+			b := of[n]
+			if b == nil || b.lane != nil {
+				return nil, fmt.Errorf("no build of order %d waits for a lane", n)
+			}
+			b.lane = l
+			b.place(len(l.builds))
+			l.builds = append(l.builds, b)
+			k.waiting++
 		}
-		b.lane = l
-		b.place(len(l.builds))
-		l.builds = append(l.builds, b)
-		k.waiting++
-	}
-	if len(l.builds) == 0 || w.Side != byOwner && w.Side != byRequester {
-		return nil, fmt.Errorf("a lane of %d builds is of side %d", len(l.builds), w.Side)
-	}
-	first := l.builds[0]
-	for d, name := range []string{first.Owner, first.Requester} {
-		if l.flow[d] = k.flows[d][name]; l.flow[d] == nil {
-			return nil, fmt.Errorf("nothing is known of %s, which has builds that wait", name)
+		if len(l.builds) == 0 {
+			return nil, fmt.Errorf("a lane has no builds")
+		}
+		first := l.builds[0]
+		flows := [2]*flow{k.flows[byOwner][first.Owner], k.flows[byRequester][first.Requester]}
+		if flows[byOwner] == nil || flows[byRequester] == nil {
+			return nil, fmt.Errorf("nothing is known of %s or %s, who have builds that wait", first.Owner, first.Requester)
+		}
+		if q == nil {
+			q = k.pair(z, flows)
+			q.held, q.other = w.Side, w.Other
+		}
+		if q.flow != flows {
+			return nil, fmt.Errorf("build %s waits among those of others", first.ID)
+		}
+		l.pair, l.paused = q, slices.Contains(w.Paused, len(q.lanes))
+		q.add(l)
+		if int(l.at) != len(q.lanes)-1 {
+			return nil, fmt.Errorf("lanes are out of order")
 		}
 	}
-	k.lanes[z][first.laneName()] = l
-	return l, nil
+	if q == nil {
+		return nil, fmt.Errorf("a pair has no lanes")
+	}
+	return q, nil
 }
 
 func (s *Scheduler) reviveSessions(w *Whole) {

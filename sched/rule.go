@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -282,22 +281,17 @@ func (s *Scheduler) reconsider(now time.Time) {
 // repause takes lanes that are held out of all posts, and gives those that are held no more back.
 func (s *Scheduler) repause(r Rule) {
 	for _, k := range s.buckets {
-		for z := range k.lanes {
-			var found []*lane
-			for n, l := range k.lanes[z] {
-				requester, _, _ := strings.Cut(n.requester, markSign)
-				if s.concerns(r, target{repo: n.repo, owner: n.owner, requester: requester}) {
-					found = append(found, l)
-				}
+		var found []*lane
+		for l := range k.lanes {
+			if s.concerns(r, l.builds[0].target()) {
+				found = append(found, l)
 			}
-			slices.SortFunc(found, func(a, b *lane) int { return cmp.Compare(a.builds[0].order, b.builds[0].order) })
-			for _, l := range found {
-				paused := s.paused(l.builds[0])
-				if paused && l.at >= 0 {
-					k.drop(l)
-				} else if !paused && l.at < 0 {
-					k.hold(l)
-				}
+		}
+		slices.SortFunc(found, func(a, b *lane) int { return cmp.Compare(a.builds[0].order, b.builds[0].order) })
+		for _, l := range found {
+			if paused := s.paused(l.builds[0]); paused != l.paused {
+				l.paused = paused
+				k.fix(l)
 			}
 		}
 	}

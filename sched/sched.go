@@ -132,7 +132,7 @@ type Scheduler struct {
 	quicks  int
 
 	turn    bool    // the class whose builds are looked at has its turn before more urgent ones
-	fresh   int     // lanes whose lower tag was looked up in this search
+	fresh   int     // pairs whose lower tag was looked up in this search
 	leaving *worker // a slot of it is taken for free, to see who would have it
 
 	costs    *costs
@@ -318,10 +318,10 @@ func (s *Scheduler) unqueue(b *build, now time.Time) {
 		s.later--
 		return
 	}
-	l := b.lane
+	q := b.lane.pair
 	k := s.bucket(b.Class)
 	k.leave(b)
-	for d, f := range l.flow {
+	for d, f := range q.flow {
 		k.rest(side(d), f, now)
 	}
 }

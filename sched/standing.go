@@ -120,7 +120,9 @@ func (s *Scheduler) reason(b *build, ahead int, now time.Time) string {
 	text := fmt.Sprintf("Every slot is taken (%d); ", s.slots)
 	// Caps bind only while others wait.
 	k := s.bucket(b.Class)
-	alone := func(d side) bool { return k.waiting <= int(b.lane.flow[d].busy)-s.running[1+d][b.lane.flow[d].name] }
+	alone := func(d side) bool {
+		return k.waiting <= int(b.lane.pair.flow[d].busy)-s.running[1+d][b.lane.pair.flow[d].name]
+	}
 	switch {
 	case alone(byOwner) || alone(byRequester):
 	case s.overRepo(b.Repo):

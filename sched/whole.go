@@ -106,8 +106,8 @@ type (
 		Load    [2]float64
 		Tag     float64
 		Flows   [2][]wholeFlow       // by name
-		Lots    [sizes][][]wholeLane // posts as they lie, and their lanes as these do
-		Held    [sizes][]wholeLane   // lanes that nothing is taken from, by order of their first builds
+		Lots    [sizes][][]wholePair // posts as they lie, and their pairs as these do
+		Paused  [sizes][]wholePair   // that are at no post, by order of their first builds
 	}
 	wholeFlow struct {
 		Name string      `json:"n"`
@@ -122,10 +122,11 @@ type (
 		Builds int
 		Sum    float64
 	}
-	wholeLane struct {
-		Builds []int64 `json:"b"` // orders
-		Side   side    `json:"s,omitzero"`
-		Other  float64 `json:"o,omitzero"`
+	wholePair struct {
+		Lanes  [][]int64 `json:"b"`           // orders of builds, all as they lie
+		Paused []int     `json:"p,omitempty"` // lanes
+		Side   side      `json:"s,omitzero"`
+		Other  float64   `json:"o,omitzero"`
 	}
 	wholeDebtor struct {
 		Class bindery.Class
@@ -229,8 +230,8 @@ func (w *Whole) sort() {
 		for _, flows := range w.Classes[i].Flows {
 			slices.SortFunc(flows, func(a, b wholeFlow) int { return cmp.Compare(a.Name, b.Name) })
 		}
-		for _, lanes := range w.Classes[i].Held {
-			slices.SortFunc(lanes, func(a, b wholeLane) int { return cmp.Compare(a.Builds[0], b.Builds[0]) })
+		for _, pairs := range w.Classes[i].Paused {
+			slices.SortFunc(pairs, func(a, b wholePair) int { return cmp.Compare(a.Lanes[0][0], b.Lanes[0][0]) })
 		}
 	}
 }
@@ -265,17 +266,17 @@ func (k *bucket) whole() wholeClass {
 		}
 	}
 	for z := range k.lots {
-		w.Lots[z] = make([][]wholeLane, 0, len(k.lots[z]))
+		w.Lots[z] = make([][]wholePair, 0, len(k.lots[z]))
 		for _, p := range k.lots[z] {
-			lanes := make([]wholeLane, 0, len(p.lanes))
-			for _, l := range p.lanes {
-				lanes = append(lanes, l.whole())
+			pairs := make([]wholePair, 0, len(p.pairs))
+			for _, q := range p.pairs {
+				pairs = append(pairs, q.whole())
 			}
-			w.Lots[z] = append(w.Lots[z], lanes)
+			w.Lots[z] = append(w.Lots[z], pairs)
 		}
-		for _, l := range k.lanes[z] {
-			if l.at < 0 {
-				w.Held[z] = append(w.Held[z], l.whole())
+		for _, q := range k.pairs[z] {
+			if q.at < 0 {
+				w.Paused[z] = append(w.Paused[z], q.whole())
 			}
 		}
 	}
@@ -290,10 +291,17 @@ func (f *flow) whole() wholeFlow {
 	return w
 }
 
-func (l *lane) whole() wholeLane {
-	w := wholeLane{Builds: make([]int64, 0, len(l.builds)), Side: l.held, Other: l.other}
-	for _, b := range l.builds {
-		w.Builds = append(w.Builds, b.order)
+func (q *pair) whole() wholePair {
+	w := wholePair{Lanes: make([][]int64, 0, len(q.lanes)), Side: q.held, Other: q.other}
+	for i, l := range q.lanes {
+		orders := make([]int64, 0, len(l.builds))
+		for _, b := range l.builds {
+			orders = append(orders, b.order)
+		}
+		w.Lanes = append(w.Lanes, orders)
+		if l.paused {
+			w.Paused = append(w.Paused, i)
+		}
 	}
 	return w
 }

@@ -276,10 +276,10 @@ func TestNotWhole(t *testing.T) {
 	}
 	good := written(t, p.s)
 	for name, tt := range map[string]struct{ old, bad string }{
-		"a build that is not there": {`"b":[2]`, `"b":[7]`},
-		"a build that waits twice":  {`"b":[2]`, `"b":[2,2]`},
-		"a lane of nothing":         {`"b":[2]`, `"b":[]`},
-		"a third side":              {`"b":[2]`, `"b":[2],"s":2`},
+		"a build that is not there": {`"b":[[2]]`, `"b":[[7]]`},
+		"a build that waits twice":  {`"b":[[2]]`, `"b":[[2,2]]`},
+		"a lane of nothing":         {`"b":[[2]]`, `"b":[[]]`},
+		"a third side":              {`"b":[[2]]`, `"b":[[2]],"s":2`},
 		"a flow that is not there":  {`"n":"b"`, `"n":"c"`},
 		"who pays is nowhere":       {`"At":0`, `"At":2`},
 		"two pay in one place":      {`"At":1`, `"At":0`},
