@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -224,17 +225,19 @@ type buildsLogsCmd struct {
 }
 
 // Run prints a build's log.
-func (c *buildsLogsCmd) Run(ctx context.Context, a *app) error {
+func (c *buildsLogsCmd) Run(ctx context.Context, a *app) (err error) {
 	client, err := c.running(a)
 	if err != nil {
 		return err
 	}
+	out := shownLog(a.stdout)
+	defer func() { err = errors.Join(err, out.Close()) }()
 	if c.Follow {
 		for e, err := range client.Events(ctx, c.ID, 0) {
 			if err != nil {
 				return err
 			}
-			if _, err := io.WriteString(a.stdout, e.Message); err != nil {
+			if _, err := io.WriteString(out, e.Message); err != nil {
 				return err
 			}
 		}
@@ -245,7 +248,7 @@ func (c *buildsLogsCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer func() { _ = log.Close() }() // only read
-	_, err = io.Copy(a.stdout, log)
+	_, err = io.Copy(out, log)
 	return err
 }
 

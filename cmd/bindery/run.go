@@ -251,7 +251,11 @@ func (o *owner) follow(ctx context.Context, address string, out ready) error {
 	defer stop()
 	group, inner := errgroup.WithContext(inner)
 	group.Go(func() error { return visits.Run(inner, o.listener) })
-	group.Go(func() error { return o.copyLog(inner) })
+	log := shownLog(o.app.stderr)
+	group.Go(func() error { return o.copyLog(inner, log) })
+	if screen, ok := log.(*terminalLog); ok && o.tell == nil {
+		screen.settle(inner) // or the server's own lines push the address off the screen
+	}
 	if err := o.announce(out); err != nil {
 		return err
 	}
@@ -300,7 +304,7 @@ func (o *owner) announce(out ready) error {
 }
 
 // copyLog shows the session's log on standard error; a session in the background keeps it for `sessions logs`.
-func (o *owner) copyLog(ctx context.Context) error {
+func (o *owner) copyLog(ctx context.Context, to io.WriteCloser) error {
 	if o.tell != nil {
 		return nil
 	}
@@ -309,8 +313,8 @@ func (o *owner) copyLog(ctx context.Context) error {
 		return fmt.Errorf("read the session's log: %w", err)
 	}
 	defer func() { _ = log.Close() }() // only read
-	_, _ = io.Copy(o.app.stderr, log)  // it ends with ctx, which says why
-	return nil
+	_, _ = io.Copy(to, log)            // it ends with ctx, which says why
+	return to.Close()
 }
 
 // stopSession takes the session down, whatever has ended; interrupted once more, it kills.

@@ -282,7 +282,9 @@ func (c *sessionsLogsCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer func() { _ = log.Close() }() // only read
-	_, err = io.Copy(a.stdout, log)
+	out := shownLog(a.stdout)
+	_, err = io.Copy(out, log)
+	err = errors.Join(err, out.Close())
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
