@@ -68,3 +68,17 @@ func TestErrors(t *testing.T) {
 		t.Error("AsError(nil) is not nil")
 	}
 }
+
+func TestMessagesInParts(t *testing.T) {
+	for msg, want := range map[string][3]string{
+		"":                            {"", "", ""},
+		"No answer":                   {"No answer", "", "No answer"},
+		"Is it there?\n":              {"Is it there?", "", "Is it there?"},
+		"\"x\" failed:\n  a\n\n b \n": {`"x" failed`, "  a\n\n b", `"x" failed: b`},
+	} {
+		e := &bindery.Error{Msg: msg}
+		if got := [3]string{e.What(), e.Lines(), e.Brief()}; got != want {
+			t.Errorf("%q is %q, want %q", msg, got, want)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package bindery
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // A Fault says whose failure an error is. The retry policy, the quotas and the pages read it.
@@ -68,6 +69,30 @@ func (e *Error) Unwrap() []error {
 		return []error{e.Kind}
 	}
 	return []error{e.Kind, e.Err}
+}
+
+// What is the message without the lines of a log that may follow it.
+func (e *Error) What() string {
+	what, _, more := strings.Cut(strings.TrimRight(e.Msg, " \n"), "\n")
+	if more {
+		what = strings.TrimSuffix(what, ":")
+	}
+	return what
+}
+
+// Lines are the lines of a log in the message: the last that a step said.
+func (e *Error) Lines() string {
+	_, lines, _ := strings.Cut(strings.TrimRight(e.Msg, " \n"), "\n")
+	return lines
+}
+
+// Brief is the message in one line, for tables. Of a log it has the last line, which most often says why.
+func (e *Error) Brief() string {
+	lines := e.Lines()
+	if lines == "" {
+		return e.What()
+	}
+	return e.What() + ": " + strings.TrimSpace(lines[strings.LastIndex(lines, "\n")+1:])
 }
 
 // Errorf makes an Error without a cause; Because adds one.

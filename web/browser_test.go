@@ -73,6 +73,67 @@ func TestLogInABrowser(t *testing.T) {
 	}
 }
 
+// What a step said stands below what happened, as it was written. The log has it already, and is not told again.
+func TestFailedStepInABrowser(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h, operated(h))
+	open(t, ts.URL+specPath)
+	id := h.theBuild(t)
+	h.say(id, "numpy=2\n     ^^\n")
+	h.fail(id, bindery.Errorf(bindery.ErrStep, bindery.User, "Read the lines above.", "\"pip\" failed with exit code 1:\nnumpy=2\n     ^^"))
+	for page, parts := range map[string][]string{
+		"/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main": {`id="problem-message">"pip" failed with exit code 1<`, `id="problem-lines">numpy=2
+     ^^<`, `>Build it again<`, `<div class="line">     ^^</div><div class="line">"pip" failed with exit code 1</div></div>`},
+		"/builds/" + id: {`<h2>"pip" failed with exit code 1</h2>`, `<pre>numpy=2
+     ^^</pre>`},
+		"/status": {`<td>"pip" failed with exit code 1: ^^</td>`},
+	} {
+		dom := strings.ReplaceAll(browse(t, ts.URL+page), "&#34;", `"`)
+		for _, part := range parts {
+			if !strings.Contains(dom, part) {
+				t.Errorf("%s has no %s:\n%s", page, part, dom)
+			}
+		}
+	}
+}
+
+// TestLostInABrowser loses the connection to a hub and finds it again: the page says nothing any more of its loss.
+func TestLostInABrowser(t *testing.T) {
+	words, err := fs.ReadFile(web.Overlay(fstest.MapFS{}), "static/words.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, again := range map[string]string{"a line of the log": `{ phase: "building", message: "two\n" }`, "where it stands": `{ phase: "building", run: {} }`} {
+		script := `let times = 0;
+		window.EventSource = class {
+			constructor() {
+				const first = times++ === 0;
+				const tell = (e) => this.onmessage({ lastEventId: "", data: JSON.stringify(e) });
+				setTimeout(() => {
+					if (!first) return tell(` + again + `);
+					tell({ phase: "building", message: "one\n" });
+					tell({ phase: "building", step: { name: "Install it" } });
+					setTimeout(() => {
+						this.onerror();
+						document.body.dataset.lost = document.getElementById("status").textContent;
+					}, 100);
+				}, 100);
+			}
+			close() {}
+		};
+		`
+		ts := serve(t, newHub(), func(c *web.Config) {
+			c.Files = web.Overlay(fstest.MapFS{"static/words.js": {Data: append([]byte(script), words...)}})
+		})
+		dom := browse(t, ts.URL+"/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main")
+		for _, part := range []string{`data-lost="The connection was lost"`, `aria-live="polite">Building the environment<`, `id="detail">Install it<`} {
+			if !strings.Contains(dom, part) {
+				t.Errorf("after %s the page has no %s:\n%s", name, part, dom)
+			}
+		}
+	}
+}
+
 // A build's own page draws its steps as bars on one axis of time, those that ran side by side below each other.
 func TestTimelineInABrowser(t *testing.T) {
 	h := newHub()

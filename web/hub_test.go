@@ -273,6 +273,8 @@ func (h *hub) Queue(context.Context) (bindery.Queue, error) {
 		case bindery.BuildQueued:
 			x.Standing = h.standing
 			q.Waiting = append(q.Waiting, x)
+		case bindery.BuildFailed:
+			q.Failures = append(q.Failures, bindery.RecentFailure{Build: b.ID, Source: b.Source, Row: 1, Until: now.Add(time.Minute), Err: b.Err})
 		}
 	}
 	q.Shares = []bindery.Share{{Scope: bindery.OnOwner, Name: "git/example.org/o", Class: bindery.Attended, Weight: 1}, {Scope: bindery.OnRequester, Name: "192.0.2.0/24", Class: bindery.Attended, Weight: 1}}

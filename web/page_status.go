@@ -75,7 +75,7 @@ func rowsOf(q bindery.Queue) (out statusRows) {
 	for _, f := range q.Failures[:min(len(q.Failures), mostRows)] {
 		x := statusRow{ID: f.Build, Name: repoName(f.Source), Ref: f.Source.Ref, Age: words(f.Until.Sub(q.At)), Position: f.Row}
 		if f.Err != nil {
-			x.Note = f.Err.Msg
+			x.Note = f.Err.Brief()
 		}
 		out.Failed = append(out.Failed, x)
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -113,7 +114,7 @@ func sampleQueue(src bindery.Source) bindery.Queue {
 			Position: i + 1, Reason: "Every slot is taken (2); this owner has its share of the slots", From: at.Add(time.Duration(i) * time.Minute), To: at.Add(time.Duration(3*i+2) * time.Minute),
 		}})
 	}
-	q.Failures = []bindery.RecentFailure{{Build: "b-old", Source: src, Row: 2, Until: at.Add(40 * time.Minute), Err: bindery.Errorf(bindery.ErrStep, bindery.User, "", "postBuild ended with exit code 1")}}
+	q.Failures = []bindery.RecentFailure{{Build: "b-old", Source: src, Row: 2, Until: at.Add(40 * time.Minute), Err: bindery.Errorf(bindery.ErrStep, bindery.User, "", "\"Run postBuild\" failed with exit code 1:\nMaking the data\n%s", strings.Repeat("data", 40))}}
 	return q
 }
 
@@ -188,7 +189,8 @@ func (s *Server) storyStream(w http.ResponseWriter, r *http.Request) error {
 	case "late":
 		stand(bindery.Standing{Run: bindery.Run{Since: at.Add(-20 * time.Minute), Most: 12 * time.Minute, To: later}})
 	case "failed":
-		_ = st.send("", failure(bindery.Errorf(bindery.ErrStep, bindery.User, "Read the last lines of the log.", "pip install ended with exit code 1")))
+		_ = st.send("", failure(bindery.Errorf(bindery.ErrStep, bindery.User, "Read the lines above, correct the repository and build again.",
+			"\"Install requirements.txt\" failed with exit code 1:\n    numpy=2.2.6\n         ^\n%s", strings.Repeat("long", 40))))
 	case "lobby":
 		say(bindery.PhaseBuilt, "Built image, launching...\n")
 		_ = st.send("", s.standing(bindery.PhaseLaunching, "Waiting to launch", bindery.Standing{Position: 2, Reason: "Every place is taken (40); 1 launch is ahead", From: soon, Likely: soon, To: later}))

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -48,7 +49,7 @@ func (c *buildsLsCmd) Run(ctx context.Context, a *app) error {
 	for _, b := range all {
 		why := ""
 		if b.Err != nil {
-			why = fit(clean(b.Err.Msg), 60)
+			why = fit(clean(b.Err.Brief()), 60)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s ago\t%s\t%s\n", b.ID, b.State, repoAt(b.Source), b.Class, b.Attempt, seconds(time.Since(b.Created)), took(b, time.Now()), why)
 	}
@@ -144,7 +145,12 @@ func showBuild(out io.Writer, b bindery.Build, at *bindery.QueuedBuild, now time
 		}
 	}
 	if b.Err != nil {
-		line("failed", "%s", b.Err.Msg)
+		line("failed", "%s", b.Err.What())
+		if said := b.Err.Lines(); said != "" {
+			for l := range strings.Lines(said) {
+				fmt.Fprintf(w, "\t  %s\n", strings.TrimRight(clean(l), " "))
+			}
+		}
 		line("remedy", "%s", b.Err.Remedy)
 		line("fault", "%s", b.Err.Fault)
 		if b.Until.After(now) {

@@ -74,7 +74,7 @@ func (o *office) Build(_ context.Context, id string) (bindery.Build, error) {
 		}
 	}
 	if id == "b-old" {
-		return bindery.Build{ID: id, State: bindery.BuildFailed, Err: bindery.Errorf(bindery.ErrStep, bindery.User, "Fix it.", "It failed")}, nil
+		return bindery.Build{ID: id, State: bindery.BuildFailed, Err: bindery.Errorf(bindery.ErrStep, bindery.User, "Fix it.", "It failed:\none\n\ttwo")}, nil
 	}
 	return bindery.Build{}, bindery.Errorf(bindery.ErrNotFound, bindery.User, "Check its id.", "There is no build %s", id)
 }
@@ -210,7 +210,7 @@ func TestBuildsCommands(t *testing.T) {
 		{"builds show b-2", 0, `(?s)state +queued.*position +1\nwaits +Every slot is taken \(1\); this build is next\nstarts +`},
 		{"builds show b-1", 0, `(?s)attempt +1 on w1.*watchers +136`},
 		{"builds show b-1 --json", 0, `"attempt": 1`},
-		{"builds show b-old", 0, `(?s)failed +It failed\nremedy +Fix it.\nfault +user`},
+		{"builds show b-old", 0, `(?s)failed +It failed\n +one\n +two\nremedy +Fix it.\nfault +user`},
 		{"builds show none", 1, `There is no build none`},
 		{"builds cancel b-1 b-2 --reason stuck", 0, `b-1 is cancelled\nb-2 is cancelled`},
 		{"builds retry b-old --reason mended", 0, `b-old is queued`},

@@ -137,7 +137,7 @@ func printQueue(out io.Writer, q bindery.Queue) error {
 		for _, f := range q.Failures {
 			why := ""
 			if f.Err != nil {
-				why = f.Err.Msg
+				why = f.Err.Brief()
 			}
 			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", f.Build, repoAt(f.Source), f.Row, seconds(f.Until.Sub(q.At)), fit(clean(why), 60))
 		}

@@ -24,6 +24,7 @@
   let seen = "";       // id of the last numbered event
   let over = false;
   let attempts = 0;    // to connect again
+  let before = null;   // what was said before the connection was lost
   let step = "waiting";
   let began = Date.now();
 
@@ -68,6 +69,8 @@
     source = new EventSource(url);
     source.onmessage = (m) => {
       attempts = 0;
+      if (before) say(...before);
+      before = null;
       if (m.lastEventId) {
         seen = m.lastEventId;
         for (const link of [el("btn-build"), el("btn-record")]) {
@@ -80,6 +83,7 @@
     source.onerror = () => {
       source.close();
       if (over) return;
+      before ||= [el("status").textContent, el("detail").textContent];
       const wait = Math.min(30, 2 ** attempts++);
       say("The connection was lost", `Connecting again in ${wait} s. Nothing is lost: the build goes on.`);
       setTimeout(() => over || connect(false), wait * 1000);
@@ -89,7 +93,7 @@
   function receive(e) {
     const phase = (e.phase || "").toLowerCase();
     if (phase !== "building" && phase !== "fetching") terminal.finishLine();
-    if (e.message && phase !== "ready" && !e.position && !e.run) terminal.write(e.message);
+    if (e.message && phase !== "ready" && !e.position && !e.run) terminal.write(phase === "failed" ? briefly(e) : e.message);
     if (phase === "failed") return fail(e);
     if (phase === "ready") return arrive(e);
     if (e.run) {
@@ -113,15 +117,30 @@
     el("detail").textContent = detail;
   }
 
+  // parts are what happened and what a step said last, which follows it in a message.
+  function parts(message) {
+    const [what, ...lines] = message.trimEnd().split("\n");
+    return lines.length ? [what.replace(/:$/, ""), lines.join("\n")] : [what, ""];
+  }
+
+  // briefly is a failure as the log ends with it. What a step said is in the log already.
+  function briefly(e) {
+    const [what, lines] = parts(e.error?.message || "");
+    return lines ? what + "\n" : e.message;
+  }
+
   function fail(e) {
     end();
     show(step, true);
     const err = e.error || {};
     say("The launch did not work", "");
     el("problem-fault").textContent = faults[err.fault] || "";
-    el("problem-message").textContent = err.message || e.message || "The launch failed.";
+    const [what, lines] = parts(err.message || e.message || "The launch failed.");
+    el("problem-message").textContent = what;
+    el("problem-lines").textContent = lines;
+    el("problem-lines").hidden = !lines;
     el("problem-remedy").textContent = err.remedy || "";
-    el("btn-retry").textContent = err.fault === "user" ? "Open anyway: build it again" : "Try again";
+    el("btn-retry").textContent = err.fault === "user" ? "Build it again" : "Try again";
     el("now-actions").hidden = true;
     el("problem").hidden = false;
     el("problem").focus({ preventScroll: true });
@@ -170,6 +189,7 @@
     over = false;
     seen = "";
     attempts = 0;
+    before = null;
     began = Date.now();
     el("problem").hidden = true;
     el("now-actions").hidden = false;

@@ -33,6 +33,12 @@
     return [a, " ", small];
   }
 
+  // brief is a message in one line: what happened, and the last that a step said.
+  function brief(message) {
+    const lines = message.trimEnd().split("\n");
+    return lines.length > 1 ? lines[0] + " " + lines[lines.length - 1].trim() : message;
+  }
+
   function fill(id, rows, none, width) {
     const body = el(id).tBodies[0];
     const shown = rows.slice(0, most).map((cells) => {
@@ -69,7 +75,7 @@
       cell(Words.starts(b.standing.from, b.standing.to, at)), cell(b.standing.reason || ""),
     ]), "Nothing waits.", 5);
     fill("failed", q.failures.map((f) => [
-      cell(...name(f.source || {}, f.build)), cell(f.row), time((Date.parse(f.until) - at) / 1000), cell(f.error ? f.error.message : ""),
+      cell(...name(f.source || {}, f.build)), cell(f.row), time((Date.parse(f.until) - at) / 1000), cell(f.error ? brief(f.error.message) : ""),
     ]), "None.", 4);
     el("fresh").textContent = "As of " + new Date(at).toLocaleTimeString() + ".";
   }
