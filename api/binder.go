@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -140,6 +141,9 @@ func (l *binderLaunch) open(ctx context.Context) (*http.Response, error) {
 	}
 	resp, err := (&http.Client{Transport: l.b.HTTP}).Do(req)
 	if err != nil {
+		if ue, ok := errors.AsType[*url.Error](err); ok {
+			err = ue.Err // without the address, which is long and says nothing more
+		}
 		return nil, bindery.Errorf(bindery.ErrUnreachable, bindery.Transient, "Check the hub's URL, and that it runs.", "The hub at %s does not answer", bindery.Printable(l.b.URL)).Because(err)
 	}
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // what is none is no event stream
@@ -172,10 +176,13 @@ func ParseLaunchLink(text, ref string, providers []bindery.Provider) (LaunchLink
 	}
 	if u.Scheme == "" {
 		id, raw, ok := strings.Cut(strings.TrimPrefix(u.EscapedPath(), "v2/"), "/")
-		if !ok || raw == "" || u.RawQuery != "" || climbs(u.EscapedPath()) {
+		if !ok || id == "" || u.Host != "" || raw == "" || u.RawQuery != "" || climbs(u.EscapedPath()) {
 			return LaunchLink{}, wrong
 		}
 		return LaunchLink{Spec: id + "/" + raw}, nil
+	}
+	if u.Scheme == "file" && u.Host == "" && strings.HasPrefix(u.Path, "/") { // a hub may allow some directories of its machine
+		return repositoryLink(u, ref, nil)
 	}
 	if (u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "ssh" && u.Scheme != "git") || u.Host == "" {
 		return LaunchLink{}, wrong

@@ -99,13 +99,14 @@ func TestParseLaunchLink(t *testing.T) {
 		"https://github.com/o/r.git": {Spec: "gh/o/r/HEAD"},
 		"https://gitlab.com/a/b/c":   {Spec: "gl/a%2Fb%2Fc/HEAD"},
 		"https://example.org/o/r":    {Spec: "git/https%3A%2F%2Fexample.org%2Fo%2Fr/HEAD"},
+		"file:///srv/r":              {Spec: "git/file%3A%2F%2F%2Fsrv%2Fr/HEAD"},
 	} {
 		got, err := api.ParseLaunchLink(text, "", bindery.DefaultProviders())
 		if d := cmp.Diff(want, got); err != nil || d != "" {
 			t.Errorf("%s: %v %s", text, err, d)
 		}
 	}
-	for _, text := range []string{"", "o", "gh/", "javascript:alert(1)", "file:///etc", "--hub", "https://u:p@example.org/r", "https:///x", "http://%zz/",
+	for _, text := range []string{"", "o", "gh/", "javascript:alert(1)", "file://host/etc", "file:etc", "/srv/r", "//srv/r", "--hub", "https://u:p@example.org/r", "https:///x", "http://%zz/",
 		"../../x", "gh/o/r/../../../api", "https://example.org/v2/gh/%2E%2e/r/main"} {
 		if got, err := api.ParseLaunchLink(text, "", bindery.DefaultProviders()); !errors.Is(err, bindery.ErrInvalid) {
 			t.Errorf("%q is %+v, %v", text, got, err)
@@ -146,6 +147,9 @@ func TestBinderThatIsNone(t *testing.T) {
 		for _, err := range b.Launch(t.Context(), "gh/o/r/main") {
 			if e := bindery.AsError(err); !errors.Is(err, bindery.ErrUnreachable) || e.Fault != bindery.Transient || e.Remedy == "" {
 				t.Errorf("%v", err)
+			}
+			if want := "The hub at http://hub.example.org does not answer: connection refused"; err.Error() != want {
+				t.Errorf("it says %q, want %q", err, want)
 			}
 		}
 		if asked != 2 {

@@ -281,6 +281,13 @@ func TestAllowedDirectory(t *testing.T) {
 		_, err := s.Resolve(t.Context(), git("file://"+srv.Root+path, ""))
 		wantError(t, err, bindery.ErrNotAllowed, bindery.User)
 	}
+	for path, kind := range map[string]bindery.Kind{
+		"/in/typo.git": bindery.ErrRepoNotFound, "/in/typo/deep.git": bindery.ErrRepoNotFound,
+		"/typo.git": bindery.ErrNotAllowed, "/in/escape.git/typo": bindery.ErrNotAllowed, "/in/../typo.git": bindery.ErrNotAllowed,
+	} {
+		_, err := s.Resolve(t.Context(), git("file://"+srv.Root+path, ""))
+		wantError(t, err, kind, bindery.User)
+	}
 }
 
 func TestManyRefs(t *testing.T) {

@@ -1,9 +1,12 @@
 package source
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -60,8 +63,12 @@ func (p Policy) checkURL(raw, ref string) error {
 			return nil
 		}
 	case "file":
-		if u.Path == raw[min(len("file://"), len(raw)):] && p.allowsDir(u.Path) {
+		plain := u.Path == raw[min(len("file://"), len(raw)):]
+		if plain && p.allowsDir(u.Path) {
 			return nil
+		}
+		if plain && p.lacks(u.Path) {
+			return bindery.Errorf(bindery.ErrRepoNotFound, bindery.User, "Check the address.", "There is no directory %s", bindery.Printable(u.Path))
 		}
 		return bindery.Errorf(bindery.ErrNotAllowed, bindery.User, "Use the https URL of the repository, or ask the operator to allow its directory.",
 			"Repositories in this machine's directories are not allowed here: %s", bindery.Printable(raw))
@@ -76,6 +83,20 @@ func (p Policy) allowsDir(dir string) bool {
 		return false
 	}
 	return slices.ContainsFunc(p.Dirs, func(d string) bool { return real == d || strings.HasPrefix(real, d+"/") })
+}
+
+// lacks reports whether dir is not there, where it would be allowed. Elsewhere nobody is told what there is.
+func (p Policy) lacks(dir string) bool {
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) || filepath.Clean(dir) != dir {
+		return false
+	}
+	for dir != "/" {
+		dir = filepath.Dir(dir)
+		if _, err := os.Lstat(dir); err == nil {
+			return p.allowsDir(dir)
+		}
+	}
+	return false
 }
 
 // allowsAddr reports whether the guard may dial addr.

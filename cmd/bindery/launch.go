@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	bindery "github.com/bindery-hub/bindery"
@@ -24,6 +26,9 @@ type launchCmd struct {
 
 // Run launches at a hub and prints where the session is.
 func (c *launchCmd) Run(ctx context.Context, a *app) error {
+	if dir, err := os.Stat(c.What); err == nil && dir.IsDir() {
+		return bindery.Errorf(bindery.ErrInvalid, bindery.User, "`bindery run` builds and starts a directory. A hub takes the URL of a repository.", "%q is a directory of this machine", bindery.Printable(c.What))
+	}
 	link, err := api.ParseLaunchLink(c.What, c.Ref, bindery.DefaultProviders())
 	if err != nil {
 		return err
@@ -42,6 +47,9 @@ func (c *launchCmd) Run(ctx context.Context, a *app) error {
 	}
 	binder := api.Binder{URL: hub, Token: token, Agent: "bindery-launch/" + thisRelease().Version}
 	e, err := c.follow(ctx, a, binder, link.Spec)
+	if c.Hub == "" && link.Hub == "" && e.Error == nil && errors.Is(err, bindery.ErrUnreachable) { // not what a hub says of others
+		bindery.AsError(err).Remedy = "Start it with `bindery serve`, or name another hub with --hub."
+	}
 	if err != nil {
 		return err
 	}
