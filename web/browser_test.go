@@ -97,6 +97,23 @@ func TestFailedStepInABrowser(t *testing.T) {
 	}
 }
 
+// Who meets a session that does not start is offered to start it again, and can read its last lines.
+func TestDeadSessionInABrowser(t *testing.T) {
+	h := newHub()
+	ts := serve(t, h)
+	open(t, ts.URL+specPath)
+	h.launch = func(context.Context, int) error {
+		return bindery.Errorf(bindery.ErrSessionDied, bindery.User, "Look at its start script. Its last lines were:\none\ntwo", "The session ended")
+	}
+	h.finish(h.theBuild(t))
+	dom := browse(t, ts.URL+"/v2/git/https%3A%2F%2Fexample.org%2Fo%2Fr/main")
+	for _, part := range []string{`id="problem-message">The session ended<`, `id="problem-lines" hidden=""><`, "lines were:\none\ntwo</p>", `>Try again<`} {
+		if !strings.Contains(dom, part) {
+			t.Errorf("the page has no %s:\n%s", part, dom)
+		}
+	}
+}
+
 // TestLostInABrowser loses the connection to a hub and finds it again: the page says nothing any more of its loss.
 func TestLostInABrowser(t *testing.T) {
 	words, err := fs.ReadFile(web.Overlay(fstest.MapFS{}), "static/words.js")

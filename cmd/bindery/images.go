@@ -63,7 +63,7 @@ func printImages(out io.Writer, all []bindery.ImageRecord) error {
 			used = r.Used.Local().Format(time.DateTime)
 		}
 		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", clean(r.Image), r.Rank, r.Launches, size(r.Size), used, clean(r.Generation), r.State,
-			cmp.Or(clean(strings.Join(r.Workers, ",")), "-"), clean(fmt.Sprintf("%s@%.8s", r.Source.URL, r.Source.Commit)), clean(r.Why))
+			cmp.Or(clean(strings.Join(r.Workers, ",")), "-"), repoAt(r.Source), clean(r.Why))
 	}
 	return w.Flush()
 }

@@ -197,6 +197,33 @@ func TestQueueWatch(t *testing.T) {
 	}
 }
 
+func TestImagesTable(t *testing.T) {
+	var out strings.Builder
+	if err := printImages(&out, []bindery.ImageRecord{
+		{Image: "bindery/1", Source: bindery.Source{Provider: "git", URL: "https://github.com/o/r", Commit: strings.Repeat("0123456789", 4)}},
+		{Image: "bindery/2", Source: bindery.Source{Provider: bindery.ProviderLocal, URL: "/home/ann/course"}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{" gh/o/r@012345678901 ", " /home/ann/course "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no image of%sin\n%s", want, &out)
+		}
+	}
+}
+
+func TestStartsIn(t *testing.T) {
+	now := time.Now()
+	at := func(s int) time.Time { return now.Add(time.Duration(s) * time.Second) }
+	for want, st := range map[string]bindery.Standing{
+		"unknown": {}, "0.0s": {From: at(-9), To: at(-5)}, "within 40s": {From: at(-9), To: at(40)}, "12s to 40s": {From: at(12), To: at(40)},
+	} {
+		if got := startsIn(st, now); got != want {
+			t.Errorf("startsIn says %q, want %q", got, want)
+		}
+	}
+}
+
 func TestBuildsCommands(t *testing.T) {
 	o := busyOffice(time.Now().UTC().Truncate(time.Second))
 	flags := serveOffice(t, o)

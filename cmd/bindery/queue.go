@@ -189,8 +189,11 @@ func startsIn(st bindery.Standing, now time.Time) string {
 		return "unknown"
 	}
 	from, to := seconds(max(st.From.Sub(now), 0)), seconds(max(st.To.Sub(now), 0))
-	if from == to {
+	switch {
+	case from == to:
 		return from
+	case from == seconds(0):
+		return "within " + to
 	}
 	return from + " to " + to
 }

@@ -140,7 +140,7 @@
     el("problem-lines").textContent = lines;
     el("problem-lines").hidden = !lines;
     el("problem-remedy").textContent = err.remedy || "";
-    el("btn-retry").textContent = err.fault === "user" ? "Build it again" : "Try again";
+    el("btn-retry").textContent = err.fault === "user" && builds() ? "Build it again" : "Try again";
     el("now-actions").hidden = true;
     el("problem").hidden = false;
     el("problem").focus({ preventScroll: true });
