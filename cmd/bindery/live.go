@@ -105,7 +105,7 @@ func (l *live) draw(now time.Time, last bool) {
 	for _, s := range append(text, area...) {
 		out.WriteString("\r" + s + "\x1b[K\n")
 	}
-	out.WriteString("\x1b[J\x1b[?25h")
+	out.WriteString("\r\x1b[J\x1b[?25h")
 	l.drawn = len(area)
 	_, _ = io.WriteString(l.w, out.String()) // a terminal that has gone is no reason to stop a build
 }
