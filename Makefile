@@ -18,7 +18,8 @@ help: ## print this
 run: ## install what is missing, build, then build and start examples/python; prints a URL (as root)
 	@scripts/setup run
 	@$(MAKE) --no-print-directory build
-	bin/bindery run examples/python
+	@echo bin/bindery run examples/python
+	@bin/bindery run examples/python || [ $$? = 130 ] # Ctrl-C, by which it ends
 
 test: ## install what is missing, then run every check and every test (as root)
 	@scripts/setup test
