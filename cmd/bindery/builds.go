@@ -49,7 +49,7 @@ func (c *buildsLsCmd) Run(ctx context.Context, a *app) error {
 	for _, b := range all {
 		why := ""
 		if b.Err != nil {
-			why = fit(clean(b.Err.Brief()), 60)
+			why = fit(clean(b.Err.Brief()), mostWhy)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s ago\t%s\t%s\n", b.ID, b.State, repoAt(b.Source), b.Class, b.Attempt, seconds(time.Since(b.Created)), took(b, time.Now()), why)
 	}

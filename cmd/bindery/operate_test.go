@@ -127,7 +127,7 @@ func busyOffice(at time.Time) *office {
 		}},
 		More:     3,
 		Shares:   []bindery.Share{{Scope: "owner", Name: "gh/jupyterlab", Class: bindery.Attended, Running: 1, Share: 1, Weight: 1}},
-		Failures: []bindery.RecentFailure{{Build: "b-old", Source: running.Source, Row: 2, Until: at.Add(time.Minute), Err: bindery.Errorf(bindery.ErrStep, bindery.User, "", "pip \x1b[31mfailed")}},
+		Failures: []bindery.RecentFailure{{Build: "b-old", Source: running.Source, Row: 2, Until: at.Add(time.Minute), Err: bindery.Errorf(bindery.ErrStep, bindery.User, "", "\"Build and install requirements.txt\" \x1b[31mfailed with exit code 1:\nCollecting\nrequirements.txt, line 1: numpyy: the index has no such package.")}},
 		Rules:    []bindery.Rule{{Kind: "hold", Scope: "owner", Name: "gh/x", Reason: "a course", Who: "local:ann"}},
 	}}
 }

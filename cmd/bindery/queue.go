@@ -96,6 +96,9 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// mostWhy is room for a step and what it says of a line of a file. It is the last column: a narrow terminal wraps it.
+const mostWhy = 120
+
 // printQueue writes what an operator wants to know first at the top.
 func printQueue(out io.Writer, q bindery.Queue) error {
 	waits := len(q.Waiting) + q.More
@@ -139,7 +142,7 @@ func printQueue(out io.Writer, q bindery.Queue) error {
 			if f.Err != nil {
 				why = f.Err.Brief()
 			}
-			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", f.Build, repoAt(f.Source), f.Row, seconds(f.Until.Sub(q.At)), fit(clean(why), 60))
+			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", f.Build, repoAt(f.Source), f.Row, seconds(f.Until.Sub(q.At)), fit(clean(why), mostWhy))
 		}
 	}
 	if len(q.Rules) > 0 {
