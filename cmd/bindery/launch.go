@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 
@@ -16,7 +17,7 @@ import (
 type launchCmd struct {
 	What  string `arg:"" help:"A launch link, a spec such as gh/owner/repository/HEAD, or the URL of a repository."`
 	Ref   string `help:"Branch, tag or commit of a repository's URL (default HEAD)." placeholder:"REF"`
-	Hub   string `help:"Launch at the hub at this URL, a Bindery or another Binder (default: the link's, else http://${listen})." placeholder:"URL" env:"BINDERY_HUB"`
+	Hub   string `help:"Launch at the hub at this URL, a Bindery or another Binder (default: the link's, else the one of this machine's configuration)." placeholder:"URL" env:"BINDERY_HUB"`
 	Token string `help:"Token for the hub; better in the variable than on the command line." placeholder:"TOKEN" env:"BINDERY_TOKEN"`
 	File  string `help:"Open this file of the repository in JupyterLab." placeholder:"PATH" xor:"path"`
 	Path  string `help:"Open this path of the session." placeholder:"PATH" xor:"path"`
@@ -33,7 +34,7 @@ func (c *launchCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	hub := cmp.Or(c.Hub, link.Hub, "http://"+defaultListen)
+	hub := cmp.Or(c.Hub, link.Hub, ownHub(a.cfg, a.getenv))
 	if err := checkURL(hub); err != nil {
 		return usagef("--hub: %v", err)
 	}
@@ -65,6 +66,15 @@ func (c *launchCmd) Run(ctx context.Context, a *app) error {
 		Link string `json:"link"`
 		api.LaunchEvent
 	}{to, e})
+}
+
+// ownHub is the URL at which this machine's hub listens, as the configuration says.
+func ownHub(cfg config, getenv func(string) string) string {
+	addr := cmp.Or(getenv("BINDERY_LISTEN"), cfg.Listen, defaultListen)
+	if host, port, err := net.SplitHostPort(addr); err == nil && (host == "" || host == "0.0.0.0" || host == "::") { // at all addresses
+		addr = net.JoinHostPort("127.0.0.1", port)
+	}
+	return "http://" + addr + strings.TrimRight(cfg.Binder.BaseURL, "/")
 }
 
 // follow prints what the hub says until the session is ready.
