@@ -506,7 +506,7 @@ func (s *Scheduler) lend(k *bucket, f *flow, now time.Time) {
 	}
 }
 
-// forgive lets a part of what is over the limit go.
+// forgive lets a part of what is over the limit go, of what was used: not of what builds that run should cost.
 func (s *Scheduler) forgive(now time.Time) {
 	if s.cfg.HalfLife < 0 {
 		s.debtors = nil
@@ -518,7 +518,12 @@ func (s *Scheduler) forgive(now time.Time) {
 		if over <= 1 || d.f.busy == 0 {
 			continue // the rest is forgotten when it comes again
 		}
-		d.k.setTag(d.f, d.k.virtual+lendOver+over*math.Exp2(-1.0/lendEvery))
+		if d.f.pays != nil {
+			over -= d.f.pays.sum
+		}
+		if over > 0 {
+			d.k.setTag(d.f, d.f.tag-over*(1-math.Exp2(-1.0/lendEvery)))
+		}
 		keep = append(keep, d)
 	}
 	if s.debtors = keep; len(keep) > 0 {

@@ -22,16 +22,16 @@ func (l *law) learn(cost time.Duration, most float64) {
 	l.variance += (d*(x-l.mean) - l.variance) / l.n
 }
 
-// joined is what l says where it knows much, what is known of more general cases where it knows little.
+// joined is what l says where it knows much, what is known of more general cases where it knows little: of the mean as
+// much as one build says, of the variance as much as weight builds.
 func (l *law) joined(general law, weight float64) law {
 	if l == nil || l.n == 0 {
 		return general
 	}
-	n := l.n + weight
 	d := l.mean - general.mean
 	return law{
-		n: l.n, disk: max(l.disk, 0), mean: (l.n*l.mean + weight*general.mean) / n,
-		variance: (l.n*l.variance+weight*general.variance)/n + l.n*weight/(n*n)*d*d,
+		n: l.n, disk: max(l.disk, 0), mean: (l.n*l.mean + general.mean) / (l.n + 1),
+		variance: (l.n*l.variance + weight*general.variance + l.n/(l.n+1)*d*d) / (l.n + weight),
 	}
 }
 
@@ -40,6 +40,7 @@ type costs struct {
 	repos map[string]*law
 	kinds map[string]*law
 	all   law
+	most  float64  // seconds that one took lately
 	order []string // repositories, oldest first, so that their number is bounded
 }
 
@@ -50,6 +51,7 @@ const (
 
 func (c *costs) learn(repo, kind string, cost time.Duration, disk int64) {
 	c.all.learn(cost, 500)
+	c.most = max(cost.Seconds(), 0.99*c.most)
 	if l := c.kinds[kind]; l != nil || kind != "" && len(c.kinds) < mostKinds {
 		if l == nil {
 			l = &law{}
@@ -76,17 +78,25 @@ func (c *costs) learn(repo, kind string, cost time.Duration, disk int64) {
 // An Estimate is what a build will cost, in slot-seconds: a log-normal law.
 type Estimate struct {
 	Mean, Sigma float64 // of the logarithm
+	Most        float64 // seconds that it will take at most; 0: nobody knows
 	Known       bool    // from builds of the same repository
 }
 
 // Quantile is the cost that a share p of such builds does not exceed.
 func (e Estimate) Quantile(p float64) time.Duration {
-	return seconds(math.Exp(e.Mean + e.Sigma*math.Sqrt2*math.Erfinv(2*p-1)))
+	return e.bounded(math.Exp(e.Mean + e.Sigma*math.Sqrt2*math.Erfinv(2*p-1)))
 }
 
 // Expected is the mean cost.
 func (e Estimate) Expected() time.Duration {
-	return seconds(math.Exp(e.Mean + e.Sigma*e.Sigma/2))
+	return e.bounded(math.Exp(e.Mean + e.Sigma*e.Sigma/2))
+}
+
+func (e Estimate) bounded(x float64) time.Duration {
+	if e.Most > 0 {
+		x = min(x, e.Most)
+	}
+	return seconds(x)
 }
 
 // rest draws how much longer such a build runs that has run for so long; u is uniform in (0,1).
@@ -111,7 +121,8 @@ func (s *Scheduler) Estimate(repo, kind string) Estimate {
 	l := s.costs.kinds[kind].joined(all, 5)
 	own := s.costs.repos[repo]
 	if own == nil || own.n == 0 {
-		return Estimate{Mean: l.mean, Sigma: math.Sqrt(max(l.variance, 0.01))}
+		// A few builds that are not alike make a law with a tail of days: three times the longest is enough.
+		return Estimate{Mean: l.mean, Sigma: math.Sqrt(max(l.variance, 0.01)), Most: 3 * max(s.costs.most, s.cfg.Guess.Seconds())}
 	}
 	// Builds of one repository are much alike: a few of them say more than all the others.
 	l.variance = 0.16

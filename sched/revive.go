@@ -60,7 +60,7 @@ func (s *Scheduler) reviveRules(w *Whole) {
 }
 
 func (s *Scheduler) reviveCosts(w *Whole) {
-	s.costs.all = *w.All.law()
+	s.costs.all, s.costs.most = *w.All.law(), w.Most
 	for _, x := range w.Repos {
 		s.costs.repos[x.Name] = x.law()
 		s.costs.order = append(s.costs.order, x.Name)

@@ -71,7 +71,7 @@ func (s *Scheduler) View(now time.Time, most int) View {
 }
 
 func (s *Scheduler) see(b *build) Seen {
-	return Seen{Build: b.Build, Watchers: int(b.watchers), Expected: s.Estimate(b.Repo, b.Kind).Expected()}
+	return Seen{Build: b.Build, Watchers: int(b.watchers), Expected: s.Estimate(b.Repo, b.Kind).Quantile(0.5)}
 }
 
 func (s *Scheduler) viewWaiting(now time.Time, most int) (out []Seen, more int) {

@@ -39,6 +39,7 @@ type Whole struct {
 	Stays    []wholeStay `json:",omitzero"`
 
 	All      wholeLaw
+	Most     float64    `json:",omitzero"`
 	Repos    []wholeLaw `json:",omitzero"` // oldest first
 	Kinds    []wholeLaw `json:",omitzero"` // by name
 	Arrivals wholeRate
@@ -175,7 +176,7 @@ func (s *Scheduler) Whole() *Whole {
 		Config: s.cfg, Steps: s.steps, Clock: s.clock, Order: s.order, Set: s.set, Virtual: s.virtual, Turn: s.turn, Vacant: s.vacant,
 		Builds: make([]wholeBuild, 0, len(s.builds)), Marks: maps.Clone(s.marks),
 		Failures: slices.Collect(maps.Values(s.failures)),
-		All:      s.costs.all.whole(""), Arrivals: wholeRate{s.arrivals.n, s.arrivals.last}, Quits: [2]float64{s.quits.left, s.quits.waited}, Ends: [2]float64{s.ends.early, s.ends.late},
+		All:      s.costs.all.whole(""), Most: s.costs.most, Arrivals: wholeRate{s.arrivals.n, s.arrivals.last}, Quits: [2]float64{s.quits.left, s.quits.waited}, Ends: [2]float64{s.ends.early, s.ends.late},
 		Asked: &Asked{Early: s.early, Late: s.late},
 	}
 	for _, b := range s.builds {

@@ -120,7 +120,7 @@ func TestReplayOfNoTrace(t *testing.T) {
 		"no beginning":      {"{}\n{\"in\":\"Tick\"}\n", "begins neither with"},
 		"no JSON":           {"hello\n", "line 1 is not of a trace"},
 		"an unknown input":  {whole + `{"in":"Sing"}` + "\n", `"Sing" is not an input`},
-		"not a whole state": {strings.Replace(whole, `"b":[`, `"b":[999,`, 1), "the state is not whole: no build of order 999"},
+		"not a whole state": {strings.Replace(whole, `"b":[[`, `"b":[[999,`, 1), "the state is not whole: no build of order 999"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := new(sim.Replayer).Replay(strings.NewReader(tt.text), nil); err == nil || !strings.Contains(err.Error(), tt.want) {
