@@ -42,7 +42,11 @@ func PatternText(scope, name string) string {
 		}
 		return repo
 	case OnOwner:
-		if owner, ok := strings.CutPrefix(name, ProviderGit+"/"); ok {
+		owner, ok := strings.CutPrefix(name, ProviderGit+"/")
+		switch {
+		case ok && strings.HasPrefix(owner, "file://"):
+			return owner // a directory belongs to itself
+		case ok:
 			return "https://" + owner + "/*"
 		}
 		return name + "/*"
@@ -92,6 +96,9 @@ func ParsePattern(text string) (Pattern, error) {
 	src, err := ParseGitSource(full, "")
 	if err != nil || strings.Contains(full, "*") || strings.Count(strings.TrimSuffix(src.URL, "/"), "/") < deep {
 		return Pattern{}, bad
+	}
+	if every && strings.HasPrefix(src.URL, "file:") {
+		return Pattern{}, Errorf(ErrInvalid, User, "Name each directory.", "%q is not a pattern of a rule: directories of this machine have no owner", Printable(text))
 	}
 	if every {
 		return Pattern{OnOwner, []string{src.Owner()}}, nil

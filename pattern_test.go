@@ -28,6 +28,7 @@ func TestPatterns(t *testing.T) {
 		"10.0.0.0/8":                                {bindery.OnNetwork, []string{"10.0.0.0/8"}, "10.0.0.0/8"},
 		"token:1234abcd":                            {bindery.OnRequester, []string{"token:1234abcd"}, "token:1234abcd"},
 		"local":                                     {bindery.OnRequester, []string{"local"}, "local"},
+		"file:///srv/course.git":                    {bindery.OnRepository, []string{"git:file:///srv/course"}, "file:///srv/course"},
 		"gl/group/project":                          {bindery.OnRepository, []string{"git:https://gitlab.com/group/project"}, "gl/group/project"},
 		" https://example.org/o/r/ ":                {bindery.OnRepository, []string{"git:https://example.org/o/r"}, "https://example.org/o/r"},
 		"ssh://git@example.org/o/r":                 {bindery.OnRepository, []string{"git:https://example.org/o/r"}, "https://example.org/o/r"},
@@ -50,10 +51,14 @@ func TestPatterns(t *testing.T) {
 			t.Errorf("%q is written as %q, which is read as %q, %v", text, p, again, err)
 		}
 	}
-	for _, text := range []string{"", "*", "gh/*", "gh/o", "gh/o//", "gh/o/../r", "gh/o/r?x", "gh/o/r*", "nope", "git/", "-x", "a b", "192.0.2.0/99", "https://u:p@example.org/o/r", "gh/o/\x00"} {
+	for _, text := range []string{"", "*", "gh/*", "gh/o", "gh/o//", "gh/o/../r", "gh/o/r?x", "gh/o/r*", "nope", "git/", "-x", "a b", "192.0.2.0/99", "https://u:p@example.org/o/r", "gh/o/\x00", "file:///srv/*", "git/file:///srv/*"} {
 		if p, err := bindery.ParsePattern(text); !errors.Is(err, bindery.ErrInvalid) {
 			t.Errorf("%q: %v, %v", text, p, err)
 		}
+	}
+	local := bindery.Source{Provider: bindery.ProviderGit, URL: "file:///srv/course"}
+	if got := bindery.PatternText(bindery.OnOwner, local.Owner()); got != "file:///srv/course" {
+		t.Errorf("the owner of a directory is shown as %q", got)
 	}
 }
 
