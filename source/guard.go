@@ -281,6 +281,9 @@ func (g *guard) allowed(ctx context.Context, host, port string) ([]netip.Addr, e
 	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
 		addrs = []netip.Addr{a}
 	} else if addrs, err = g.lookup(ctx, host); err != nil || len(addrs) == 0 {
+		if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
+			return nil, bindery.Errorf(bindery.ErrRepoNotFound, bindery.User, "Check the address.", "There is no host %q", bindery.Printable(host)).Because(err)
+		}
 		return nil, unreachable("There is no address for the host %q", bindery.Printable(host)).Because(err)
 	}
 	n, err := strconv.ParseUint(port, 10, 16)

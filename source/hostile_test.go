@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -42,7 +43,6 @@ func TestNoRepository(t *testing.T) {
 		{"empty repository", srv.URL + "/empty", "", bindery.ErrRefNotFound, bindery.User},
 		{"tree, not a commit", r.URL, r.Git("rev-parse", commit+"^{tree}"), bindery.ErrRefNotFound, bindery.User},
 		{"nobody listens", "http://127.0.0.1:1/r", "", bindery.ErrUnreachable, bindery.Transient},
-		{"no such host", "https://no-such-host.invalid/r", "", bindery.ErrUnreachable, bindery.Transient},
 		{"not TLS", strings.Replace(r.URL, "http:", "https:", 1), "", bindery.ErrUnreachable, bindery.Transient},
 		{"ssh", "ssh://git@example.org/r", "", bindery.ErrNotAllowed, bindery.User},
 		{"git", "git://example.org/r", "", bindery.ErrNotAllowed, bindery.User},
@@ -69,6 +69,24 @@ func TestNoRepository(t *testing.T) {
 }
 
 // The default policy: this machine and its networks are closed, by whatever name.
+// TestHostNames tells a name that there is not, which nobody finds by trying again, from one that cannot be looked up now.
+func TestHostNames(t *testing.T) {
+	s := start(t, func(c *source.Config) {
+		c.Lookup = func(_ context.Context, host string) ([]netip.Addr, error) {
+			return nil, &net.DNSError{Err: "as asked", Name: host, IsNotFound: host == "no-such-host.example.org", IsTemporary: true}
+		}
+	})
+	for host, want := range map[string]*bindery.Error{
+		"no-such-host.example.org": {Kind: bindery.ErrRepoNotFound, Fault: bindery.User},
+		"later.example.org":        {Kind: bindery.ErrUnreachable, Fault: bindery.Transient},
+	} {
+		_, err := s.Resolve(t.Context(), git("https://"+host+"/o/r", ""))
+		if e, ok := errors.AsType[*bindery.Error](err); !ok || e.Kind != want.Kind || e.Fault != want.Fault || !strings.Contains(e.Msg, host) {
+			t.Errorf("%s: %v, want %v of %v", host, err, want.Kind, want.Fault)
+		}
+	}
+}
+
 func TestClosedAddresses(t *testing.T) {
 	srv := sourcetest.Start(t)
 	srv.Repo("demo").Commit("main", map[string]string{"a": "1"})
