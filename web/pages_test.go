@@ -128,6 +128,9 @@ func TestOldRoutesSayWhatClientsExpect(t *testing.T) {
 	if want := `{"ok":true,"checks":[{"service":"JupyterHub API","ok":true},{"service":"Pod quota","ok":true,"_ignore_failure":true,"total_pods":0,"build_pods":0,"user_pods":0,"quota":null},{"service":"disk","ok":true},{"service":"nice","ok":false,"_ignore_failure":true}]}` + "\n"; body != want {
 		t.Errorf("got %s", body)
 	}
+	if _, page := ask(t, "GET", ts.URL+"/status", "", "Accept", "text/html"); !strings.Contains(page, "Places for sessions: works") || strings.Contains(page, "JupyterHub") {
+		t.Errorf("the status page has BinderHub's names:\n%s", page)
+	}
 	resp, body := ask(t, "GET", ts.URL+"/versions", "")
 	if want := `{"binderhub":"1.2.3","builder":"bindery:gen","builder_info":{"build_image":"bindery:gen"}}` + "\n"; body != want || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
 		t.Errorf("got %s", body)

@@ -17,7 +17,24 @@ type healthEntry struct {
 	*podQuota
 }
 
-// A podQuota is the part of BinderHub's check "Pod quota" that routers of a federation read.
+// What BinderHub's probes and routers know by its names. Pages have ours.
+const (
+	serviceSessions = "JupyterHub API"
+	serviceQuota    = "Pod quota"
+)
+
+// Name is what pages call it.
+func (e healthEntry) Name() string {
+	switch e.Service {
+	case serviceSessions:
+		return "Sessions"
+	case serviceQuota:
+		return "Places for sessions"
+	}
+	return e.Service
+}
+
+// A podQuota is the part of BinderHub's check of it that routers of a federation read.
 type podQuota struct {
 	Total  int  `json:"total_pods"`
 	Builds int  `json:"build_pods"`
@@ -70,7 +87,7 @@ func (h *health) answer(ctx context.Context) healthAnswer {
 		add(healthEntry{Service: "Worker", OK: err == nil})
 	}
 	live, err := h.sessions.Sessions(ctx)
-	add(healthEntry{Service: "JupyterHub API", OK: err == nil}) // what starts sessions here; probes know it by this name
+	add(healthEntry{Service: serviceSessions, OK: err == nil}) // what starts them here
 	q := &podQuota{Users: len(live)}
 	for _, b := range status.Builds {
 		if !b.Done {
@@ -81,7 +98,7 @@ func (h *health) answer(ctx context.Context) healthAnswer {
 	if q.Total = q.Users + q.Builds; h.most > 0 {
 		q.Quota = &h.most
 	}
-	add(healthEntry{Service: "Pod quota", OK: q.Quota == nil || q.Users <= h.most, Ignore: true, podQuota: q})
+	add(healthEntry{Service: serviceQuota, OK: q.Quota == nil || q.Users <= h.most, Ignore: true, podQuota: q})
 	if h.checks != nil {
 		for _, c := range h.checks(ctx) {
 			add(healthEntry{Service: c.Name, OK: c.OK, Ignore: c.Level != "required"})
