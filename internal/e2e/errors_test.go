@@ -36,7 +36,7 @@ func TestVisitorsErrors(t *testing.T) {
 		{"ref not found", good.URL, "no-such-branch", bindery.ErrRefNotFound, bindery.User, []string{"no-such-branch"}},
 		{"commit not found", good.URL, strings.Repeat("ab", 20), bindery.ErrRefNotFound, bindery.User, []string{"abab"}},
 		{"unreachable host", "http://127.0.0.1:1/ann/repo", "main", bindery.ErrUnreachable, bindery.Transient, []string{"127.0.0.1"}},
-		{"unknown host", "https://no-such-host.invalid/ann/repo", "main", bindery.ErrUnreachable, bindery.Transient, []string{"no-such-host.invalid"}},
+		{"unknown host", "https://no-such-host.invalid/ann/repo", "main", bindery.ErrRepoNotFound, bindery.User, []string{"no-such-host.invalid"}},
 		{"private address", "http://10.255.255.1/ann/repo", "main", bindery.ErrNotAllowed, bindery.User, []string{"10.255.255.1"}},
 		{"metadata address", "http://169.254.169.254/ann/repo", "main", bindery.ErrNotAllowed, bindery.User, []string{"169.254.169.254"}},
 		{"directory of the machine", "file:///etc", "main", bindery.ErrNotAllowed, bindery.User, nil},
