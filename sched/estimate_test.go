@@ -34,3 +34,21 @@ func TestFirstEstimates(t *testing.T) {
 		}
 	}
 }
+
+// TestOutrun lets a build of which nothing is known run for longer than any was thought to: whoever waits for its slot is not
+// told that it ends at once.
+func TestOutrun(t *testing.T) {
+	for _, ran := range []time.Duration{14*time.Minute + 50*time.Second, 20 * time.Minute, 3 * time.Hour} {
+		s := sched.New(sched.Config{MaxAge: -1, Stall: -1})
+		s.Step(start, sched.WorkerUp{Worker: "w", Slots: 1})
+		for _, id := range []string{"a", "b"} {
+			s.Step(start, sched.Submit{Build: id, Key: id, Repo: id, Owner: id, Requester: id})
+		}
+		now := start.Add(ran)
+		s.Step(now, sched.Tick{})
+		st, _ := s.Standing(now, "b")
+		if left := st.To.Sub(now); left < ran/3 || left > 3*ran {
+			t.Errorf("after %v the next one is told to start within %v, want %v to %v", ran, left, ran/3, 3*ran)
+		}
+	}
+}

@@ -109,6 +109,9 @@ func (e Estimate) rest(ran time.Duration, u float64) time.Duration {
 		}
 		u = done + (1-done)*u
 	}
+	if e.Most > 0 {
+		e.Most = max(e.Most, 2*ran.Seconds()) // what was thought the most says little of one that comes near to it
+	}
 	return max(e.Quantile(u)-ran, time.Millisecond)
 }
 

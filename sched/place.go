@@ -181,9 +181,10 @@ func earlier(a, b *build) bool {
 }
 
 // tag is the start tag of a build that waits in a lane.
-func (b *build) tag() float64 { return b.lane.pair.tag() }
-
-func (q *pair) tag() float64 { return max(q.flow[0].tag, q.flow[1].tag) }
+func (b *build) tag() float64 {
+	f := b.lane.pair.flow
+	return max(f[byOwner].tag, f[byRequester].tag)
+}
 
 // find finds the build of one size with the lowest tag that has a worker and, when strict, is over no cap.
 func (s *Scheduler) find(k *bucket, z size, strict bool, now time.Time) (*build, *worker) {

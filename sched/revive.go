@@ -215,7 +215,9 @@ func (k *bucket) revivePair(z size, w wholePair, of map[int64]*build) (*pair, er
 			return nil, fmt.Errorf("nothing is known of %s or %s, who have builds that wait", first.Owner, first.Requester)
 		}
 		if q == nil {
-			q = k.pair(z, flows)
+			if q = k.pair(z, flows); len(q.lanes) > 0 {
+				return nil, fmt.Errorf("%s and %s are a pair twice", first.Owner, first.Requester)
+			}
 			q.held, q.other = w.Side, w.Other
 		}
 		if q.flow != flows {
