@@ -275,14 +275,19 @@ func TestNotWhole(t *testing.T) {
 		p.do(t, line)
 	}
 	good := written(t, p.s)
+	if p.do(t, "submit c repo=git:c owner=b requester=b"); !strings.Contains(written(t, p.s), `"b":[[2],[3]]`) {
+		t.Errorf("builds of one owner and requester are no pair: %s", written(t, p.s))
+	}
+	twice := strings.Replace(written(t, p.s), `"b":[[2],[3]]`, `"b":[[2]]},{"b":[[3]]`, 1)
 	for name, tt := range map[string]struct{ old, bad string }{
-		"a build that is not there": {`"b":[[2]]`, `"b":[[7]]`},
-		"a build that waits twice":  {`"b":[[2]]`, `"b":[[2,2]]`},
-		"a lane of nothing":         {`"b":[[2]]`, `"b":[[]]`},
-		"a third side":              {`"b":[[2]]`, `"b":[[2]],"s":2`},
-		"a flow that is not there":  {`"n":"b"`, `"n":"c"`},
-		"who pays is nowhere":       {`"At":0`, `"At":2`},
-		"two pay in one place":      {`"At":1`, `"At":0`},
+		"a pair that is there twice": {good, twice},
+		"a build that is not there":  {`"b":[[2]]`, `"b":[[7]]`},
+		"a build that waits twice":   {`"b":[[2]]`, `"b":[[2,2]]`},
+		"a lane of nothing":          {`"b":[[2]]`, `"b":[[]]`},
+		"a third side":               {`"b":[[2]]`, `"b":[[2]],"s":2`},
+		"a flow that is not there":   {`"n":"b"`, `"n":"c"`},
+		"who pays is nowhere":        {`"At":0`, `"At":2`},
+		"two pay in one place":       {`"At":1`, `"At":0`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bad := strings.Replace(good, tt.old, tt.bad, 1)
