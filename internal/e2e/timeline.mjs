@@ -14,7 +14,8 @@ try {
   page.on('console', (m) => { if (m.type() === 'error') seen.errors.push(m.text()); });
   await page.goto(url);
   await page.locator('#steps-body tr', { hasText: 'Copy the repository' }).waitFor({ timeout: 60_000 });
-  seen.steps = await page.locator('#steps-body tr').evaluateAll((rows) => rows.map((tr) => {
+  // In one go: the page draws its rows anew as events come, and the old ones are nowhere on the screen.
+  seen.steps = await page.evaluate(() => [...document.querySelectorAll('#steps-body tr')].map((tr) => {
     const bar = tr.querySelector('.bar');
     const { left, right, top, bottom } = bar.getBoundingClientRect();
     return { name: tr.cells[0].textContent, took: tr.cells[1].textContent, left, right, top, bottom, colour: getComputedStyle(bar).backgroundColor };
