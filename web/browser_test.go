@@ -185,6 +185,42 @@ func TestTimelineInABrowser(t *testing.T) {
 	}
 }
 
+// TestTimelineGoesOn looks at a step that runs: nothing is heard of it, and what its row says of its time goes on. The row
+// stays what it was, so nobody loses what they have selected in it.
+func TestTimelineGoesOn(t *testing.T) {
+	h := newHub()
+	words, err := fs.ReadFile(web.Overlay(fstest.MapFS{}), "static/words.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const script = `window.EventSource = class {
+		constructor() {
+			const started = new Date(Date.now() - 60_000);
+			const row = () => document.getElementById("steps-body").rows[0];
+			setTimeout(() => this.onmessage({ lastEventId: "1", data: JSON.stringify({ phase: "building", step: { id: "1", name: "Install it", started } }) }), 100);
+			let first, took;
+			setTimeout(() => { first = row(); took = first.cells[1].textContent; }, 900);
+			setTimeout(() => {
+				document.body.dataset.goes = row().cells[1].textContent !== took;
+				document.body.dataset.stays = row() === first;
+			}, 4500);
+		}
+		addEventListener() {}
+		close() {}
+	};
+	`
+	ts := serve(t, h, operated(h), func(c *web.Config) {
+		c.Files = web.Overlay(fstest.MapFS{"static/words.js": {Data: append([]byte(script), words...)}})
+	})
+	open(t, ts.URL+specPath)
+	dom := browse(t, ts.URL+"/builds/"+h.theBuild(t))
+	for _, part := range []string{`data-goes="true"`, `data-stays="true"`} {
+		if !strings.Contains(dom, part) {
+			t.Errorf("the page has no %s:\n%s", part, dom)
+		}
+	}
+}
+
 // TestWhereAVisitorLands follows links into a session. None leads out of it: the session's token goes along.
 func TestWhereAVisitorLands(t *testing.T) {
 	// Without content the browser stays on the page, which has the address as a link too.

@@ -21,25 +21,30 @@
     const now = Date.now();
     const first = Math.min(...all.map((s) => given(s.started)));
     const last = Math.max(...all.map((s) => given(s.ended) || (data.over ? given(s.started) : now)), first + 1);
-    el("steps-body").replaceChildren(...all.map((s) => {
+    all.forEach((s, i) => {
       const from = given(s.started);
       const to = given(s.ended) || (data.over ? from : now);
-      const tr = document.createElement("tr");
-      tr.className = s.failed ? "failed" : s.cached ? "cached" : given(s.ended) ? "" : "open";
-      const name = document.createElement("td");
-      name.textContent = s.name;
-      const took = document.createElement("td");
+      s.row.className = s.failed ? "failed" : s.cached ? "cached" : given(s.ended) ? "" : "open";
+      const [, took, when] = s.row.cells;
+      const bar = when.firstChild;
       took.textContent = s.cached ? "from the cache" : (s.failed ? "failed after " : "") + Words.of((to - from) / 1000);
-      const when = document.createElement("td");
-      const bar = document.createElement("span");
-      bar.className = "bar";
       bar.style.marginLeft = (95 * (from - first)) / (last - first) + "%";
       bar.style.width = Math.max(0.5, (95 * (to - from)) / (last - first)) + "%";
-      when.append(bar);
-      tr.append(name, took, when);
-      return tr;
-    }));
+      const rows = el("steps-body").rows;
+      if (rows[i] !== s.row) el("steps-body").insertBefore(s.row, rows[i] || null);
+    });
     el("timeline").hidden = false;
+  }
+
+  // row makes a step's row, which stays: what is selected in it stays selected.
+  function row(name) {
+    const tr = document.createElement("tr");
+    const bar = document.createElement("span");
+    bar.className = "bar";
+    tr.insertCell().textContent = name;
+    tr.insertCell();
+    tr.insertCell().append(bar);
+    return tr;
   }
 
   // plan shows what the repository's files ask for.
@@ -87,7 +92,7 @@
     if (e.phase !== "building" && e.phase !== "fetching") terminal.finishLine();
     if (e.message) terminal.write(e.message);
     if (e.step && e.step.id && e.step.name) {
-      steps.set(e.step.id, { ...steps.get(e.step.id), ...e.step });
+      steps.set(e.step.id, { row: row(e.step.name), ...steps.get(e.step.id), ...e.step });
       if (!drawing) {
         drawing = true;
         setTimeout(draw, 200);
@@ -129,6 +134,7 @@
   }
 
   setInterval(Standing.tick, 250);
+  setInterval(() => data.over || draw(), 1000);
   el("follow").onchange = () => {
     terminal.follow = el("follow").checked;
     if (terminal.follow) el("terminal").scrollTop = el("terminal").scrollHeight;
