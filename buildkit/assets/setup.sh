@@ -49,5 +49,12 @@ install -d /etc/profile.d
 install -m 0644 "$ASSETS/profile.sh" /etc/profile.d/zz-bindery.sh
 install -m 0755 "$ASSETS/python3-login" "$ASSETS/repo2docker-entrypoint" /usr/local/bin/
 
+# JupyterLab asks whether it may tell news, and looks for a newer one. Who sits in an image has a use for neither; what an
+# environment says in a file of this name of its own comes first.
+install -d /usr/local/etc/jupyter/labconfig
+cat >/usr/local/etc/jupyter/labconfig/default_setting_overrides.json <<'END'
+{"@jupyterlab/apputils-extension:notification": {"checkForUpdates": false, "fetchNews": "false"}}
+END
+
 # What differs from run to run and is of no use.
 rm -f /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /var/log/lastlog /var/log/faillog

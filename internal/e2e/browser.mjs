@@ -44,6 +44,7 @@ try {
   const output = page.locator('.jp-OutputArea-output').first();
   await output.waitFor({ timeout: 60_000 });
   seen.output = (await output.textContent()).trim();
+  seen.notices = await page.locator('.Toastify__toast').allTextContents();
   await page.screenshot({ path: `${pictures}-lab.png` });
 } catch (e) {
   seen.failure = String(e);

@@ -36,7 +36,7 @@ func TestBrowser(t *testing.T) {
 	var seen struct {
 		Status                                          int
 		Policy, Title, Log, Landed, Output, Failure, At string
-		Errors                                          []string
+		Errors, Notices                                 []string
 	}
 	if err := json.Unmarshal([]byte(r.stdout), &seen); err != nil {
 		t.Fatalf("%v: %s", err, r.stdout)
@@ -58,6 +58,9 @@ func TestBrowser(t *testing.T) {
 	}
 	if seen.Output != "six times seven is 42" {
 		t.Errorf("the cell printed %q", seen.Output)
+	}
+	if len(seen.Notices) > 0 {
+		t.Errorf("JupyterLab asks or tells something: %q", seen.Notices)
 	}
 	for _, s := range h.list(t) {
 		h.stop(t, s)
