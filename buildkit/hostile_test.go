@@ -197,7 +197,8 @@ func TestEightAtOnce(t *testing.T) {
 	if n := most.Load(); n == 0 || n > sharedCaps.PIDs {
 		t.Errorf("%d processes were seen under a limit of %d", n, sharedCaps.PIDs)
 	}
-	if peak := memoryPeak(sharedCgroup); peak == 0 || peak > sharedCaps.Memory {
+	const slack = 1 << 20 // the kernel counts some pages that it cannot refuse
+	if peak := memoryPeak(sharedCgroup); peak == 0 || peak > sharedCaps.Memory+slack {
 		t.Errorf("the steps had %d bytes of memory under a limit of %d", peak, sharedCaps.Memory)
 	}
 	for i, v := range versions {
