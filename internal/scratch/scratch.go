@@ -41,8 +41,16 @@ func New(name string, clear func(dir string)) (*Dir, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(path))
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(err, lock.Close())
+	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) { // another run swept a lock that nobody held yet
+			return New(name, clear)
+		}
+		return nil, err
 	}
 	return &Dir{Path: path, lock: lock}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -72,6 +73,28 @@ func TestNew(t *testing.T) {
 	if _, err := os.Stat(d.Path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%s was removed and is still there: %v", d.Path, err)
 	}
+}
+
+// Runs that begin at the same moment sweep away nothing of each other.
+func TestNewAtOnce(t *testing.T) {
+	name := fmt.Sprintf("scratch%d-once", os.Getpid())
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 100 {
+				d, err := scratch.New(name, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, err = os.Stat(d.Path)
+				if err := errors.Join(err, d.Remove()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 // start begins a run in a process of its own and returns its directory.
