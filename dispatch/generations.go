@@ -127,6 +127,15 @@ func (d *Dispatcher) images(ctx context.Context, since time.Time) ([]bindery.Ima
 	return lib.Images(ctx, since)
 }
 
+// storedImages lists the images once what is decided by now is stored: else a generation may have taken over by what nobody
+// can read yet.
+func (d *Dispatcher) storedImages(ctx context.Context, since time.Time) ([]bindery.ImageRecord, error) {
+	if err := d.do(ctx, func(*turn) {}); err != nil {
+		return nil, err
+	}
+	return d.images(ctx, since)
+}
+
 // enroll stores the generations that nobody had heard of.
 func (t *turn) enroll() {
 	for _, g := range t.d.enrolling {

@@ -7,12 +7,14 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	bindery "github.com/bindery-hub/bindery"
 	"github.com/bindery-hub/bindery/dispatch"
+	"github.com/bindery-hub/bindery/store"
 )
 
 // byRecipe has the worker build whatever it is asked for, by the generation that it is asked for, into an image of that
@@ -643,12 +645,64 @@ func TestInvalidateAlone(t *testing.T) {
 		})
 		cost, err = h.Invalidate(t.Context(), "*", false, false, "ann", "it is mended")
 		if err != nil || cost.Images != 1 || !cost.Done {
-			t.Errorf("only broken1 is left: %+v, %v", cost, err)
+			t.Errorf("only broken1 is left: %+v, %v; %+v", cost, err, h.generation(t, next))
 		}
 		h.rebuilt(t, next)
 		g := h.generation(t, next)
 		if got := h.served(t, "broken1"); got != next || g.State != bindery.GenerationCurrent || len(g.Held) != 0 || g.Rollout.From != "g1" {
 			t.Errorf("broken1 is served by %s: %+v", got, g)
+		}
+	})
+}
+
+// A slowStore takes its time with the first transaction by which an image is proven.
+type slowStore struct {
+	*store.DB
+	once sync.Once
+	held chan struct{} // closed when it has come
+	gate chan struct{} // closed when it may be stored
+}
+
+func (s *slowStore) Commit(ctx context.Context, c bindery.Changes) error {
+	if len(c.Started) > 0 {
+		s.once.Do(func() {
+			close(s.held)
+			<-s.gate
+		})
+	}
+	return s.DB.Commit(ctx, c)
+}
+
+// TestInvalidateWaits asks for all images to be replaced while the proof of the last replacement is being stored: nothing
+// is left to do, and it is not begun once more.
+func TestInvalidateWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openStore(t, t.TempDir())
+		defer db.Close()
+		w := newWorker()
+		w.byRecipe()
+		l := newLauncher(w)
+		h := run(t, db, w, l, byRecipe(recipe("")))
+		h.story(t, h.submit(t, ask("a")).ID)
+		h.serves(t, "a")
+		h.stop()
+
+		st := &slowStore{DB: db, held: make(chan struct{}), gate: make(chan struct{})}
+		h = run(t, st, w, l, byRecipe(recipe("RUN true")))
+		defer h.stop()
+		if err := h.StartRollout(t.Context(), "", bindery.RolloutOptions{}, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		<-st.held
+		answer := make(chan error, 1)
+		go func() {
+			_, err := h.Invalidate(t.Context(), "*", false, true, "ann", "")
+			answer <- err
+		}()
+		synctest.Wait()
+		close(st.gate)
+		if err := <-answer; !errors.Is(err, bindery.ErrConflict) {
+			t.Errorf("%v; %+v", err, h.generation(t, recipe("RUN true").Generation()))
 		}
 	})
 }

@@ -66,7 +66,7 @@ func (d *Dispatcher) judged(ctx context.Context) ([]bindery.ImageRecord, error) 
 	if err := d.ready(ctx); err != nil {
 		return nil, err
 	}
-	images, err := d.images(ctx, d.now().Add(-launchesFor))
+	images, err := d.storedImages(ctx, d.now().Add(-launchesFor))
 	if err != nil {
 		return nil, err
 	}

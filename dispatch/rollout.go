@@ -44,7 +44,7 @@ func (d *Dispatcher) StartRollout(ctx context.Context, name string, opt bindery.
 	}
 	opt = opt.WithDefaults()
 	name = cmp.Or(name, d.cfg.Generation)
-	images, err := d.images(ctx, d.now().Add(-launchesFor))
+	images, err := d.storedImages(ctx, d.now().Add(-launchesFor))
 	if err != nil {
 		return err
 	}
