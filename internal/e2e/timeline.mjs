@@ -14,7 +14,7 @@ try {
   page.on('console', (m) => { if (m.type() === 'error') seen.errors.push(m.text()); });
   await page.goto(url);
   await page.locator('#steps-body tr', { hasText: 'Copy the repository' }).waitFor({ timeout: 60_000 });
-  // In one go: the page draws its rows anew as events come, and the old ones are nowhere on the screen.
+  // In one go: the page goes on drawing while it is looked at.
   seen.steps = await page.evaluate(() => [...document.querySelectorAll('#steps-body tr')].map((tr) => {
     const bar = tr.querySelector('.bar');
     const { left, right, top, bottom } = bar.getBoundingClientRect();
