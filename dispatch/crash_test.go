@@ -158,7 +158,7 @@ func TestCrash(t *testing.T) { everyWay(t, 10, crashAt) }
 func everyWay(t *testing.T, least int, crashAt func(t *testing.T, mode string, at int) bool) {
 	for _, mode := range []string{failBefore, failAfter, killBefore, killAfter, stopAfter} {
 		t.Run(mode, func(t *testing.T) {
-			for at := 1; ; at++ {
+			for at := 1; ; at += stride {
 				reached := false
 				t.Run(fmt.Sprint("transaction ", at), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) { reached = crashAt(t, mode, at) })
@@ -177,7 +177,7 @@ func everyWay(t *testing.T, least int, crashAt func(t *testing.T, mode string, a
 // TestStatements goes through every statement of a day's work, and every commit, and has the store fail there: the rest of
 // the transaction is lost with it, and nothing else.
 func TestStatements(t *testing.T) {
-	for at := 1; ; at++ {
+	for at := 1; ; at += stride {
 		reached := 0
 		t.Run(fmt.Sprint("statement ", at), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
