@@ -98,6 +98,7 @@ func sweepHubs(dir string) {
 			hubAt(strings.TrimSuffix(config, ".yaml")).sweep()
 		}
 	}
+	removeSlow(dir)
 }
 
 // dropWorkers removes what workers built: gigabytes that tell nobody why a test failed.

@@ -342,6 +342,7 @@ func crew(t *testing.T) (*hub, disked, *sourcetest.Server, poolsFile, string) {
 	t.Cleanup(h.destroy)
 	h.start(t)
 	disk := loopDisk(t, "b", "3G")
+	t.Cleanup(func() { removeSlow(shared.dir) })
 	b := newSite(t, filepath.Join(disk, "state"), "b", "--pool", "build", "--join", h.dir)
 	b.begin(t)
 	return h, disked{b, disk}, sourcetest.Start(t), pools, gate
@@ -437,9 +438,10 @@ func (d disked) throttle(t *testing.T, rate int) (release func()) {
 		t.Fatal(err)
 	}
 	number := strings.TrimSpace(string(device))
-	group, file, line, lift := "/sys/fs/cgroup/blkio/bindery-slow", "blkio.throttle.write_bps_device", number+" "+strconv.Itoa(rate), number+" 0"
-	if _, err := os.Stat("/sys/fs/cgroup/blkio"); err != nil { // control groups of the second version
-		group, file, line, lift = "/sys/fs/cgroup/bindery-slow", "io.max", number+" wbps="+strconv.Itoa(rate), number+" wbps=max"
+	groups := slowGroups(shared.dir)
+	group, file, line, lift := groups[0], "blkio.throttle.write_bps_device", number+" "+strconv.Itoa(rate), number+" 0"
+	if _, err := os.Stat(filepath.Dir(group)); err != nil { // control groups of the second version
+		group, file, line, lift = groups[1], "io.max", number+" wbps="+strconv.Itoa(rate), number+" wbps=max"
 		_ = os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+io"), 0) // what it lacks shows below
 	}
 	if err := os.MkdirAll(group, 0o755); err != nil {
@@ -456,6 +458,18 @@ func (d disked) throttle(t *testing.T, rate int) (release func()) {
 			write("cgroup.procs", strconv.Itoa(p.pid))
 		}
 	}
-	t.Cleanup(func() { _ = os.Remove(group) }) // when the worker has ended
 	return func() { write(file, lift) }
+}
+
+// slowGroups are the control groups in which a run throttles a worker, of the first version and of the second.
+func slowGroups(run string) [2]string {
+	name := "bindery-test-" + filepath.Base(run) + "-slow"
+	return [2]string{filepath.Join("/sys/fs/cgroup/blkio", name), filepath.Join("/sys/fs/cgroup", name)}
+}
+
+// removeSlow removes them, when no worker is in them any more.
+func removeSlow(run string) {
+	for _, group := range slowGroups(run) {
+		_ = os.Remove(group) // one of them was never there
+	}
 }
